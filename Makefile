@@ -1,0 +1,62 @@
+# Two commands do all the set-up: `make run` and `make test`. Everything lands inside this folder.
+PYTHON ?= python3.11
+CONFIG ?= pipelines/configs/movielens-100k.yaml
+LOCKS  := requirements/main.txt requirements/dev.txt requirements/data.txt
+# A uv of the machine's own is used where there is one; otherwise ours goes into .uv/.
+UV     := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+export UV_PYTHON_DOWNLOADS := never
+
+COMPILE := $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--python-version 3.11 --custom-compile-command "make lock"
+
+.PHONY: help run test lint bench clean lock install
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.installed .venv-triton/.installed  ## make both environments (run and test do it by themselves)
+
+.uv/bin/uv: requirements/uv.txt
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found; install Python 3.11, or name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+.venv/.installed: $(LOCKS) pyproject.toml | $(filter .uv/%,$(UV))
+	@test -x .venv/bin/python || $(UV) venv -q --python $(PYTHON) .venv
+	$(UV) pip sync --python .venv/bin/python --require-hashes $(LOCKS)
+	$(UV) pip install -q --python .venv/bin/python --no-deps -e .
+	@touch $@
+
+.venv-triton/.installed: requirements/triton.txt | $(filter .uv/%,$(UV))
+	@test -x .venv-triton/bin/python || $(UV) venv -q --python $(PYTHON) .venv-triton
+	$(UV) pip sync --python .venv-triton/bin/python --require-hashes requirements/triton.txt
+	@touch $@
+
+run: install  ## events to recommendations: data, training, compression, a Triton that serves (CONFIG=…)
+	.venv/bin/kuberec run $(CONFIG)
+
+test: install  ## unit and integration lanes
+	.venv/bin/python -m pytest tests/unit tests/integration
+
+lint: install  ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: install  ## measure against a named peer; prints ratios, writes benchmarks/results/
+	.venv/bin/python -m benchmarks
+
+lock: | $(filter .uv/%,$(UV))  ## pin every version and hash anew
+	$(COMPILE) pyproject.toml --group pipeline --group ingest --group features --group train --group encode \
+		--group export --group report --group client --group gateway -o requirements/main.txt
+	$(COMPILE) pyproject.toml -c requirements/main.txt --group dev -o requirements/dev.txt
+	$(COMPILE) pyproject.toml -c requirements/main.txt --group train --group encode --group export -o requirements/trainer.txt
+	$(COMPILE) pyproject.toml --group transformer -o requirements/transformer.txt
+	for name in triton data uv; do $(COMPILE) --no-deps requirements/$$name.in -o requirements/$$name.txt; done
+
+clean:  ## remove environments, caches and runs, after stopping what serves
+	-@test ! -x .venv/bin/kuberec || .venv/bin/kuberec stop
+	rm -rf .venv .venv-triton .uv .kuberec runs .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

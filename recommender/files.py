@@ -1,0 +1,94 @@
+"""Artifacts on disk: written whole or not at all, and named by their content."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def ensure_writable(directory: Path) -> Path:
+    """Create `directory` if need be and return it.
+
+    Raises:
+        PermissionError: naming the folder and the way out, if nothing can be written there.
+    """
+    probe = directory / f".write-probe-{uuid.uuid4().hex}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise PermissionError(
+            f"cannot write to folder '{directory}' ({error.strerror}): "
+            "choose another one or make it writable for this user"
+        ) from error
+    return directory
+
+
+@contextmanager
+def atomic_directory(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `target` that replaces it when the block ends without an error.
+
+    After an error or a kill `target` is as it was. An existing `target` is replaced whole.
+    """
+    target = Path(target)
+    ensure_writable(target.parent)
+    draft = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+    draft.mkdir()
+    try:
+        yield draft
+        if target.is_dir():  # rename(2) replaces only an empty folder
+            old = draft.with_suffix(".old")
+            target.rename(old)
+            draft.rename(target)
+            shutil.rmtree(old)
+        else:
+            target.unlink(missing_ok=True)
+            draft.rename(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` that is renamed onto it when the block ends without an error."""
+    target = Path(target)
+    ensure_writable(target.parent)
+    draft = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        yield draft
+        os.replace(draft, target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_json(target: Path, content: Any) -> None:
+    """Write `content` as indented JSON, atomically."""
+    with atomic_file(target) as draft:
+        draft.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def sha256_file(path: Path) -> str:
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_tree(directory: Path) -> dict[str, str]:
+    """sha256 of every file below `directory`, by relative POSIX path, sorted."""
+    files = sorted(path for path in Path(directory).rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): sha256_file(path) for path in files}
+
+
+def fingerprint(content: Any) -> str:
+    """sha256 of the canonical JSON of `content`: the same for equal content, whatever the order of keys."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()
