@@ -1,1 +1,1 @@
-"""The recommender and its mathematics: torch and numpy, no orchestration, feature store or server."""
+"""The recommender and its mathematics: torch and numpy, no orchestration or server."""

@@ -4,6 +4,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """One section of a run's YAML: unknown keys are errors, values never change after validation."""
+    """One section of a run's YAML: unknown keys are errors, values are final."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -62,7 +61,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     draft = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         yield draft
-        os.replace(draft, target)
+        draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -89,6 +88,6 @@ def sha256_tree(directory: Path) -> dict[str, str]:
 
 
 def fingerprint(content: Any) -> str:
-    """sha256 of the canonical JSON of `content`: the same for equal content, whatever the order of keys."""
+    """sha256 of the canonical JSON of `content`: key order does not matter."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()

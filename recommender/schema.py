@@ -1,6 +1,7 @@
 """Names and types of the tables that every room shares (docs/DESIGN.md, contract 1).
 
-A snapshot is a folder with one parquet file a table and `snapshot.json`. Columns beyond these ride along.
+A snapshot is a folder with one parquet file a table and `snapshot.json`. Columns beyond
+these ride along.
 """
 
 from pathlib import Path
