@@ -1,0 +1,113 @@
+"""The ranker as one ONNX file: history and seen items in, top K out, everything else folded in."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recommender.files import atomic_file
+from recommender.model import SequentialRecommender
+
+OPSET = 17  # read by every ONNX Runtime since 1.12, so by the Triton images too
+MASKED = -1e9  # finite, so that clients can put scores into JSON
+
+
+class Ranker(nn.Module):
+    """A SequentialRecommender with its item table computed once, masking and top K.
+
+    Inputs: history_ids int64 [B, L], left-padded with 0, and seen_ids int64 [B, S], 0-padded;
+    outputs: item_indices int64 [B, K] and scores float32 [B, K], best first. Seen items and
+    index 0 score MASKED; a history without known items is scored by log popularity.
+    """
+
+    table: Tensor
+
+    def __init__(self, model: SequentialRecommender, k: int) -> None:
+        super().__init__()
+        items = model.text_vectors.shape[0] - 1
+        if k > items:
+            raise ValueError(f"k ({k}) is more than the {items} items: lower export.k")
+        self.model = model
+        self.k = k
+        self.register_buffer("table", model.item_table().detach())
+
+    def forward(self, history_ids: Tensor, seen_ids: Tensor) -> tuple[Tensor, Tensor]:
+        hidden_BD = self.model.encode(history_ids, self.table, last_only=True)[:, 0]
+        known_B1 = (history_ids > 0).any(dim=1, keepdim=True)
+        scores_BN = torch.where(known_B1, hidden_BD @ self.table.T, self.model.log_popularity)
+        padded_BS = torch.cat([seen_ids, torch.zeros_like(seen_ids[:, :1])], dim=1)
+        scores_BN = scores_BN.scatter(1, padded_BS, MASKED)
+        scores_BK, indices_BK = torch.topk(scores_BN, self.k, dim=1)
+        return indices_BK, scores_BK
+
+
+def export_ranker(model: SequentialRecommender, path: Path, k: int, max_seen: int) -> None:
+    """Write the ranker to `path` (atomically): batch is dynamic, L, `max_seen` and `k` are fixed.
+
+    Uses torch's TorchScript exporter: the dynamo one needs 9 s and unrolls the same graph.
+    """
+    ranker = Ranker(model.eval(), k).eval()
+    length = model.config.max_length
+    example = torch.ones(2, length, dtype=torch.int64), torch.ones(2, max_seen, dtype=torch.int64)
+    names = ["history_ids", "seen_ids", "item_indices", "scores"]
+    with atomic_file(path) as draft, warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # tracer and deprecation notes, nothing for the user
+        torch.onnx.export(
+            ranker,
+            example,
+            str(draft),
+            input_names=names[:2],
+            output_names=names[2:],
+            dynamic_axes={name: {0: "batch"} for name in names},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def open_session(path: Path, threads: int = 1) -> Any:
+    """An onnxruntime.InferenceSession on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        str(path), sess_options=options, providers=["CPUExecutionProvider"]
+    )
+
+
+def rank(session: Any, history_ids: np.ndarray, seen_ids: np.ndarray) -> tuple[Any, Any]:
+    """Run a ranker session: (item_indices [B, K], scores [B, K])."""
+    indices, scores = session.run(
+        ["item_indices", "scores"], {"history_ids": history_ids, "seen_ids": seen_ids}
+    )
+    return indices, scores
+
+
+def top_k_overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean share of common items in two rankings [B, K], 1.0 if they hold the same items."""
+    shared = [len(set(a) & set(b)) / len(a) for a, b in zip(first, second, strict=True)]
+    return float(np.mean(shared))
+
+
+def torch_onnx_parity(
+    model: SequentialRecommender, path: Path, history_ids: np.ndarray, seen_ids: np.ndarray
+) -> dict[str, float]:
+    """How far the ONNX ranker at `path` is from the model it came from.
+
+    Returns:
+        max_abs_score_diff (rank by rank), top_k_overlap (0..1) and requests.
+    """
+    indices, scores = rank(open_session(path), history_ids, seen_ids)
+    ranker = Ranker(model.eval(), indices.shape[1]).eval()
+    with torch.inference_mode():
+        expected = ranker(torch.from_numpy(history_ids), torch.from_numpy(seen_ids))
+    return {
+        "max_abs_score_diff": float(np.abs(scores - expected[1].numpy()).max()),
+        "top_k_overlap": top_k_overlap(indices, expected[0].numpy()),
+        "requests": float(len(history_ids)),
+    }
