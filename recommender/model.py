@@ -52,7 +52,7 @@ class Block(nn.Module):
         bias_HLL = self.distance_bias[bucket_LL].permute(2, 0, 1)
         bias_BHLL = torch.where(allowed_B1LL, bias_HLL, -1e9)
         attended = functional.scaled_dot_product_attention(
-            *(self._split(part) for part in (query, key, value)), attn_mask=bias_BHLL
+            self._split(query), self._split(key), self._split(value), attn_mask=bias_BHLL
         )
         x_BLD = x_BLD + self.dropout(self.out(attended.transpose(1, 2).flatten(2)))
         return x_BLD + self.dropout(self.mlp(self.mlp_norm(x_BLD)))
