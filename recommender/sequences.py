@@ -1,0 +1,176 @@
+"""Histories as indices: vocabulary, k-core, training windows and batches.
+
+Shapes: B batch, L length. Index 0 is padding and every unknown item; padding is on the left, so
+that the latest item is always at the last position.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from recommender.files import read_json, write_json
+
+SPLITS = ("train", "valid", "test")
+COLUMNS = {"user_id", "split", "history", "target"}
+
+
+class Vocabulary:
+    """Item ids ↔ indices 1..N, in the order given."""
+
+    def __init__(self, items: Iterable[str]) -> None:
+        self.items = list(items)
+        self._index = {item: index for index, item in enumerate(self.items, start=1)}
+        if len(self._index) != len(self.items):
+            raise ValueError("a vocabulary cannot hold an item twice")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def index(self, item: str | None) -> int:
+        """1..N, or 0 for an unknown item."""
+        return self._index.get(item, 0) if item is not None else 0
+
+    def encode(self, history: Iterable[str]) -> np.ndarray:
+        """Indices of the known items, in order, int64; unknown ones are skipped."""
+        known = (self._index.get(item, 0) for item in history)
+        return np.array([index for index in known if index], dtype=np.int64)
+
+    def save(self, path: Path) -> None:
+        write_json(path, self.items)
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        return cls(read_json(path))
+
+
+def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
+    """Which events belong to the k-core: every user and every item left has at least `k` of them.
+
+    Args:
+        users, items: the two ends of each event, arrays of strings of one length.
+
+    Returns:
+        bool [events]. Dropping rare users makes items rare and so on: repeated to the fixed point.
+    """
+    user = np.unique(users, return_inverse=True)[1]
+    item = np.unique(items, return_inverse=True)[1]
+    kept = np.ones(len(users), dtype=bool)
+    while kept.any():
+        often = (np.bincount(user[kept], minlength=user.max() + 1) >= k)[user] & (
+            np.bincount(item[kept], minlength=item.max() + 1) >= k
+        )[item]
+        if often[kept].all():
+            break
+        kept &= often
+    return kept
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split's rows: `histories` oldest first and unpadded, `targets` 0 where there is none."""
+
+    users: list[str]
+    histories: list[np.ndarray]
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+def load_windows(windows_dir: Path, vocabulary: Vocabulary | None = None) -> dict[str, Split]:
+    """The splits of windows.parquet, as indices of `vocabulary` (default: its vocabulary.json).
+
+    Raises:
+        ValueError: a column, a split or a target is missing or unknown.
+    """
+    windows_dir = Path(windows_dir)
+    vocabulary = vocabulary or Vocabulary.load(windows_dir / "vocabulary.json")
+    table = pq.read_table(windows_dir / "windows.parquet")
+    if missing := COLUMNS - set(table.column_names):
+        raise ValueError(f"windows.parquet in '{windows_dir}' lacks columns {sorted(missing)}")
+    rows = table.select(sorted(COLUMNS)).sort_by("user_id").to_pylist()
+    splits = {}
+    for name in SPLITS:
+        chosen = [row for row in rows if row["split"] == name]
+        if not chosen:
+            raise ValueError(f"windows.parquet in '{windows_dir}' has no rows of split '{name}'")
+        targets = np.array([vocabulary.index(row["target"]) for row in chosen], dtype=np.int64)
+        if name != "train" and not targets.all():
+            unknown = chosen[int(np.argmin(targets))]["target"]
+            raise ValueError(f"the target '{unknown}' of split '{name}' is not in the vocabulary")
+        histories = [vocabulary.encode(row["history"] or ()) for row in chosen]
+        splits[name] = Split([row["user_id"] for row in chosen], histories, targets)
+    return splits
+
+
+def item_counts(histories: Iterable[np.ndarray], items: int) -> np.ndarray:
+    """How often each index occurs, int64 [items + 1]; entry 0 is 0."""
+    counts = np.zeros(items + 1, dtype=np.int64)
+    for history in histories:
+        np.add.at(counts, history, 1)
+    counts[0] = 0
+    return counts
+
+
+def log_popularity(counts: np.ndarray) -> np.ndarray:
+    """Logarithm of each item's share of events, add-one smoothed, float32 [N+1]; entry 0 is 0."""
+    smoothed = counts[1:] + 1.0
+    return np.concatenate([[0.0], np.log(smoothed / smoothed.sum())]).astype(np.float32)
+
+
+def pad(histories: Sequence[np.ndarray], length: int) -> np.ndarray:
+    """The latest `length` entries of each history, left-padded with 0: int64 [B, length]."""
+    padded = np.zeros((len(histories), length), dtype=np.int64)
+    for row, history in enumerate(histories):
+        latest = history[-length:]
+        padded[row, length - len(latest) :] = latest
+    return padded
+
+
+def epoch_windows(
+    histories: Sequence[np.ndarray], length: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """One epoch's windows of `length` + 1 items: short histories whole, long ones at random places.
+
+    A history of n items gives ceil(n / (length + 1)) windows, so that each item is predicted
+    about once an epoch, from contexts that differ between epochs. Fewer than 2 items give none.
+    """
+    windows = []
+    for history in histories:
+        count = -(-len(history) // (length + 1))
+        if count == 1 and len(history) > 1:
+            windows.append(history)
+        elif count > 1:
+            ends = rng.integers(length + 1, len(history), size=count, endpoint=True)
+            windows.extend(history[end - length - 1 : end] for end in ends)
+    return windows
+
+
+def epoch_batches(
+    histories: Sequence[np.ndarray], length: int, batch_size: int, seed: int, epoch: int
+) -> list[tuple[Tensor, Tensor]]:
+    """The batches of one epoch: (inputs, next items) int64 [B, <= length], 0 = nothing to learn.
+
+    The same for the same seed and epoch, whatever ran before: a resumed run sees what it would
+    have seen. Windows of a like length share a batch, so that little of it is padding.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    windows = epoch_windows(histories, length, rng)
+    groups = []
+    for chunk in _chunks([windows[i] for i in rng.permutation(len(windows))], 8 * batch_size):
+        groups.extend(_chunks(sorted(chunk, key=len), batch_size))
+    batches = []
+    for index in rng.permutation(len(groups)):
+        padded = torch.from_numpy(pad(groups[index], max(map(len, groups[index]))))
+        batches.append((padded[:, :-1], padded[:, 1:]))
+    return batches
+
+
+def _chunks(rows: list[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
