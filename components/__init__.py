@@ -1,0 +1,1 @@
+"""One file a pipeline step: typed inputs and outputs, calls into the rooms."""

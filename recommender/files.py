@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recommender.errors import FolderNotWritable
+
 
 def ensure_writable(directory: Path) -> Path:
     """Create `directory` if need be and return it.
 
     Raises:
-        PermissionError: naming the folder and the way out, if nothing can be written there.
+        FolderNotWritable: naming the folder and the way out, if nothing can be written there.
     """
     probe = directory / f".write-probe-{uuid.uuid4().hex}"
     try:
@@ -22,7 +24,7 @@ def ensure_writable(directory: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise PermissionError(
+        raise FolderNotWritable(
             f"cannot write to folder '{directory}' ({error.strerror}): "
             "choose another one or make it writable for this user"
         ) from error

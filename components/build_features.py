@@ -1,0 +1,41 @@
+"""Step 4: Feast's offline tables and the point-in-time join that makes training windows."""
+
+from kfp import dsl
+
+from components.image import image
+
+
+@dsl.component(
+    base_image=image("components", "feature_repo", "recommender"), install_kfp_package=False
+)
+def build_features(
+    features: dict,
+    snapshot: dsl.Input[dsl.Dataset],
+    item_vectors: dsl.Input[dsl.Dataset],
+    data_fingerprint: str,
+    windows: dsl.Output[dsl.Dataset],
+) -> None:
+    """Write the feature tables and each user's history as of the training cut-offs.
+
+    Args:
+        features: the run's `features` section.
+        snapshot: of `ingest`.
+        item_vectors: of `encode_items`.
+        data_fingerprint: of `ingest`, for the pipeline's cache.
+        windows: windows.parquet, vocabulary.json, features.json and offline/, the tables that
+            `materialize` puts online.
+    """
+    from pathlib import Path
+
+    from components.step import step
+    from feature_repo.build import build_features as run
+    from feature_repo.config import FeatureConfig
+
+    with step("build-features") as progress:
+        run(
+            Path(snapshot.path),
+            Path(item_vectors.path),
+            FeatureConfig.model_validate(features),
+            Path(windows.path),
+            progress,
+        )

@@ -1,0 +1,36 @@
+"""Step 3: item texts to vectors by a pretrained encoder."""
+
+from kfp import dsl
+
+from components.image import image
+
+
+@dsl.component(base_image=image("components", "recommender"), install_kfp_package=False)
+def encode_items(
+    text: dict,
+    snapshot: dsl.Input[dsl.Dataset],
+    data_fingerprint: str,
+    item_vectors: dsl.Output[dsl.Dataset],
+) -> None:
+    """Encode every item's text; texts seen before come from the cache.
+
+    Args:
+        text: the run's `text` section.
+        snapshot: of `ingest`.
+        data_fingerprint: of `ingest`, for the pipeline's cache.
+        item_vectors: vectors.parquet and encoder.json.
+    """
+    from pathlib import Path
+
+    from components.step import state_home, step
+    from recommender.settings import TextConfig
+    from recommender.text import encode_items as run
+
+    with step("encode-items") as progress:
+        run(
+            Path(snapshot.path),
+            TextConfig.model_validate(text),
+            state_home() / "cache" / "vectors",
+            Path(item_vectors.path),
+            progress,
+        )

@@ -1,0 +1,68 @@
+"""Step 8, a gate: the self-contained model version, equal on torch, ONNX Runtime and Triton."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.image import image
+
+
+@dsl.component(base_image=image("components", "serving", "recommender"), install_kfp_package=False)
+def export_version(
+    source: dict,
+    text: dict,
+    features: dict,
+    model: dict,
+    training: dict,
+    compression: dict,
+    export: dict,
+    data_fingerprint: str,
+    windows: dsl.Input[dsl.Dataset],
+    compressed: dsl.Input[dsl.Model],
+    evaluation_report: dsl.Input[dsl.Artifact],
+    model_version: dsl.Output[dsl.Model],
+) -> NamedTuple("Exported", [("version", str)]):  # type: ignore[valid-type]
+    """Write the Triton repository and prove its parity; a broken parity stops the run.
+
+    Args:
+        source, text, features, model, training, compression, export: sections of the run's YAML;
+            they travel in kuberec.json and, with the data and the code, name the version.
+        data_fingerprint: of `ingest`.
+        windows: of `build_features`; golden requests are histories of its test split.
+        compressed: of `compress`.
+        evaluation_report: of `evaluate`.
+        model_version: the folder of contract 2 in docs/DESIGN.md.
+
+    Returns:
+        version: 12 hex digits, the same for the same data, settings and code.
+    """
+    from collections import namedtuple
+    from pathlib import Path
+
+    from components.step import step
+    from recommender.settings import ExportConfig
+    from serving.triton.version import version_id, write_version
+
+    sections = {
+        "source": source,
+        "text": text,
+        "features": features,
+        "model": model,
+        "training": training,
+        "compression": compression,
+        "export": export,
+    }
+    with step("export") as progress:
+        version = version_id(data_fingerprint, sections)
+        write_version(
+            Path(model_version.path),
+            version=version,
+            sections=sections,
+            data_fingerprint=data_fingerprint,
+            windows=Path(windows.path),
+            compressed=Path(compressed.path),
+            evaluation_report=Path(evaluation_report.path),
+            config=ExportConfig.model_validate(export),
+            progress=progress,
+        )
+    return namedtuple("Exported", ["version"])(version)

@@ -1,0 +1,36 @@
+"""Step 1: any source to the three tables, with what could not be used kept beside them."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.image import image
+
+
+@dsl.component(
+    base_image=image("components", "ingestion", "recommender"), install_kfp_package=False
+)
+def ingest(source: dict, source_fingerprint: str, snapshot: dsl.Output[dsl.Dataset]) -> NamedTuple(
+    "Ingested", [("data_fingerprint", str)]
+):  # type: ignore[valid-type]
+    """Write the snapshot folder of `source`.
+
+    Args:
+        source: the run's `source` section.
+        source_fingerprint: sha256 over the source's files; unused by the work itself, it makes the
+            pipeline's cache see changed files.
+        snapshot: events, items, users and rejects as parquet, and snapshot.json.
+
+    Returns:
+        data_fingerprint: sha256 of the tables' content.
+    """
+    from collections import namedtuple
+    from pathlib import Path
+
+    from components.step import step
+    from ingestion.ingest import ingest as run
+    from ingestion.sources import SourceConfig
+
+    with step("ingest") as progress:
+        result = run(SourceConfig.model_validate(source), Path(snapshot.path), progress)
+    return namedtuple("Ingested", ["data_fingerprint"])(result["fingerprint"])

@@ -1,0 +1,32 @@
+"""Step 9: the feature tables into the online store, and the version's FeatureService."""
+
+from kfp import dsl
+
+from components.image import image
+
+
+@dsl.component(
+    base_image=image("components", "feature_repo", "recommender"), install_kfp_package=False
+)
+def materialize(
+    windows: dsl.Input[dsl.Dataset], version: str, online_report: dsl.Output[dsl.Artifact]
+) -> None:
+    """Apply the feature repository and bring the online store up to date.
+
+    It changes a store that is being read, so it is never cached and comes after every gate on the
+    data and the model.
+
+    Args:
+        windows: of `build_features`.
+        version: of `export_version`; its FeatureService is `recommend_<version>`.
+        online_report: rows a view, as a JSON file.
+    """
+    from pathlib import Path
+
+    from components.step import state_home, step
+    from feature_repo.online import materialize as run
+    from recommender.files import write_json
+
+    with step("materialize") as progress:
+        result = run(Path(windows.path), state_home(), version, progress)
+        write_json(Path(online_report.path), result)

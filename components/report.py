@@ -1,0 +1,59 @@
+"""The last step: one page and one summary of the whole run, with answers of the live endpoint."""
+
+from kfp import dsl
+
+from components.image import image
+
+
+@dsl.component(
+    base_image=image("components", "reporting", "serving", "recommender"),
+    install_kfp_package=False,
+)
+def report(
+    snapshot: dsl.Input[dsl.Dataset],
+    validation_report: dsl.Input[dsl.Artifact],
+    item_vectors: dsl.Input[dsl.Dataset],
+    windows: dsl.Input[dsl.Dataset],
+    trained_model: dsl.Input[dsl.Model],
+    evaluation_report: dsl.Input[dsl.Artifact],
+    compressed: dsl.Input[dsl.Model],
+    model_version: dsl.Input[dsl.Model],
+    rollout_report: dsl.Input[dsl.Artifact],
+    page: dsl.Output[dsl.HTML],
+    summary: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Gather what the steps wrote; see reporting/.
+
+    Args:
+        snapshot, validation_report, item_vectors, windows, trained_model, evaluation_report,
+            compressed, model_version, rollout_report: outputs of the steps before.
+        page: report.html, self-contained.
+        summary: the same numbers as a JSON file.
+        metrics: the headline numbers for Kubeflow's run list.
+    """
+    from pathlib import Path
+
+    from components.step import state_home, step
+    from recommender.files import atomic_file, write_json
+    from reporting.page import render
+    from reporting.summary import summarize
+
+    with step("report"):
+        result = summarize(
+            snapshot=Path(snapshot.path),
+            validation=Path(validation_report.path),
+            item_vectors=Path(item_vectors.path),
+            windows=Path(windows.path),
+            model=Path(trained_model.path),
+            evaluation=Path(evaluation_report.path),
+            compressed=Path(compressed.path),
+            model_version=Path(model_version.path),
+            rollout=Path(rollout_report.path),
+            home=state_home(),
+        )
+        write_json(Path(summary.path), result)
+        with atomic_file(Path(page.path)) as draft:
+            draft.write_text(render(result), encoding="utf-8")
+        for name, value in result["headline"].items():
+            metrics.log_metric(name, value)

@@ -1,0 +1,33 @@
+"""Step 10, a gate: the new version beside the old one, checked, then switched to."""
+
+from kfp import dsl
+
+from components.image import image
+
+
+@dsl.component(base_image=image("components", "serving", "recommender"), install_kfp_package=False)
+def rollout(
+    serving: dict,
+    model_version: dsl.Input[dsl.Model],
+    version: str,
+    rollout_report: dsl.Output[dsl.Artifact],
+) -> None:
+    """Serve the version; what serves now goes on untouched until the new one has proved itself.
+
+    Args:
+        serving: the run's `serving` section.
+        model_version: of `export_version`.
+        version: of `export_version`.
+        rollout_report: addresses, checks and the previous version, as a JSON file.
+    """
+    from pathlib import Path
+
+    from components.step import state_home, step
+    from recommender.files import write_json
+    from serving.rollout.local import rollout as run
+    from serving.settings import ServingConfig
+
+    with step("rollout") as progress:
+        config = ServingConfig.model_validate(serving)
+        result = run(Path(model_version.path), state_home(), config, progress)
+        write_json(Path(rollout_report.path), result)

@@ -1,0 +1,62 @@
+"""What every step does around its work: progress lines, readable failures, an end with its run."""
+
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recommender.errors import KuberecError
+
+HOME_VARIABLE, RUN_PID_VARIABLE = "KUBEREC_HOME", "KUBEREC_RUN_PID"
+PROGRESS_PREFIX, ERROR_PREFIX = "[kuberec]", "[kuberec:error]"
+
+Progress = Callable[[int, int, str], None]
+
+
+def state_home() -> Path:
+    """The folder of caches, feature store and serving state: KUBEREC_HOME, or .kuberec here."""
+    return Path(os.environ.get(HOME_VARIABLE) or ".kuberec").resolve()
+
+
+@contextmanager
+def step(name: str) -> Iterator[Progress]:
+    """Run a step's work; yields `progress(done, total, message)` (total 0: unknown).
+
+    A KuberecError becomes its message and exit status 1; any other error keeps its traceback, since
+    it is a defect of ours.
+    """
+    warnings.simplefilter("ignore")
+    _end_with_run()
+    started = time.monotonic()
+
+    def progress(done: int, total: int, message: str = "") -> None:
+        print(f"{PROGRESS_PREFIX} {name} {done}/{total} {message}", flush=True)
+
+    try:
+        yield progress
+    except KuberecError as error:
+        for line in str(error).splitlines():
+            print(f"{ERROR_PREFIX} {line}", flush=True)
+        sys.exit(1)
+    print(f"{PROGRESS_PREFIX} {name} done in {time.monotonic() - started:.1f} s", flush=True)
+
+
+def _end_with_run() -> None:
+    """Leave when the run that started this step is gone, so that no step outlives a killed run."""
+    pid = int(os.environ.get(RUN_PID_VARIABLE, "0"))
+    if not pid:
+        return
+
+    def watch() -> None:
+        while True:
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                os._exit(143)
+            time.sleep(1)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-run").start()

@@ -1,0 +1,148 @@
+"""The `kuberec` command. Heavy imports stay inside the commands, so that --help answers at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from recommender.errors import KuberecError
+
+app = typer.Typer(
+    name="kuberec",
+    help="From raw events to recommendations served by Triton: on this machine or on Kubernetes.",
+    epilog="Start with: kuberec run pipelines/configs/movielens-100k.yaml",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console()
+
+ConfigPath = Annotated[Path, typer.Argument(help="A run's YAML, as in pipelines/configs/.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of the YAML."),
+]
+RunsFolder = Annotated[Path, typer.Option("--runs", envvar="KUBEREC_RUNS", help="Folder of runs.")]
+Image = Annotated[
+    str,
+    typer.Option("--image", envvar="KUBEREC_IMAGE", help="The pipeline's image, best by digest."),
+]
+DEFAULT_IMAGE = "kuberec/pipeline-python:latest"
+
+
+def home() -> Path:
+    """Where caches, feature store and serving state live: KUBEREC_HOME, or .kuberec here."""
+    return Path(os.environ.get("KUBEREC_HOME") or ".kuberec").resolve()
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    runs_folder: RunsFolder = Path("runs"),
+    cache: Annotated[
+        bool, typer.Option(help="Reuse steps whose inputs and code have not changed.")
+    ] = True,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the whole output of every step.")
+    ] = False,
+) -> None:
+    """Run the whole pipeline on this machine, up to an endpoint that serves."""
+    from pipelines.config import load_config
+    from pipelines.local import run_locally
+    from pipelines.screen import show_summary
+
+    loaded = load_config(config, overrides or [])
+    if loaded.source.acknowledgement:
+        console.print(f"[dim]{loaded.source.acknowledgement}[/dim]", highlight=False)
+    finished = run_locally(loaded, runs_folder, home(), console, cache=cache, verbose=verbose)
+    show_summary(finished, console)
+
+
+@app.command("compile")
+def compile_(
+    config: ConfigPath,
+    output: Annotated[Path, typer.Option("--output", "-o")] = Path("pipeline.yaml"),
+    image: Image = DEFAULT_IMAGE,
+    overrides: Overrides = None,
+) -> None:
+    """Write the pipeline as Kubeflow Pipelines YAML."""
+    from pipelines.cluster import compile_pipeline
+    from pipelines.config import load_config
+
+    compile_pipeline(load_config(config, overrides or []), image, output)
+    console.print(f"wrote {output} for image {image}", highlight=False)
+
+
+@app.command()
+def submit(
+    config: ConfigPath,
+    host: Annotated[str, typer.Option(envvar="KFP_HOST", help="Address of Kubeflow Pipelines.")],
+    image: Image = DEFAULT_IMAGE,
+    namespace: Annotated[
+        str | None, typer.Option(help="Kubernetes namespace, in multi-user Kubeflow.")
+    ] = None,
+    experiment: Annotated[str, typer.Option(help="Experiment that groups the runs.")] = "kuberec",
+    cache: Annotated[bool, typer.Option(help="Let the host reuse unchanged steps.")] = True,
+    overrides: Overrides = None,
+) -> None:
+    """Send the pipeline to a Kubeflow Pipelines host (token, if any: KFP_TOKEN)."""
+    from pipelines.cluster import compile_pipeline
+    from pipelines.cluster import submit as send
+    from pipelines.config import load_config
+
+    loaded = load_config(config, overrides or [])
+    package = home() / "cache" / "pipelines" / f"{loaded.name}.yaml"
+    compile_pipeline(loaded, image, package)
+    address = send(
+        package,
+        host,
+        run_name=loaded.name,
+        namespace=namespace,
+        experiment=experiment,
+        cache=cache,
+    )
+    console.print(f"submitted: {address}", highlight=False)
+
+
+@app.command()
+def runs(runs_folder: RunsFolder = Path("runs")) -> None:
+    """List the runs: state, quality, version, report."""
+    from pipelines.screen import show_runs
+
+    show_runs(runs_folder, console)
+
+
+@app.command()
+def recommend(
+    user: Annotated[
+        str | None, typer.Option("--user", "-u", help="History from the online feature store.")
+    ] = None,
+    history: Annotated[
+        list[str] | None,
+        typer.Option("--item", "-i", help="Give the history by item ids, oldest first."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Ask the running endpoint for recommendations."""
+    from pipelines.recommend import recommend as ask
+    from pipelines.screen import show_recommendations
+
+    answer = ask(home(), user=user, history=history, k=k)
+    show_recommendations(answer, console, as_json=as_json)
+
+
+def main() -> Any:
+    """Entry point: a KuberecError is shown as its message, and ends with status 1."""
+    try:
+        return app()
+    except KuberecError as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"[red]error:[/red] {str(error).replace('[', chr(92) + '[')}", highlight=False
+        )
+        sys.exit(1)

@@ -1,0 +1,137 @@
+"""One YAML file is one run: read, and checked whole before anything starts."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from feature_repo.config import FeatureConfig
+from ingestion.settings import ValidationConfig
+from ingestion.sources import SourceConfig
+from recommender.config import Section
+from recommender.errors import KuberecError
+from recommender.settings import (
+    CompressionConfig,
+    EvaluationConfig,
+    ExportConfig,
+    ModelConfig,
+    TextConfig,
+    TrainingConfig,
+)
+from serving.settings import ServingConfig
+
+
+class ConfigError(KuberecError):
+    """The run's YAML cannot be used."""
+
+
+class RunConfig(Section):
+    """A whole run: one section for each owner. The pipeline's parameters are these sections."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=40)
+    source: SourceConfig
+    validation: ValidationConfig = ValidationConfig()
+    text: TextConfig = TextConfig()
+    features: FeatureConfig = FeatureConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    compression: CompressionConfig = CompressionConfig()
+    export: ExportConfig = ExportConfig()
+    serving: ServingConfig = ServingConfig()
+
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """Every section as plain JSON, by name: the arguments of the pipeline."""
+        return {
+            name: value.model_dump(mode="json")
+            for name in type(self).model_fields
+            if isinstance(value := getattr(self, name), BaseModel)
+        }
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read and check a run's YAML; `overrides` are `section.key=value`, the value read as YAML.
+
+    Raises:
+        ConfigError: naming every offending key with its line and value, and what is allowed there.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read config '{path}': {error.strerror}") from error
+    try:
+        content = yaml.safe_load(text)
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected sections such as 'source:' and 'training:' at the top")
+    for override in overrides:
+        _apply_override(content, override)
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(problem, tree) for problem in error.errors()]
+        noun = "problem" if len(lines) == 1 else "problems"
+        raise ConfigError("\n  ".join([f"{path}: {len(lines)} {noun}", *lines])) from error
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set '{override}': write it as section.key=value")
+    *parents, last = key.strip().split(".")
+    node = content
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set '{override}': '{parent}' is a value, not a section")
+        node = child
+    node[last] = yaml.safe_load(value)
+
+
+def _explain(problem: Any, tree: yaml.Node | None) -> str:
+    location = tuple(problem["loc"])
+    line = _line_of(tree, location)
+    place = f"line {line}: " if line else ""
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        allowed = _allowed_keys(location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        return f"{place}unknown key '{key}'{hint} Allowed here: {', '.join(allowed)}"
+    if problem["type"] == "missing":
+        return f"{place}key '{key}' is required"
+    return f"{place}{key} = {problem['input']!r}: {problem['msg']}"
+
+
+def _line_of(node: yaml.Node | None, location: Sequence[str | int]) -> int | None:
+    """The line, from 1, of the deepest part of `location` that the YAML has."""
+    line = None
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            pair = next((pair for pair in node.value if pair[0].value == str(part)), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _allowed_keys(location: Sequence[str | int]) -> list[str]:
+    """The keys of the section at `location`, as far as it is a model or a list of models."""
+    model: Any = RunConfig
+    for part in location:
+        if isinstance(part, int) or not hasattr(model, "model_fields"):
+            continue
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((c for c in candidates if hasattr(c, "model_fields")), None)
+        if model is None:
+            return []
+    return sorted(model.model_fields)

@@ -1,0 +1,103 @@
+"""Run the pipeline on this machine: kfp.local with a run folder, a cache and a live view."""
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from components.image import IMAGE_VARIABLE
+from components.step import HOME_VARIABLE, RUN_PID_VARIABLE
+from pipelines.config import RunConfig
+from pipelines.progress import RunView
+from pipelines.runs import FAILED, SUCCEEDED, Run, new_run, shown
+from recommender.errors import KuberecError
+from recommender.files import ensure_writable, read_json, write_json
+
+
+class RunFailed(KuberecError):
+    """A step of the run did not succeed."""
+
+
+def run_locally(
+    config: RunConfig,
+    runs: Path,
+    home: Path,
+    console: Console,
+    *,
+    cache: bool = True,
+    verbose: bool = False,
+) -> Run:
+    """Run the whole pipeline; returns the finished run.
+
+    Args:
+        config: a validated run.
+        runs: the folder that gets the run's folder.
+        home: the folder of caches, feature store and serving state.
+        cache: reuse the results of steps whose inputs and code have not changed.
+        verbose: show the steps' whole output rather than one line a step.
+
+    Raises:
+        RunFailed: with the failing step's message and the path of the log.
+    """
+    from ingestion.sources import source_fingerprint
+
+    ensure_writable(home)
+    fingerprint = source_fingerprint(config.source)  # a missing source is said before anything runs
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    run = new_run(runs.resolve(), config.name, text)
+    console.print(f"run [bold]{run.id}[/bold], log in {shown(run.log)}", highlight=False)
+    arguments = config.sections() | {"source_fingerprint": fingerprint}
+    os.environ[HOME_VARIABLE] = str(home.resolve())
+    os.environ[RUN_PID_VARIABLE] = str(os.getpid())
+    os.environ["PYTHONUNBUFFERED"] = "1"  # a step's progress is seen as it happens
+    with RunView(console, run.log, verbose=verbose) as view:
+        try:
+            _execute(run, home, arguments, cache, view)
+        except (Exception, KeyboardInterrupt) as error:
+            run.finish(FAILED)
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            message = "\n".join(view.errors) or f"{error}\n(this is not a known error: see the log)"
+            raise RunFailed(f"{message}\n\nrun {run.id} failed; log: {shown(run.log)}") from error
+    run.finish(SUCCEEDED)
+    return run
+
+
+def _execute(run: Run, home: Path, arguments: dict[str, Any], cache: bool, view: RunView) -> None:
+    from kfp import local
+
+    handler = logging.StreamHandler(view)  # what the runner says between its tasks
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+    try:
+        with contextlib.redirect_stdout(view), contextlib.redirect_stderr(view):
+            os.environ.pop(IMAGE_VARIABLE, None)  # here the code is the sources, not an image
+            from pipelines.recommender import recommender
+
+            workspace = home / "tmp" / run.id  # removed by the runner
+            workspace.mkdir(parents=True)
+            local.init(
+                local.SubprocessRunner(use_venv=False),
+                pipeline_root=str(run.folder / "steps"),
+                workspace_root=str(workspace),
+                enable_caching=cache,
+                cache_root=str(home / "cache" / "steps"),
+            )
+            outputs = recommender(**arguments).outputs
+    finally:
+        logging.getLogger().removeHandler(handler)
+    _collect(run, outputs)
+
+
+def _collect(run: Run, outputs: dict[str, Any]) -> None:
+    """Put the page, its Data Docs and the summary where a person looks."""
+    summary = read_json(Path(outputs["summary"].path))
+    data_docs = Path(summary["validation"]["data_docs"])
+    link = run.folder / "data_docs"
+    link.symlink_to(os.path.relpath(data_docs, run.folder))
+    run.report.write_bytes(Path(outputs["page"].path).read_bytes())
+    write_json(run.summary, summary)

@@ -1,0 +1,113 @@
+"""The live view of a local run: one line a step, fed with the output of the pipeline's runner."""
+
+import re
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.text import Text
+
+from components.step import ERROR_PREFIX, PROGRESS_PREFIX
+
+STARTED = re.compile(r"Executing task '?(?:\x1b\[\d+m)?'?([\w-]+)")
+CACHED = re.compile(r"Task ([\w-]+) cache hit")
+FINISHED = re.compile(
+    r"Task '?(?:\x1b\[\d+m)?'?([\w-]+)\W.*finished with status.*(SUCCESS|FAILURE)"
+)
+ADVANCED = re.compile(re.escape(PROGRESS_PREFIX) + r" ([\w-]+) (\d+)/(\d+) (.*)")
+
+
+class RunView:
+    """A text stream that writes all it gets to the run's log and shows the steps on the console.
+
+    On a terminal each step has a spinner, a bar and its latest message; elsewhere (CI, a pipe) one
+    line is printed when it ends.
+    """
+
+    encoding = "utf-8"
+
+    def __init__(self, console: Console, log: Path, *, verbose: bool = False) -> None:
+        self.console = console
+        self.errors: list[str] = []  # the message of the step that failed
+        self._log = log.open("w", encoding="utf-8")
+        self._verbose = verbose
+        self._buffer = ""
+        self._tasks: dict[str, TaskID] = {}
+        self._began: dict[str, float] = {}
+        self._bars = Progress(
+            SpinnerColumn(finished_text=" "),
+            TextColumn("{task.description:<16}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[seconds]:>6}  {task.fields[message]}"),
+            console=console,
+            disable=not console.is_terminal or verbose,
+        )
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+        self._log.close()
+
+    def write(self, text: str) -> int:
+        self._log.write(text)
+        self._log.flush()
+        if self._verbose:
+            self.console.out(text, end="", highlight=False)
+        *lines, self._buffer = (self._buffer + text).split("\n")
+        for line in lines:
+            self._read(line)
+        return len(text)
+
+    def flush(self) -> None:
+        self._log.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        return self._log.fileno()
+
+    def _read(self, line: str) -> None:
+        if ERROR_PREFIX in line:
+            self.errors.append(line.split(ERROR_PREFIX + " ", 1)[-1])
+        elif match := ADVANCED.search(line):
+            name, done, total, message = match.groups()
+            self._show(name, int(done), int(total), message)
+        elif match := CACHED.search(line):
+            self._finish(match[1], "unchanged, taken from the cache")
+        elif match := STARTED.search(line):
+            self._began[match[1]] = time.monotonic()
+            self._show(match[1], 0, 0, "")
+        elif match := FINISHED.search(line):
+            self._finish(match[1], "" if match[2] == "SUCCESS" else "[red]failed[/red]")
+
+    def _task(self, step: str) -> TaskID:
+        if step not in self._tasks:
+            self._tasks[step] = self._bars.add_task(step, total=None, message="", seconds="")
+        return self._tasks[step]
+
+    def _show(self, step: str, done: int, total: int, message: str) -> None:
+        self._bars.update(
+            self._task(step), completed=done, total=total or None, message=message, seconds=""
+        )
+
+    def _finish(self, step: str, note: str) -> None:
+        began = self._began.get(step)
+        seconds = f"{time.monotonic() - began:.1f} s" if began else "0.0 s"
+        task = self._task(step)
+        message = note or self._bars.tasks[task].fields["message"]
+        self._bars.update(task, total=1, completed=1, message=message, seconds=seconds)
+        if self._bars.disable and not self._verbose:
+            plain = Text.from_markup(message).plain
+            self.console.print(f"  {step:<16} {seconds:>8}  {plain}", highlight=False)

@@ -1,0 +1,101 @@
+"""The pipeline: raw events and items in, a served model version out.
+
+One function for every place it runs: `kuberec run` executes it on this machine, `kuberec compile`
+turns it into Kubeflow's YAML, `kuberec submit` sends that to a Kubeflow Pipelines host.
+Each parameter but `source_fingerprint` is a section of the run's YAML (pipelines/config.py).
+"""
+
+from typing import Any, NamedTuple
+
+from kfp import dsl
+
+from components.build_features import build_features
+from components.compress import compress
+from components.encode_items import encode_items
+from components.evaluate import evaluate
+from components.export_version import export_version
+from components.ingest import ingest
+from components.materialize import materialize
+from components.report import report
+from components.rollout import rollout
+from components.train import train
+from components.validate import validate
+
+
+class Outputs(NamedTuple):
+    """What a run leaves for its caller."""
+
+    page: dsl.HTML
+    summary: dsl.Artifact
+
+
+@dsl.pipeline(
+    name="recommender",
+    description="Events and item texts to a validated, compressed recommender served by Triton",
+)
+def recommender(
+    source: dict,
+    validation: dict,
+    text: dict,
+    features: dict,
+    model: dict,
+    training: dict,
+    evaluation: dict,
+    compression: dict,
+    export: dict,
+    serving: dict,
+    source_fingerprint: str,
+) -> Outputs:
+    """Each gate stands before everything that depends on it, by data or by `after`."""
+    ingested = ingest(source=source, source_fingerprint=source_fingerprint)
+    snapshot = ingested.outputs["snapshot"]
+    data: dict[str, Any] = {"data_fingerprint": ingested.outputs["data_fingerprint"]}
+
+    validated = validate(validation=validation, snapshot=snapshot).set_caching_options(False)
+    encoded = encode_items(text=text, snapshot=snapshot, **data).after(validated)
+    item_vectors = encoded.outputs["item_vectors"]
+    built = build_features(features=features, snapshot=snapshot, item_vectors=item_vectors, **data)
+    windows = built.outputs["windows"]
+
+    trained = train(
+        model=model, training=training, windows=windows, item_vectors=item_vectors, **data
+    )
+    trained_model = trained.outputs["trained_model"]
+    evaluated = evaluate(
+        evaluation=evaluation, windows=windows, trained_model=trained_model, **data
+    )
+    compressed = compress(
+        compression=compression, export=export, windows=windows, trained_model=trained_model, **data
+    ).after(evaluated)
+    exported = export_version(
+        source=source,
+        text=text,
+        features=features,
+        model=model,
+        training=training,
+        compression=compression,
+        export=export,
+        windows=windows,
+        compressed=compressed.outputs["compressed"],
+        evaluation_report=evaluated.outputs["evaluation_report"],
+        **data,
+    )
+    # The online store and the server are changed, not computed: never from the cache.
+    version = exported.outputs["version"]
+    online = materialize(windows=windows, version=version).set_caching_options(False)
+    rolled_out = rollout(
+        serving=serving, model_version=exported.outputs["model_version"], version=version
+    )
+    rolled_out.after(online).set_caching_options(False)
+    reported = report(
+        snapshot=snapshot,
+        validation_report=validated.outputs["validation_report"],
+        item_vectors=item_vectors,
+        windows=windows,
+        trained_model=trained_model,
+        evaluation_report=evaluated.outputs["evaluation_report"],
+        compressed=compressed.outputs["compressed"],
+        model_version=exported.outputs["model_version"],
+        rollout_report=rolled_out.outputs["rollout_report"],
+    ).set_caching_options(False)
+    return Outputs(page=reported.outputs["page"], summary=reported.outputs["summary"])

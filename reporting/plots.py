@@ -1,0 +1,96 @@
+"""The page's plots, as SVG text that stands in the page itself."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+MODEL, OTHER, ACCENT = "#3056d3", "#9aa5b8", "#d9822b"
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa5b8",
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "kuberec",  # the same numbers give the same page
+    "font.family": "sans-serif",
+}
+
+
+def training_curves(epochs: Sequence[Mapping[str, float]], best_epoch: int) -> str:
+    """Training loss and validation NDCG@10 by epoch, the kept epoch marked."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 2.8), layout="constrained")
+        loss, quality = figure.subplots(1, 2)
+        number = [epoch["epoch"] for epoch in epochs]
+        loss.plot(number, [epoch["train_loss"] for epoch in epochs], color=MODEL)
+        loss.set(title="training loss (cross-entropy, nats)", xlabel="epoch")
+        quality.plot(number, [epoch["valid_ndcg@10"] for epoch in epochs], color=MODEL)
+        quality.axvline(best_epoch, color=ACCENT, linestyle="--", linewidth=1)
+        quality.annotate(
+            f" kept: epoch {best_epoch}",
+            (best_epoch, quality.get_ylim()[0]),
+            color=ACCENT,
+            va="bottom",
+        )
+        quality.set(title="validation NDCG@10", xlabel="epoch")
+        return _svg(figure)
+
+
+def metric_bars(rankers: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> str:
+    """Test metrics of the model beside its baselines; the model comes first."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 2.8), layout="constrained")
+        axes = figure.subplots()
+        width = 0.8 / len(rankers)
+        for index, (ranker, metrics) in enumerate(rankers.items()):
+            offset = (index - (len(rankers) - 1) / 2) * width
+            bars = axes.bar(
+                [place + offset for place in range(len(names))],
+                [metrics[name] for name in names],
+                width * 0.92,
+                label=ranker,
+                color=MODEL if not index else OTHER,
+                alpha=1 if index < 2 else 0.55,
+            )
+            axes.bar_label(bars, fmt="%.3f", fontsize=7, padding=1)
+        axes.set_xticks(range(len(names)), names)
+        axes.set_title("test, full ranking, history masked")
+        axes.legend(frameon=False, ncols=len(rankers))
+        return _svg(figure)
+
+
+def compression_front(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Quality against size and against latency, one point a ledger row."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 2.8), layout="constrained")
+        for axes, key, scale, label in zip(
+            figure.subplots(1, 2),
+            ("bytes", "p50_ms"),
+            (1e6, 1),
+            ("size of the ranker, MB", "p50 latency, batch 1, ms"),
+            strict=True,
+        ):
+            for index, row in enumerate(rows):
+                last = index == len(rows) - 1
+                place = row[key] / scale, row["ndcg@10"]
+                axes.scatter(*place, color=ACCENT if last else MODEL, s=36, zorder=3)
+                axes.annotate(
+                    row["step"], place, xytext=(6, 5), textcoords="offset points", fontsize=8
+                )
+            axes.margins(0.3)
+            axes.set(title="test NDCG@10", xlabel=label)
+            axes.grid(color="#e3e7ef", zorder=0)
+        return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    text = buffer.getvalue()
+    return re.sub(r"^.*?(?=<svg)", "", text, flags=re.DOTALL)  # no XML prolog inside HTML

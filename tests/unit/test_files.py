@@ -1,0 +1,77 @@
+"""Artifacts are written whole or not at all."""
+
+import os
+
+import pytest
+
+from recommender.errors import FolderNotWritable
+from recommender.files import (
+    atomic_directory,
+    atomic_file,
+    ensure_writable,
+    fingerprint,
+    sha256_tree,
+    write_json,
+)
+
+
+def test_a_folder_appears_only_when_it_is_complete(tmp_path):
+    target = tmp_path / "artifact"
+    with atomic_directory(target) as draft:
+        (draft / "part").write_text("1")
+        assert not target.exists()
+    assert (target / "part").read_text() == "1"
+
+
+def test_a_failed_write_leaves_the_old_artifact_and_no_draft(tmp_path):
+    target = tmp_path / "artifact"
+    with atomic_directory(target) as draft:
+        (draft / "part").write_text("old")
+
+    def fail() -> None:
+        with atomic_directory(target) as draft:
+            (draft / "part").write_text("new")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (target / "part").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    target = tmp_path / "artifact"
+    for names in (["a", "b"], ["c"]):
+        with atomic_directory(target) as draft:
+            for name in names:
+                (draft / name).touch()
+    assert list(sha256_tree(target)) == ["c"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_failed_file_leaves_the_old_one(tmp_path):
+    target = tmp_path / "file.json"
+    write_json(target, {"a": 1})
+
+    def fail() -> None:
+        with atomic_file(target) as draft:
+            draft.write_text("half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert '"a": 1' in target.read_text()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_a_way_out(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.touch()  # root may write into read-only folders, but nobody below a file
+    with pytest.raises(FolderNotWritable, match=r"cannot write to folder .*file.*choose another one"):
+        ensure_writable(blocked / "runs")
+
+
+def test_fingerprints_see_content_and_not_the_order_of_keys():
+    assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+    assert len(fingerprint(os.sep)) == 64
