@@ -1,0 +1,112 @@
+"""Do two ways of answering agree? ONNX Runtime in this process, and Triton over gRPC and HTTP."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.version import GoldenRequest
+
+Request = Mapping[str, Any]
+
+
+def golden_answers(repository: Path, requests: Sequence[Request]) -> list[GoldenRequest]:
+    """Answer requests ({history, exclude}) with the three graphs of a model repository."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+
+    def session(name: str) -> Any:
+        path = Path(repository) / name / "1" / "model.onnx"
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    lookup, ranker, decode = map(session, ("lookup", "ranker", "decode"))
+    answers = []
+    for request in requests:
+        history, exclude = list(request["history"]), list(request.get("exclude") or [])
+        history_ids, seen_ids = lookup.run(
+            ["history_ids", "seen_ids"], {"history": _row(history), "exclude": _row(exclude)}
+        )
+        indices, scores = ranker.run(
+            ["item_indices", "scores"], {"history_ids": history_ids, "seen_ids": seen_ids}
+        )
+        (item_ids,) = decode.run(["item_ids"], {"item_indices": indices})
+        answers.append(
+            GoldenRequest(
+                history=history,
+                exclude=exclude,
+                item_ids=item_ids[0].tolist(),
+                scores=scores[0].tolist(),
+            )
+        )
+    return answers
+
+
+def triton_answers(
+    url: str, requests: Sequence[Request], protocol: str = "grpc", timeout_s: float = 30.0
+) -> list[GoldenRequest]:
+    """Answer requests with the `recommend` ensemble at host:port; protocol "grpc" or "http".
+
+    `exclude` is left out of a request where it is empty, as a client would.
+    """
+    client_module = importlib.import_module(f"tritonclient.{protocol}")
+    limits = (
+        {}
+        if protocol == "grpc"
+        else {"connection_timeout": timeout_s, "network_timeout": timeout_s}
+    )
+    call = {"client_timeout": timeout_s} if protocol == "grpc" else {}
+    answers = []
+    with client_module.InferenceServerClient(url, **limits) as client:
+        for request in requests:
+            inputs = []
+            for name in ("history", "exclude"):
+                ids = list(request.get(name) or [])
+                if ids or name == "history":
+                    tensor = client_module.InferInput(name, [1, len(ids)], "BYTES")
+                    tensor.set_data_from_numpy(_row(ids))
+                    inputs.append(tensor)
+            result = client.infer("recommend", inputs, **call)
+            answers.append(
+                GoldenRequest(
+                    history=list(request["history"]),
+                    exclude=list(request.get("exclude") or []),
+                    item_ids=[item.decode() for item in result.as_numpy("item_ids")[0]],
+                    scores=result.as_numpy("scores")[0].tolist(),
+                )
+            )
+    return answers
+
+
+def parity(expected: Sequence[GoldenRequest], actual: Sequence[GoldenRequest]) -> dict[str, float]:
+    """How far two lists of answers to the same requests are from each other.
+
+    Returns:
+        requests, max_abs_score_diff (rank by rank, so that tied items may swap), and
+        mean_overlap and min_overlap, the share of the top K items in common, 0..1.
+    """
+    if len(expected) != len(actual) or not expected:
+        raise ValueError(f"{len(expected)} answers cannot be compared with {len(actual)}")
+    overlaps, differences = [], []
+    for one, other in zip(expected, actual, strict=True):
+        shared = set(one.item_ids) & set(other.item_ids)
+        overlaps.append(len(shared) / max(len(set(one.item_ids)), len(set(other.item_ids)), 1))
+        if len(one.scores) != len(other.scores):
+            differences.append(float("inf"))
+        else:
+            a, b = np.asarray(one.scores), np.asarray(other.scores)
+            differences.append(float(np.abs(np.where(a == b, 0.0, a - b)).max(initial=0.0)))
+    return {
+        "requests": float(len(expected)),
+        "max_abs_score_diff": max(differences),
+        "mean_overlap": float(np.mean(overlaps)),
+        "min_overlap": min(overlaps),
+    }
+
+
+def _row(ids: Sequence[str]) -> np.ndarray:
+    return np.array(ids, dtype=object).reshape(1, len(ids))

@@ -1,0 +1,69 @@
+"""The `serving` section of a run's YAML."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from recommender.config import Section
+
+
+class TritonConfig(Section):
+    """What goes into a model version's config.pbtxt files."""
+
+    max_batch_size: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="most rows that one request, or one merged batch, may have",
+    )
+    max_queue_delay_us: int = Field(
+        default=0,
+        ge=0,
+        description="how long the ranker waits for a fuller batch; 0 = only while it is busy",
+    )
+    ranker_kind: Literal["cpu", "gpu"] = Field(
+        default="cpu",
+        description="where the ranker's instances run; lookup and decode always use the CPU",
+    )
+    ranker_instances: int = Field(
+        default=1, ge=1, description="ranker instances (a process each, embedded)"
+    )
+    intra_threads: int = Field(default=1, ge=1, description="threads within one run of a graph")
+
+
+class ServingConfig(Section):
+    """The embedded endpoint: one Envoy as its door, one Triton process a version behind it."""
+
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="address that the endpoint listens on"
+    )
+    port: int = Field(
+        default=8000, ge=1, le=65535, description="REST and gRPC, both on this one port"
+    )
+    admin_port: int = Field(
+        default=9901, ge=1, le=65535, description="Envoy's admin page, this machine only"
+    )
+    request_timeout_s: float = Field(
+        default=15.0, gt=0, description="longest that one request may take"
+    )
+    start_timeout_s: float = Field(
+        default=90.0, gt=0, description="longest that a new Triton may load"
+    )
+    lock_timeout_s: float = Field(
+        default=120.0,
+        ge=0,
+        description="how long to wait for another command that changes what serves",
+    )
+    keep_versions: int = Field(
+        default=3, ge=2, description="installed versions kept, current included"
+    )
+    min_overlap: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="least top-K overlap of any golden request for a rollout",
+    )
+    max_score_difference: float = Field(
+        default=1e-3, ge=0, description="largest score difference on golden requests for a rollout"
+    )
+    triton: TritonConfig = TritonConfig()
