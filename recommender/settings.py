@@ -45,3 +45,13 @@ class ExportConfig(Section):
     k: int = Field(100, gt=0, description="items a request gets")
     max_seen: int = Field(1024, gt=0, description="latest seen and excluded items that are masked")
     golden_requests: int = Field(16, gt=0, description="requests kept with their answers")
+
+
+class EvaluationConfig(Section):
+    """The evaluation gate: what a model must reach on the test split."""
+
+    min_ndcg_margin: float = Field(
+        0.1, ge=0, description="NDCG@10 above the best baseline's, as a share of it"
+    )
+    min_ndcg: float = Field(0.0, ge=0, le=1, description="NDCG@10, absolute")
+    min_hr: float = Field(0.0, ge=0, le=1, description="HR@10, absolute")

@@ -1,0 +1,156 @@
+"""Leave-one-out evaluation over the full catalogue; metrics are never sampled.
+
+Protocol: each user's held-out item is ranked among all items of the k-core, without index 0 and
+without the items of the user's history as far as windows.parquet holds it. Ties count against
+the model: the target stands behind every item of its score.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recommender.baselines import (
+    KNN_GRID,
+    RECENT_KNN_GRID,
+    Scorer,
+    popularity,
+    tuned_item_knn,
+)
+from recommender.errors import Check
+from recommender.sequences import Split, Vocabulary, item_counts, load_windows, pad
+from recommender.settings import EvaluationConfig
+
+BASELINES = ("popularity", "item-knn", "recent item-knn")
+CUTOFFS = (5, 10, 20)
+COVERAGE_AT = 10
+BATCH = 256
+PROTOCOL = (
+    "leave-one-out, full ranking over the k-core, history masked, events of one timestamp in "
+    "file order, tied scores count against the target"
+)
+
+
+def mask_history(
+    scores_BN: np.ndarray, histories: Sequence[np.ndarray], targets_B: np.ndarray
+) -> np.ndarray:
+    """A float64 copy of `scores_BN` where index 0 and each history, but not its target, is -inf."""
+    masked_BN = scores_BN.astype(np.float64)
+    masked_BN[:, 0] = -np.inf
+    for row, history in enumerate(histories):
+        masked_BN[row, history[history != targets_B[row]]] = -np.inf
+    return masked_BN
+
+
+def target_ranks(masked_BN: np.ndarray, targets_B: np.ndarray) -> np.ndarray:
+    """Rank of each target from 1, int64 [B]: one more than the other items that score as high.
+
+    Raises:
+        ValueError: a score is not a number; it would silently count as a low one.
+    """
+    if np.isnan(masked_BN).any():
+        raise ValueError("scores hold NaN: the model has diverged")
+    target_B1 = np.take_along_axis(masked_BN, targets_B[:, None], axis=1)
+    return (masked_BN >= target_B1).sum(axis=1)
+
+
+def rank_metrics(ranks: np.ndarray, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
+    """HR@c, NDCG@c and MRR of ranks from 1.
+
+    With one relevant item a user, HR is Recall, and NDCG is 1 / log2(rank + 1) within the cutoff
+    (Järvelin and Kekäläinen 2002, with an ideal gain of 1).
+    """
+    gain = 1.0 / np.log2(ranks + 1.0)
+    metrics = {"mrr": float(np.mean(1.0 / ranks))}
+    for cutoff in cutoffs:
+        hit = ranks <= cutoff
+        metrics[f"hr@{cutoff}"] = float(np.mean(hit))
+        metrics[f"ndcg@{cutoff}"] = float(np.mean(gain * hit))
+    return metrics
+
+
+def evaluate_scorer(scorer: Scorer, split: Split, items: int) -> dict[str, float]:
+    """All metrics of a scorer on a split; coverage@10 is the share of items in anyone's top 10."""
+    ranks: list[np.ndarray] = []
+    shown = np.zeros(items + 1, dtype=bool)
+    for start in range(0, len(split), BATCH):
+        histories = split.histories[start : start + BATCH]
+        targets_B = split.targets[start : start + BATCH]
+        masked_BN = mask_history(scorer(histories), histories, targets_B)
+        ranks.append(target_ranks(masked_BN, targets_B))
+        width = min(COVERAGE_AT, items)
+        shown[np.argpartition(-masked_BN, width - 1, axis=1)[:, :width]] = True
+    metrics = rank_metrics(np.concatenate(ranks))
+    return metrics | {f"coverage@{COVERAGE_AT}": float(shown[1:].mean())}
+
+
+def model_scorer(model: Any) -> Scorer:
+    """A SequentialRecommender as a scorer; a history without known items gets log popularity."""
+    import torch
+
+    def score(histories: Sequence[np.ndarray]) -> np.ndarray:
+        history_BL = torch.from_numpy(pad(histories, model.config.max_length))
+        device = model.log_popularity.device
+        with torch.inference_mode():
+            scores_BN = model(history_BL.to(device)).float().cpu().numpy()
+        empty_B = np.array([len(history) == 0 for history in histories])
+        scores_BN[empty_B] = model.log_popularity.cpu().numpy()
+        return scores_BN
+
+    return score
+
+
+def evaluate(model_dir: Path, windows_dir: Path, config: EvaluationConfig) -> dict[str, Any]:
+    """Measure the model in `model_dir` and the baselines on validation and test.
+
+    Returns:
+        {"protocol", "users", "items", "longest_history", "knn": settings chosen on validation,
+        "valid" and "test": {"model" | BASELINES: {metric: value}}}, JSON-ready.
+    """
+    from recommender.model import load_model
+
+    vocabulary = Vocabulary.load(Path(model_dir) / "vocabulary.json")
+    splits = load_windows(windows_dir, vocabulary)
+    items = len(vocabulary)
+    train = splits["train"].histories
+
+    def judge(scorer: Scorer) -> float:
+        return evaluate_scorer(scorer, splits["valid"], items)["ndcg@10"]
+
+    scorers = {
+        "model": model_scorer(load_model(model_dir)),
+        "popularity": popularity(item_counts(train, items)),
+    }
+    chosen = {}
+    for name, grid in (("item-knn", KNN_GRID), ("recent item-knn", RECENT_KNN_GRID)):
+        scorers[name], chosen[name] = tuned_item_knn(train, items, grid, judge)
+    result: dict[str, Any] = {
+        "protocol": PROTOCOL,
+        "users": len(splits["test"]),
+        "items": items,
+        "longest_history": max(map(len, splits["test"].histories)),
+        "knn": chosen,
+    }
+    for split in ("valid", "test"):
+        result[split] = {
+            name: evaluate_scorer(scorer, splits[split], items) for name, scorer in scorers.items()
+        }
+    return result
+
+
+def gate(result: dict[str, Any], config: EvaluationConfig) -> list[Check]:
+    """The checks of an evaluation: the margin over the best baseline, and the absolute floors."""
+    test = result["test"]
+    best = max(BASELINES, key=lambda name: test[name]["ndcg@10"])
+    limit = test[best]["ndcg@10"] * (1 + config.min_ndcg_margin)
+    model = test["model"]
+    limits = [
+        (f"test NDCG@10, {config.min_ndcg_margin:.0%} above {best}", "ndcg@10", limit),
+        ("test NDCG@10", "ndcg@10", config.min_ndcg),
+        ("test HR@10", "hr@10", config.min_hr),
+    ]
+    return [
+        Check(name, model[metric], f">= {floor:.4f}", model[metric] >= floor)
+        for name, metric, floor in limits
+    ]
