@@ -8,10 +8,13 @@ It runs inside Triton's stub process: it can import nothing of this project.
 import json
 import os
 import site
+import sys
 from pathlib import Path
 
-# The embedded interpreter ignores PYTHONPATH, and triton_python_backend_utils needs numpy.
+# The embedded interpreter ignores PYTHONPATH, and triton_python_backend_utils needs numpy: this
+# environment's, whatever else the interpreter found.
 site.addsitedir(os.environ["KUBEREC_TRITON_SITE"])
+sys.path.insert(0, os.environ["KUBEREC_TRITON_SITE"])
 
 import numpy as np
 import onnxruntime

@@ -1,0 +1,204 @@
+"""One embedded tritonserver process on one model repository: start, wait until ready, stop."""
+
+import http.client
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from recommender.errors import KuberecError
+from serving.ports import LOCAL, free_ports
+from serving.process import ProcessRef, alive, find, log_tail, spawn, stop
+from serving.triton.environment import backend_directory, find_environment
+
+Progress = Callable[[str], None]
+_SHM = "shm-region-prefix-name="
+# Triton waits this long for open client connections; requests under way are answered first.
+_EXIT_TIMEOUT_S = 3
+_START_ATTEMPTS = 3  # a port found free can be gone a moment later
+
+
+class TritonFailed(KuberecError):
+    """A server that ended or did not become ready; the message carries the end of its log."""
+
+
+class TritonServer(BaseModel):
+    """A started server: what is needed to reach it and to stop it, also from another process."""
+
+    model_config = ConfigDict(frozen=True)
+
+    process: ProcessRef
+    repository: Path
+    http_port: int
+    grpc_port: int
+    metrics_port: int
+    shm_prefix: str
+    log: Path
+
+    @property
+    def http_url(self) -> str:
+        return f"{LOCAL}:{self.http_port}"
+
+    @property
+    def grpc_url(self) -> str:
+        return f"{LOCAL}:{self.grpc_port}"
+
+    def alive(self) -> bool:
+        return alive(self.process)
+
+    def ready(self) -> bool:
+        """Whether it runs and every model of its repository is loaded and warm."""
+        return self.alive() and http_status(self.http_port, "/v2/health/ready") == 200
+
+    def stop(self) -> None:
+        """End it with its stub processes and shared memory; does nothing if it is gone."""
+        stop(self.process, timeout_s=_EXIT_TIMEOUT_S + 7)
+        _remove_shared_memory(self.shm_prefix)
+
+
+def start_triton(
+    repository: Path,
+    state: Path,
+    log: Path,
+    timeout_s: float = 90.0,
+    progress: Progress | None = None,
+) -> TritonServer:
+    """Start a server on free ports of this machine and wait until all models are ready.
+
+    Args:
+        repository: a model repository; it is read once, later changes do nothing.
+        state: folder for the backend's files, shared by all servers of one state home.
+        log: file for the server's output; written anew.
+
+    Raises:
+        TritonMissing: the environment is not installed.
+        TritonFailed: with the end of the log; nothing is left running.
+    """
+    for attempt in range(1, _START_ATTEMPTS + 1):
+        server = _launch(Path(repository).resolve(), state, log)
+        try:
+            _wait_until_ready(server, timeout_s, progress or (lambda message: None))
+            return server
+        except TritonFailed:
+            server.stop()
+            if attempt == _START_ATTEMPTS or not _lost_a_port(log):
+                raise
+        except BaseException:
+            server.stop()
+            raise
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def temporary_triton(
+    repository: Path, workdir: Path, progress: Progress | None = None
+) -> Iterator[TritonServer]:
+    """A server that is gone when the block ends; its files go to `workdir`."""
+    server = start_triton(repository, workdir, workdir / "triton.log", progress=progress)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def stop_strays(repository: Path, known: set[int]) -> None:
+    """Stop servers on `repository` other than `known` pids: a killed command left them."""
+    argument = f"--model-repository={Path(repository).resolve()}"
+    for process, command in find("tritonserver", argument):
+        if process.pid not in known:
+            stop(process, timeout_s=_EXIT_TIMEOUT_S + 7)
+            for part in command:
+                if _SHM in part:
+                    _remove_shared_memory(part.partition(_SHM)[2])
+
+
+def http_status(port: int, path: str, timeout_s: float = 2.0) -> int | None:
+    """Status of GET `path` on this machine, or None without an answer; proxies are not asked."""
+    connection = http.client.HTTPConnection(LOCAL, port, timeout=timeout_s)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _launch(repository: Path, state: Path, log: Path) -> TritonServer:
+    environment = find_environment()
+    http_port, grpc_port, metrics_port = free_ports(3)
+    shm_prefix = f"kuberec_{uuid.uuid4().hex[:12]}_"
+    command = [
+        str(environment.server),
+        f"--model-repository={repository}",
+        f"--backend-directory={backend_directory(environment, Path(state).resolve())}",
+        "--model-control-mode=none",
+        "--disable-auto-complete-config",
+        "--strict-readiness=true",
+        f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
+        f"--http-address={LOCAL}",
+        f"--http-port={http_port}",
+        f"--grpc-address={LOCAL}",
+        f"--grpc-port={grpc_port}",
+        f"--metrics-address={LOCAL}",
+        f"--metrics-port={metrics_port}",
+        "--allow-gpu-metrics=false",
+        "--pinned-memory-pool-byte-size=0",
+        # Its shared memory is found again by this name, also after it was killed.
+        f"--backend-config=python,{_SHM}{shm_prefix}",
+    ]
+    log.unlink(missing_ok=True)
+    return TritonServer(
+        process=spawn(command, log, environment.variables()),
+        repository=repository,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        shm_prefix=shm_prefix,
+        log=log,
+    )
+
+
+def _wait_until_ready(server: TritonServer, timeout_s: float, progress: Progress) -> None:
+    begin, said = time.monotonic(), -1
+    while not server.ready():
+        seconds = time.monotonic() - begin
+        if not server.alive():
+            raise TritonFailed(
+                f"Triton ended while it loaded '{server.repository}'. The end of its log "
+                f"({server.log}):\n{_telling_lines(server.log)}"
+            )
+        if seconds > timeout_s:
+            raise TritonFailed(
+                f"Triton was not ready after {timeout_s:.0f} s (serving.start_timeout_s). The end "
+                f"of its log ({server.log}):\n{_telling_lines(server.log)}"
+            )
+        loaded = server.log.read_text(errors="replace").count("successfully loaded")
+        if loaded != said:
+            progress(f"Triton is loading: {loaded} models ready ({seconds:.1f} s)")
+            said = loaded
+        time.sleep(0.05)
+    progress(f"Triton is ready ({time.monotonic() - begin:.1f} s)")
+
+
+def _telling_lines(log: Path) -> str:
+    """The log's tail without Triton's tables and its harmless complaints about a missing GPU."""
+    kept = [
+        line
+        for line in log_tail(log, lines=120).splitlines()
+        if not line.strip().startswith(("+", "|")) and "CUDA" not in line and line.strip()
+    ]
+    return "\n".join(kept[-15:])
+
+
+def _lost_a_port(log: Path) -> bool:
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    return "Address already in use" in text or "Socket '" in text
+
+
+def _remove_shared_memory(prefix: str) -> None:
+    for segment in Path("/dev/shm").glob(f"{prefix}*"):
+        segment.unlink(missing_ok=True)
