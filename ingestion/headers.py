@@ -40,6 +40,7 @@ def read_header(path: Path, source: TableSource) -> list[str]:
 
 
 def check_columns(table: str, source: TableSource, path: Path, columns: list[str]) -> None:
+    """Raise IngestError unless the names are distinct and every mapped one is there."""
     if not any(columns):
         raise IngestError(
             f"{table}: file '{path}' is empty; point source.{table}.path at a file with data"
@@ -67,12 +68,15 @@ def check_columns(table: str, source: TableSource, path: Path, columns: list[str
 
 
 def delimiter(source: TableSource) -> str:
-    return source.delimiter or _DELIMITERS[source.format]
+    """Between the columns of a csv or tsv source."""
+    return source.delimiter or DELIMITERS[source.format]
 
 
 def quote_character(source: TableSource) -> str:
+    """Around values of a csv or tsv source; "" for none."""
     return _QUOTES[source.format] if source.quote is None else source.quote
 
 
 def listed(columns: Iterable[str]) -> str:
+    """Names as a message shows them."""
     return ", ".join(f"'{name}'" for name in columns)
