@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recommender.errors import KuberecError
 from recommender.files import atomic_file
 from recommender.model import SequentialRecommender
 
@@ -29,7 +30,7 @@ class Ranker(nn.Module):
         super().__init__()
         items = model.text_vectors.shape[0] - 1
         if k > items:
-            raise ValueError(f"k ({k}) is more than the {items} items: lower export.k")
+            raise KuberecError(f"export.k = {k} is more than the {items} items: lower it")
         self.model = model
         self.k = k
         self.register_buffer("table", model.item_table().detach())

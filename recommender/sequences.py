@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from recommender.errors import KuberecError
 from recommender.files import read_json, write_json
 
 SPLITS = ("train", "valid", "test")
@@ -86,23 +87,23 @@ def load_windows(windows_dir: Path, vocabulary: Vocabulary | None = None) -> dic
     """The splits of windows.parquet, as indices of `vocabulary` (default: its vocabulary.json).
 
     Raises:
-        ValueError: a column, a split or a target is missing or unknown.
+        KuberecError: a column, a split or a target is missing or unknown.
     """
     windows_dir = Path(windows_dir)
     vocabulary = vocabulary or Vocabulary.load(windows_dir / "vocabulary.json")
     table = pq.read_table(windows_dir / "windows.parquet")
     if missing := COLUMNS - set(table.column_names):
-        raise ValueError(f"windows.parquet in '{windows_dir}' lacks columns {sorted(missing)}")
+        raise KuberecError(f"windows.parquet in '{windows_dir}' lacks columns {sorted(missing)}")
     rows = table.select(sorted(COLUMNS)).sort_by("user_id").to_pylist()
     splits = {}
     for name in SPLITS:
         chosen = [row for row in rows if row["split"] == name]
         if not chosen:
-            raise ValueError(f"windows.parquet in '{windows_dir}' has no rows of split '{name}'")
+            raise KuberecError(f"windows.parquet in '{windows_dir}' has no rows of split '{name}'")
         targets = np.array([vocabulary.index(row["target"]) for row in chosen], dtype=np.int64)
         if name != "train" and not targets.all():
             unknown = chosen[int(np.argmin(targets))]["target"]
-            raise ValueError(f"the target '{unknown}' of split '{name}' is not in the vocabulary")
+            raise KuberecError(f"the target '{unknown}' of split '{name}' is not in the vocabulary")
         histories = [vocabulary.encode(row["history"] or ()) for row in chosen]
         splits[name] = Split([row["user_id"] for row in chosen], histories, targets)
     return splits

