@@ -105,7 +105,8 @@ def evaluate(model_dir: Path, windows_dir: Path, config: EvaluationConfig) -> di
     """Measure the model in `model_dir` and the baselines on validation and test.
 
     Returns:
-        {"protocol", "gate": the checks of `gate`, "users", "items", "longest_history", "knn": settings chosen on validation,
+        {"protocol", "gate": the checks of `gate`, "users", "items", "longest_history",
+        "knn": settings chosen on validation,
         "valid" and "test": {"model" | BASELINES: {metric: value}}}, JSON-ready.
     """
     from recommender.model import load_model

@@ -25,12 +25,12 @@ class TextConfig(Section):
 class ModelConfig(Section):
     """The shape of the Transformer (recommender.model)."""
 
-    dim: int = Field(64, gt=0, description="width of items and hidden states")
+    dim: int = Field(128, gt=0, description="width of items and hidden states")
     layers: int = Field(2, gt=0, description="Transformer blocks")
     heads: int = Field(2, gt=0, description="attention heads; divides dim")
-    feedforward: int = Field(4, gt=0, description="inner width of the MLP, in multiples of dim")
-    max_length: int = Field(200, gt=1, description="latest known items of a history that are read")
-    dropout: float = Field(0.2, ge=0, lt=1, description="on inputs and on residual branches")
+    feedforward: int = Field(1, gt=0, description="inner width of the MLP, in multiples of dim")
+    max_length: int = Field(50, gt=1, description="latest known items of a history that are read")
+    dropout: float = Field(0.3, ge=0, lt=1, description="on inputs and on residual branches")
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
@@ -45,6 +45,13 @@ class ExportConfig(Section):
     k: int = Field(100, ge=10, description="items a request gets; metrics at 10 need 10")
     max_seen: int = Field(1024, gt=0, description="latest seen and excluded items that are masked")
     golden_requests: int = Field(16, gt=0, description="requests kept with their answers")
+    min_overlap: float = Field(
+        0.999, ge=0, le=1, description="top-K overlap between torch, ONNX Runtime and Triton"
+    )
+    max_score_difference: float = Field(1e-3, gt=0, description="of their scores, rank by rank")
+    min_quantized_overlap: float = Field(
+        0.8, ge=0, le=1, description="top-K overlap of the INT8 ranker with the FP32 one"
+    )
 
 
 class EvaluationConfig(Section):
@@ -62,11 +69,17 @@ class TrainingConfig(Section):
 
     epochs: int = Field(20, gt=0, description="at most; the learning rate's cosine ends here")
     patience: int = Field(6, gt=0, description="epochs without a better NDCG@10 before the end")
-    batch_size: int = Field(32, gt=0, description="windows a step")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="peak, of AdamW")
+    batch_size: int = Field(64, gt=0, description="windows a step")
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="peak, of AdamW")
     weight_decay: float = Field(0.01, ge=0, description="on matrices; not on norms and biases")
     warmup_epochs: float = Field(2, ge=0, description="linear rise of the learning rate")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    reversed_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="windows that are read backwards: neighbours predict each other",
+    )
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
     average_decay: float = Field(
         0.99, ge=0, lt=1, description="of the moving average of the weights, which is what is kept"
@@ -78,15 +91,17 @@ class TrainingConfig(Section):
 class DistillationConfig(Section):
     """The student and how it learns from the teacher (recommender.compression.distill)."""
 
-    dim: int = Field(32, gt=0)
+    dim: int = Field(64, gt=0)
     layers: int = Field(1, gt=0)
-    heads: int = Field(1, gt=0)
+    heads: int = Field(2, gt=0)
     feedforward: int = Field(2, gt=0, description="inner width of the MLP, in multiples of dim")
     dropout: float = Field(0.1, ge=0, lt=1)
     epochs: int = Field(10, gt=0)
-    batch_size: int = Field(32, gt=0)
+    batch_size: int = Field(64, gt=0)
     learning_rate: float = Field(3e-3, gt=0, le=1)
     temperature: float = Field(1.0, gt=0, description="of both softmaxes")
+    average_decay: float = Field(0.99, ge=0, lt=1, description="as in training")
+    reversed_share: float = Field(0.5, ge=0, le=1, description="as in training")
     soft_share: float = Field(0.8, ge=0, le=1, description="of the teacher's targets in the loss")
     seed: int = Field(42, ge=0)
 

@@ -1,13 +1,14 @@
 """Do two ways of answering agree? ONNX Runtime in this process, and Triton over gRPC and HTTP."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serving.version import GoldenRequest
+from recommender.files import read_json
+from serving.version import GOLDEN, GoldenRequest
 
 Request = Mapping[str, Any]
 
@@ -80,6 +81,35 @@ def triton_answers(
                 )
             )
     return answers
+
+
+def check_on_triton(
+    repository: Path,
+    workdir: Path,
+    golden: Sequence[GoldenRequest] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Start a Triton on a model repository, replay golden requests, stop it: parity by protocol.
+
+    Args:
+        workdir: for the server's files and log.
+        golden: requests with answers; by default the repository's own golden.json.
+
+    Returns:
+        {"grpc": ..., "http": ...}, each as `parity` gives it.
+    """
+    from serving.triton.server import temporary_triton
+
+    if golden is None:
+        stored = read_json(Path(repository) / GOLDEN)
+        golden = [GoldenRequest.model_validate(each) for each in stored]
+    requests = [each.model_dump() for each in golden]
+    with temporary_triton(repository, workdir, progress) as server:
+        urls = {"grpc": server.grpc_url, "http": server.http_url}
+        return {
+            protocol: parity(golden, triton_answers(url, requests, protocol))
+            for protocol, url in urls.items()
+        }
 
 
 def parity(expected: Sequence[GoldenRequest], actual: Sequence[GoldenRequest]) -> dict[str, float]:

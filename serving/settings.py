@@ -1,10 +1,14 @@
 """The `serving` section of a run's YAML."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
 from recommender.config import Section
+from recommender.files import read_json, write_json
+
+SETTINGS_FILE = "settings.json"
 
 
 class TritonConfig(Section):
@@ -67,3 +71,15 @@ class ServingConfig(Section):
         default=1e-3, ge=0, description="largest score difference on golden requests for a rollout"
     )
     triton: TritonConfig = TritonConfig()
+
+
+def save_settings(home: Path, config: ServingConfig) -> None:
+    """Remember the settings of a rollout for the commands that come after it."""
+    write_json(home / "serving" / SETTINGS_FILE, config.model_dump(mode="json"))
+
+
+def load_settings(home: Path, **changes: Any) -> ServingConfig:
+    """The settings of the latest rollout in a state home, or the defaults; `changes` win."""
+    path = home / "serving" / SETTINGS_FILE
+    saved = read_json(path) if path.is_file() else {}
+    return ServingConfig.model_validate(saved | changes)

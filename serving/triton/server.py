@@ -1,6 +1,7 @@
 """One embedded tritonserver process on one model repository: start, wait until ready, stop."""
 
 import http.client
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -185,13 +186,10 @@ def _wait_until_ready(server: TritonServer, timeout_s: float, progress: Progress
 
 
 def _telling_lines(log: Path) -> str:
-    """The log's tail without Triton's tables and its harmless complaints about a missing GPU."""
-    kept = [
-        line
-        for line in log_tail(log, lines=120).splitlines()
-        if not line.strip().startswith(("+", "|")) and "CUDA" not in line and line.strip()
-    ]
-    return "\n".join(kept[-15:])
+    """The log's errors, without the harmless ones about a missing GPU; its tail if it has none."""
+    lines = log_tail(log, lines=200, width=600).splitlines()
+    errors = [line for line in lines if re.match(r"\s*(E\d{4} |error: )", line)]
+    return "\n".join([line for line in errors if "Cuda" not in line][-8:] or lines[-15:])
 
 
 def _lost_a_port(log: Path) -> bool:

@@ -1,0 +1,128 @@
+"""A smaller student that learns from the full model's scores."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from recommender.averaging import averaged, update_average
+from recommender.evaluation import evaluate_scorer, model_scorer
+from recommender.model import SequentialRecommender
+from recommender.progress import Progress, silent
+from recommender.sequences import Split, epoch_batches
+from recommender.settings import DistillationConfig, ModelConfig
+
+METRIC = "ndcg@10"
+
+
+def make_student(
+    teacher: SequentialRecommender, config: DistillationConfig
+) -> SequentialRecommender:
+    """An untrained student whose item embeddings are the teacher's main directions.
+
+    The first principal components keep most of what the teacher knows of items, so the student
+    starts from there (truncated SVD, Eckart and Young 1936).
+    """
+    shape = ModelConfig(
+        dim=config.dim,
+        layers=config.layers,
+        heads=config.heads,
+        feedforward=config.feedforward,
+        max_length=teacher.config.max_length,
+        dropout=config.dropout,
+    )
+    student = SequentialRecommender(shape, teacher.text_vectors, teacher.log_popularity)
+    with torch.no_grad():
+        table_ND = teacher.item_table()
+        left, singular, _ = torch.linalg.svd(table_ND, full_matrices=False)
+        width = min(config.dim, len(singular))
+        student.id_embedding.weight[:, :width] = left[:, :width] * singular[:width]
+        student.text_projection.weight.zero_()
+    return student
+
+
+def distillation_loss(
+    student_MN: Tensor, teacher_MN: Tensor, next_M: Tensor, config: DistillationConfig
+) -> Tensor:
+    """soft_share · T² · KL(teacher ‖ student) + (1 - soft_share) · cross-entropy of the next item.
+
+    Both softmaxes at temperature T; T² keeps the gradients' size (Hinton, Vinyals and Dean 2015,
+    arXiv:1503.02531, section 2). Logits [M, N] and next items [M] count from item 1 as 0.
+    """
+    temperature = config.temperature
+    soft = functional.kl_div(
+        functional.log_softmax(student_MN / temperature, dim=-1),
+        functional.log_softmax(teacher_MN / temperature, dim=-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    hard = functional.cross_entropy(student_MN, next_M)
+    return config.soft_share * temperature**2 * soft + (1 - config.soft_share) * hard
+
+
+def distil(
+    teacher: SequentialRecommender,
+    splits: dict[str, Split],
+    config: DistillationConfig,
+    progress: Progress = silent,
+) -> tuple[SequentialRecommender, list[dict[str, float]]]:
+    """The student of the epoch with the best validation NDCG@10, and the curve.
+
+    The weights are averaged as in training.
+    """
+    torch.manual_seed(config.seed)
+    teacher.eval()
+    student = make_student(teacher, config)
+    average = averaged(student)
+    items = teacher.text_vectors.shape[0] - 1
+    length = teacher.config.max_length
+    optimizer = torch.optim.AdamW(student.parameters(), lr=config.learning_rate, weight_decay=0.01)
+    best: dict[str, Tensor] = {}
+    curve: list[dict[str, float]] = []
+    step = 0
+    for epoch in range(config.epochs):
+        student.train()
+        batches = epoch_batches(
+            splits["train"].histories,
+            length,
+            config.batch_size,
+            config.seed,
+            epoch,
+            config.reversed_share,
+        )
+        loss_sum = 0.0
+        for history_BL, next_BL in batches:
+            done = step / (config.epochs * len(batches))
+            for group in optimizer.param_groups:
+                rising = min(1.0, (step + 1) / len(batches))
+                group["lr"] = config.learning_rate * rising * (1 + math.cos(math.pi * done)) / 2
+            learnt_BL = next_BL > 0
+            with torch.no_grad():
+                teacher_MN = _logits(teacher, history_BL, learnt_BL)
+            student_MN = _logits(student, history_BL, learnt_BL)
+            loss = distillation_loss(student_MN, teacher_MN, next_BL[learnt_BL] - 1, config)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+            optimizer.step()
+            step += 1
+            update_average(average, student, step, config.average_decay)
+            loss_sum += float(loss.detach())
+        metrics = evaluate_scorer(model_scorer(average), splits["valid"], items)
+        if metrics[METRIC] > max((row[METRIC] for row in curve), default=-1.0):
+            best = {name: value.clone() for name, value in average.state_dict().items()}
+        curve.append({"epoch": epoch, "train_loss": loss_sum / len(batches), **metrics})
+        progress(
+            epoch + 1,
+            config.epochs,
+            f"student: loss {loss_sum / len(batches):.3f}, valid NDCG@10 {metrics[METRIC]:.4f}",
+        )
+    student.load_state_dict(best)
+    return student.eval(), curve
+
+
+def _logits(model: Any, history_BL: Tensor, learnt_BL: Tensor) -> Tensor:
+    table_ND = model.item_table()
+    return model.encode(history_BL, table_ND)[learnt_BL] @ table_ND[1:].T

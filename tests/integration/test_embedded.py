@@ -1,0 +1,265 @@
+"""The embedded endpoint: two versions, one door, and everything that goes wrong."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tiny_version import REQUESTS, catalogue, write_tiny_repository, write_tiny_version
+
+from recommender.errors import GateFailed
+from serving.client import RecommendClient
+from serving.embedded.endpoint import EmbeddedEndpoint, NothingToServe
+from serving.parity import golden_answers
+from serving.ports import PortTaken, free_ports
+from serving.process import find
+from serving.rollout.local import rollout
+from serving.settings import ServingConfig
+from serving.triton.server import TritonFailed
+from serving.version import VersionError, write_manifest
+
+A, B, C = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[EmbeddedEndpoint]:
+    port, admin_port = free_ports(2)
+    config = ServingConfig(port=port, admin_port=admin_port, keep_versions=2)
+    endpoint = EmbeddedEndpoint(tmp_path / "home", config)
+    try:
+        yield endpoint
+    finally:
+        endpoint.stop_all()
+        assert leftovers(endpoint) == []
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[str], Path]:
+    def make(version: str) -> Path:
+        items = catalogue(prefix=f"{version[0]}-")
+        return write_tiny_version(tmp_path / version, items, version, seed=ord(version[0]))
+
+    return make
+
+
+def roll(endpoint: EmbeddedEndpoint, version_dir: Path) -> dict:
+    return rollout(version_dir, endpoint.home.root.parent, endpoint.config)
+
+
+def tritons(endpoint: EmbeddedEndpoint) -> list[int]:
+    folders = endpoint.home.versions.glob("*")
+    return [p.pid for f in folders for p, _ in find("tritonserver", f"--model-repository={f}")]
+
+
+def leftovers(endpoint: EmbeddedEndpoint) -> list[str]:
+    """Processes that name this home in their command line."""
+    home, found = str(endpoint.home.root), []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if home in command:
+                found.append(command)
+    return found
+
+
+def answer(endpoint: EmbeddedEndpoint) -> tuple[str, str | None]:
+    """First letter of the catalogue that answers, and the version that the door names."""
+    with RecommendClient(endpoint.url) as client:
+        found = client.recommend([])
+    return found.item_ids[0][0], found.version
+
+
+class Load:
+    """Requests over gRPC (kept connection) and REST (a new one each) until stopped."""
+
+    def __init__(self, endpoint: EmbeddedEndpoint) -> None:
+        self.url, self.running = endpoint.url, True
+        self.errors: list[str] = []
+        self.seen: list[tuple[str, str | None]] = []
+        self.threads = [threading.Thread(target=t) for t in (self.grpc, self.grpc, self.rest)]
+
+    def __enter__(self) -> "Load":
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.running = False
+        for thread in self.threads:
+            thread.join()
+
+    def grpc(self) -> None:
+        with RecommendClient(self.url) as client:
+            while self.running:
+                try:
+                    found = client.recommend(["a-3", "b-4"])
+                    self.seen.append((found.item_ids[0][0], found.version))
+                except Exception as error:
+                    self.errors.append(str(error))
+
+    def rest(self) -> None:
+        tensor = {"name": "history", "shape": [1, 1], "datatype": "BYTES", "data": ["a-3"]}
+        body = json.dumps({"inputs": [tensor]}).encode()
+        while self.running:
+            try:
+                url = f"http://{self.url}/v2/models/recommend/infer"
+                with urllib.request.urlopen(url, body, timeout=10) as response:
+                    outputs = {o["name"]: o["data"] for o in json.load(response)["outputs"]}
+                    version = response.headers["x-kuberec-version"]
+                self.seen.append((outputs["item_ids"][0][0], version))
+            except Exception as error:
+                self.errors.append(str(error))
+            time.sleep(0.002)
+
+
+def test_switching_under_load_loses_no_request(
+    endpoint: EmbeddedEndpoint, make: Callable[[str], Path]
+) -> None:
+    with pytest.raises(NothingToServe, match="kuberec run"):
+        endpoint.ensure_running()
+    first = roll(endpoint, make(A))
+    assert (first["version"], first["previous"], first["reused"]) == (A, None, False)
+    assert len(first["rows"]) == 6
+    assert all(row["passed"] for row in first["rows"])
+    with pytest.raises(NothingToServe, match="no earlier model version"):
+        endpoint.rollback()
+    with Load(endpoint) as load:
+        assert roll(endpoint, make(B))["previous"] == A
+        assert answer(endpoint) == ("b", B)
+        before = time.perf_counter()
+        assert endpoint.rollback() == A
+        assert time.perf_counter() - before < 2  # no server has to start for it
+        assert answer(endpoint) == ("a", A)
+        assert endpoint.rollback() == B
+        third = roll(endpoint, make(C))
+        time.sleep(0.2)
+    assert load.errors == []
+    assert set(load.seen) == {("a", A), ("b", B), ("c", C)}  # answers come from whom the door names
+    # The one before keeps running; the one before that is stopped, and its folder deleted.
+    assert third["previous"] == B
+    assert len(tritons(endpoint)) == 2
+    assert sorted(path.name for path in endpoint.home.versions.iterdir()) == [B, C]
+
+
+def test_a_bad_version_leaves_the_old_one_serving(
+    endpoint: EmbeddedEndpoint, make: Callable[[str], Path], tmp_path: Path
+) -> None:
+    good = make(A)
+    roll(endpoint, good)
+    pids = tritons(endpoint)
+
+    tampered = make(B)
+    with (tampered / "decode/1/model.onnx").open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(VersionError, match=r"changed: decode/1/model\.onnx"):
+        roll(endpoint, tampered)
+
+    wrong = write_tiny_repository(tmp_path / "wrong", catalogue(), seed=1)
+    golden = golden_answers(wrong, REQUESTS)
+    golden[2].item_ids[0] = "another"
+    write_manifest(wrong, C, golden, {})
+    with pytest.raises(GateFailed, match=r"FAIL own server: least top-K overlap .* 0.8 ") as failed:
+        roll(endpoint, wrong)
+    assert [check.passed for check in failed.value.checks] == [False, True]
+
+    broken = write_tiny_repository(tmp_path / "broken", catalogue())
+    (broken / "ranker/config.pbtxt").write_text('name: "ranker" backend: "nothing"')
+    with pytest.raises(VersionError, match=r"has no kuberec\.json"):
+        roll(endpoint, broken)
+    write_manifest(broken, B, golden_answers(broken, REQUESTS), {})
+    with pytest.raises(TritonFailed, match=r"unable to find backend.*'nothing'"):
+        roll(endpoint, broken)
+
+    assert answer(endpoint) == ("a", A)
+    assert tritons(endpoint) == pids
+    again = roll(endpoint, good)
+    assert again["reused"] is True
+    assert tritons(endpoint) == pids
+
+
+def test_a_failure_after_the_switch_turns_the_door_back(
+    endpoint: EmbeddedEndpoint, make: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roll(endpoint, make(A))
+    point_to = EmbeddedEndpoint.point_to
+
+    def interrupted(self: EmbeddedEndpoint, version: str) -> None:
+        point_to(self, version)
+        assert answer(endpoint) == ("b", B)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EmbeddedEndpoint, "point_to", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        roll(endpoint, make(B))
+    assert answer(endpoint) == ("a", A)
+    assert (endpoint.state().current, endpoint.state().previous) == (A, None)
+    assert len(tritons(endpoint)) == 1
+
+
+def test_survives_its_starter_and_comes_back_when_killed(
+    endpoint: EmbeddedEndpoint, make: Callable[[str], Path]
+) -> None:
+    script = (
+        "import sys; from pathlib import Path; from serving.rollout.local import rollout; "
+        "from serving.settings import ServingConfig; rollout(Path(sys.argv[1]), Path(sys.argv[2]),"
+        "ServingConfig(port=int(sys.argv[3]), admin_port=int(sys.argv[4])))"
+    )
+    config = endpoint.config
+    arguments = [str(make(A)), str(endpoint.home.root.parent), config.port, config.admin_port]
+    subprocess.run([sys.executable, "-c", script, *map(str, arguments)], check=True, timeout=60)
+    assert answer(endpoint) == ("a", A)
+    before = endpoint.status()
+    assert before["serving"]
+    assert endpoint.ensure_running() == before
+
+    os.kill(before["current"]["pid"], signal.SIGKILL)
+    os.kill(before["gateway_pid"], signal.SIGKILL)
+    segments = f"{endpoint.state().servers[A].shm_prefix}*"
+    while endpoint.status()["gateway_pid"]:
+        time.sleep(0.02)
+    assert not endpoint.status()["serving"]
+    after = endpoint.ensure_running()
+    assert after["serving"]
+    assert after["current"]["pid"] != before["current"]["pid"]
+    assert answer(endpoint) == ("a", A)
+    assert not list(Path("/dev/shm").glob(segments))
+
+    os.kill(after["current"]["pid"], signal.SIGKILL)  # only the server: the door stays open
+    endpoint.ensure_running()
+    assert answer(endpoint) == ("a", A)
+    assert endpoint.status()["gateway_pid"] == after["gateway_pid"]
+
+    segments = f"{endpoint.state().servers[A].shm_prefix}*"
+    endpoint.stop_all()
+    assert leftovers(endpoint) == []
+    assert not list(Path("/dev/shm").glob(segments))
+    assert endpoint.status()["current"] == {"version": A, "ready": False}
+    endpoint.stop_all()
+
+
+def test_port_taken_is_explained_before_any_work(
+    endpoint: EmbeddedEndpoint, make: Callable[[str], Path]
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", endpoint.config.port))
+        other.listen()
+        with pytest.raises(PortTaken) as error:
+            roll(endpoint, make(A))
+    assert str(error.value).startswith(
+        f"port {endpoint.config.port} is taken by pid {os.getpid()} (python"
+    )
+    assert str(error.value).endswith("choose another with serving.port")
+    assert not endpoint.home.versions.exists()
