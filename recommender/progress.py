@@ -19,16 +19,18 @@ def console(label: str) -> Progress:
 
         return line
 
-    from tqdm import tqdm
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
 
-    bar: list[tqdm] = []
+    columns = TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    bar = Bar(*columns, TextColumn("{task.description}"), console=Console(stderr=True))
+    task = bar.add_task("")
 
     def draw(done: int, total: int, message: str) -> None:
-        if not bar:
-            bar.append(tqdm(total=total or None, desc=label))
-        bar[0].set_postfix_str(message, refresh=False)
-        bar[0].update(done - bar[0].n)
+        bar.start()
+        bar.update(task, completed=done, total=total or None, description=message)
         if total and done >= total:
-            bar[0].close()
+            bar.stop()
 
     return draw

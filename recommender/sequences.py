@@ -163,15 +163,15 @@ def epoch_batches(
     """The batches of one epoch: (inputs, next items) int64 [B, <= length], 0 = nothing to learn.
 
     The same for the same seed and epoch, whatever ran before: a resumed run sees what it would
-    have seen. Windows of a like length share a batch, so that little of it is padding. A share of the
-    windows is read backwards, which teaches that neighbours in time belong together both ways.
+    have seen. Windows of a like length share a batch, so that little of it is padding. A share
+    of the windows is read backwards: neighbours in time then predict each other both ways.
     """
     rng = np.random.default_rng([seed, epoch])
     windows = [
         window[::-1] if rng.random() < reversed_share else window
         for window in epoch_windows(histories, length, rng)
     ]
-    groups = []
+    groups: list[list[np.ndarray]] = []
     for chunk in _chunks([windows[i] for i in rng.permutation(len(windows))], 8 * batch_size):
         groups.extend(_chunks(sorted(chunk, key=len), batch_size))
     batches = []

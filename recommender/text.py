@@ -207,8 +207,7 @@ def _read_cache(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
     table = pq.read_table(path)
-    vectors = np.stack(table["vector"].to_numpy()) if len(table) else []
-    return dict(zip(table["key"].to_pylist(), vectors, strict=True))
+    return dict(zip(table["key"].to_pylist(), table["vector"].to_numpy(), strict=True))
 
 
 def _write_cache(path: Path, known: dict[str, np.ndarray]) -> None:

@@ -4,6 +4,7 @@ Each position of a window predicts the next item by full softmax cross-entropy. 
 of the weights is what is validated and kept.
 """
 
+import logging
 import math
 import shutil
 import time
@@ -36,6 +37,9 @@ from recommender.sequences import (
     pad,
 )
 from recommender.settings import ModelConfig, TrainingConfig
+
+# What it has to say about accelerators and its own cloud, `progress` says better or not at all.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 METRIC = "ndcg@10"
 CHECKPOINT = "last"  # .ckpt, a temporary resume file, read with weights_only
