@@ -1,0 +1,140 @@
+"""Vocabulary, k-core, windows and batches."""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from recommender_data import write_windows
+
+from recommender.errors import KuberecError
+from recommender.sequences import (
+    Vocabulary,
+    epoch_batches,
+    epoch_windows,
+    item_counts,
+    k_core,
+    load_windows,
+    log_popularity,
+    pad,
+)
+
+
+def test_vocabulary_skips_unknown_items_and_survives_a_file(tmp_path):
+    Vocabulary(["b", "a"]).save(tmp_path / "vocabulary.json")
+    vocabulary = Vocabulary.load(tmp_path / "vocabulary.json")
+    assert vocabulary.encode(["a", "?", "b", "", "a"]).tolist() == [2, 1, 2]
+    assert vocabulary.index("?") == vocabulary.index(None) == 0
+    with pytest.raises(ValueError, match="twice"):
+        Vocabulary(["a", "a"])
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=60), st.integers(1, 4))
+def test_k_core_is_the_largest_set_where_all_are_frequent(events, k):
+    users = np.array([f"u{user}" for user, _ in events], dtype=str)
+    items = np.array([f"i{item}" for _, item in events], dtype=str)
+    kept = k_core(users, items, k)
+    assert kept.shape == (len(events),)
+    assert all(count >= k for count in Counter(users[kept]).values())
+    assert all(count >= k for count in Counter(items[kept]).values())
+    # The fixed point of dropping one rare end at a time is the same: nothing more had to go.
+    remaining = list(events)
+    while rare := [
+        event
+        for event in remaining
+        if sum(event[0] == other[0] for other in remaining) < k
+        or sum(event[1] == other[1] for other in remaining) < k
+    ]:
+        remaining = [event for event in remaining if event != rare[0]]
+    assert kept.sum() == len(remaining)
+
+
+def test_pad_keeps_the_latest_on_the_right():
+    padded = pad([np.array([1, 2, 3]), np.array([], dtype=np.int64), np.array([4])], 2)
+    assert padded.tolist() == [[2, 3], [0, 0], [0, 4]]
+
+
+def test_each_batch_row_predicts_the_next_item():
+    histories = [np.arange(1, n + 1) for n in (1, 2, 5, 40)]
+    rows = 0
+    for inputs, targets in epoch_batches(histories, 10, 4, seed=0, epoch=0):
+        assert inputs.shape == targets.shape
+        assert inputs.shape[1] <= 10
+        learnt = targets > 0
+        # In these histories item n is followed by n + 1.
+        assert (targets[learnt] == inputs[learnt] + 1).all()
+        assert (inputs[~learnt] == 0).all()
+        rows += len(inputs)
+    assert rows == 1 + 1 + 4  # a history of one item has nothing to predict; 40 items: 4 windows
+
+
+def test_reversed_windows_predict_the_item_before():
+    histories = [np.arange(1, 9)] * 20
+    batches = epoch_batches(histories, 10, 4, seed=0, epoch=0, reversed_share=1.0)
+    for inputs, targets in batches:
+        assert (targets == inputs - 1).all()
+
+
+def test_batches_depend_on_seed_and_epoch_alone():
+    histories = [np.arange(1, n) for n in range(3, 60)]
+
+    def run(seed: int, epoch: int) -> list[list[list[int]]]:
+        batches = epoch_batches(histories, 10, 8, seed, epoch, reversed_share=0.5)
+        return [inputs.tolist() for inputs, _ in batches]
+
+    assert run(1, 2) == run(1, 2)
+    assert run(1, 2) != run(1, 3)
+    assert run(1, 2) != run(2, 2)
+
+
+def test_long_histories_are_read_everywhere_over_the_epochs():
+    rng = np.random.default_rng(0)
+    windows = [epoch_windows([np.arange(1, 101)], 9, rng) for _ in range(30)]
+    assert all(len(window) == 10 for epoch in windows for window in epoch)
+    assert {len(epoch) for epoch in windows} == {10}
+    assert set(np.concatenate([np.concatenate(epoch) for epoch in windows])) == set(range(1, 101))
+
+
+def test_popularity_counts_and_their_logarithm():
+    counts = item_counts([np.array([1, 2]), np.array([2])], 3)
+    assert counts.tolist() == [0, 1, 2, 0]
+    popularity = log_popularity(counts)
+    assert popularity.dtype == np.float32
+    np.testing.assert_allclose(np.exp(popularity[1:]), np.array([2, 3, 1]) / 6, rtol=1e-6)
+
+
+def test_windows_come_by_split_with_unknown_items_skipped(tmp_path):
+    write_windows(tmp_path, users=5)
+    splits = load_windows(tmp_path)
+    assert [len(splits[name]) for name in ("train", "valid", "test")] == [5, 5, 5]
+    assert (splits["train"].targets == 0).all()
+    for train, valid, target, test in zip(
+        splits["train"].histories,
+        splits["valid"].histories,
+        splits["valid"].targets,
+        splits["test"].histories,
+        strict=True,
+    ):
+        assert train.tolist() == valid.tolist()
+        assert test.tolist() == [*valid.tolist(), target]
+
+
+def test_a_lacking_column_or_split_is_named(tmp_path):
+    table = pq.read_table(write_windows(tmp_path) / "windows.parquet")
+    pq.write_table(table.drop_columns(["target"]), tmp_path / "windows.parquet")
+    with pytest.raises(KuberecError, match=r"lacks columns \['target'\]"):
+        load_windows(tmp_path)
+    pq.write_table(
+        table.filter([s == "train" for s in table["split"].to_pylist()]),
+        tmp_path / "windows.parquet",
+    )
+    with pytest.raises(KuberecError, match="no rows of split 'valid'"):
+        load_windows(tmp_path)
+
+
+def test_a_target_outside_the_vocabulary_is_named(tmp_path):
+    write_windows(tmp_path)
+    with pytest.raises(KuberecError, match=r"the target 'i.*' of split 'valid' is not in the voc"):
+        load_windows(tmp_path, Vocabulary(["i00"]))
