@@ -39,9 +39,11 @@ def export_version(
     from collections import namedtuple
     from pathlib import Path
 
+    from components.image import source_hash
     from components.step import step
+    from recommender.files import read_json
     from recommender.settings import ExportConfig
-    from serving.triton.version import version_id, write_version
+    from serving.export import write_version
 
     sections = {
         "source": source,
@@ -52,17 +54,19 @@ def export_version(
         "compression": compression,
         "export": export,
     }
-    with step("export") as progress:
-        version = version_id(data_fingerprint, sections)
-        write_version(
+    with step("export-version") as progress:
+        facts = {
+            "config": sections,
+            "data_fingerprint": data_fingerprint,
+            "metrics": read_json(Path(evaluation_report.path))["test"]["model"],
+            "code": source_hash("recommender", "ingestion", "feature_repo", "serving"),
+        }
+        version = write_version(
             Path(model_version.path),
-            version=version,
-            sections=sections,
-            data_fingerprint=data_fingerprint,
-            windows=Path(windows.path),
-            compressed=Path(compressed.path),
-            evaluation_report=Path(evaluation_report.path),
-            config=ExportConfig.model_validate(export),
+            Path(compressed.path),
+            Path(windows.path),
+            ExportConfig.model_validate(export),
+            facts,
             progress=progress,
         )
-    return namedtuple("Exported", ["version"])(version)
+    return namedtuple("Exported", ["version"])(version.version)

@@ -32,5 +32,6 @@ def ingest(source: dict, source_fingerprint: str, snapshot: dsl.Output[dsl.Datas
     from ingestion.sources import SourceConfig
 
     with step("ingest") as progress:
-        result = run(SourceConfig.model_validate(source), Path(snapshot.path), progress)
+        config = SourceConfig.model_validate(source)
+        result = run(config, Path(snapshot.path), lambda message: progress(0, 0, message))
     return namedtuple("Ingested", ["data_fingerprint"])(result["fingerprint"])

@@ -16,7 +16,6 @@ def report(
     windows: dsl.Input[dsl.Dataset],
     trained_model: dsl.Input[dsl.Model],
     evaluation_report: dsl.Input[dsl.Artifact],
-    compressed: dsl.Input[dsl.Model],
     model_version: dsl.Input[dsl.Model],
     rollout_report: dsl.Input[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
@@ -27,7 +26,7 @@ def report(
 
     Args:
         snapshot, validation_report, item_vectors, windows, trained_model, evaluation_report,
-            compressed, model_version, rollout_report: outputs of the steps before.
+            model_version, rollout_report: outputs of the steps before.
         page: report.html, self-contained.
         summary: the same numbers as a JSON file.
         metrics: the headline numbers for Kubeflow's run list.
@@ -35,11 +34,16 @@ def report(
     from pathlib import Path
 
     from components.step import state_home, step
-    from recommender.files import atomic_file, write_json
+    from recommender.files import atomic_file, read_json, write_json
+    from reporting.answers import answer
     from reporting.page import render
     from reporting.summary import summarize
 
-    with step("report"):
+    with step("report") as progress:
+        progress(0, 0, "asking the endpoint for three users")
+        served = read_json(Path(rollout_report.path))
+        users = read_json(Path(windows.path) / "features.json")["sample_users"]
+        samples = answer(state_home(), served["grpc_url"], users=users)
         result = summarize(
             snapshot=Path(snapshot.path),
             validation=Path(validation_report.path),
@@ -47,10 +51,9 @@ def report(
             windows=Path(windows.path),
             model=Path(trained_model.path),
             evaluation=Path(evaluation_report.path),
-            compressed=Path(compressed.path),
             model_version=Path(model_version.path),
             rollout=Path(rollout_report.path),
-            home=state_home(),
+            samples=samples,
         )
         write_json(Path(summary.path), result)
         with atomic_file(Path(page.path)) as draft:

@@ -25,9 +25,15 @@ def rollout(
     from components.step import state_home, step
     from recommender.files import write_json
     from serving.rollout.local import rollout as run
-    from serving.settings import ServingConfig
+    from serving.settings import ServingConfig, save_settings
 
     with step("rollout") as progress:
         config = ServingConfig.model_validate(serving)
-        result = run(Path(model_version.path), state_home(), config, progress)
+        result = run(
+            Path(model_version.path),
+            state_home(),
+            config,
+            lambda message: progress(0, 0, message),
+        )
+        save_settings(state_home(), config)
         write_json(Path(rollout_report.path), result)

@@ -5,16 +5,15 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from recommender.errors import KuberecError
+from recommender.progress import Progress
 
 HOME_VARIABLE, RUN_PID_VARIABLE = "KUBEREC_HOME", "KUBEREC_RUN_PID"
 PROGRESS_PREFIX, ERROR_PREFIX = "[kuberec]", "[kuberec:error]"
-
-Progress = Callable[[int, int, str], None]
 
 
 def state_home() -> Path:

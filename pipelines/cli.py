@@ -137,6 +137,43 @@ def recommend(
     show_recommendations(answer, console, as_json=as_json)
 
 
+@app.command()
+def serve(
+    port: Annotated[int | None, typer.Option(help="REST and gRPC, both on this port.")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when it serves; kuberec stop ends it.")
+    ] = False,
+) -> None:
+    """Serve the current model version, until Ctrl-C."""
+    from pipelines.serve import serve as work
+
+    work(home(), console, port=port, detach=detach)
+
+
+@app.command()
+def status() -> None:
+    """Show what serves, where, and the version kept for a way back."""
+    from pipelines.serve import show_status
+
+    show_status(home(), console)
+
+
+@app.command()
+def rollback() -> None:
+    """Switch to the version that served before; no request is lost."""
+    from pipelines.serve import rollback as work
+
+    work(home(), console)
+
+
+@app.command()
+def stop() -> None:
+    """End every process of the endpoint."""
+    from pipelines.serve import stop as work
+
+    work(home(), console)
+
+
 def main() -> Any:
     """Entry point: a KuberecError is shown as its message, and ends with status 1."""
     try:

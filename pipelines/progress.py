@@ -30,7 +30,10 @@ class RunView:
     encoding = "utf-8"
 
     def __init__(self, console: Console, log: Path, *, verbose: bool = False) -> None:
-        self.console = console
+        # What the runner prints is redirected to this view, the view's own output is not.
+        self.console = console = Console(
+            file=console.file, width=console.width, force_terminal=console.is_terminal
+        )
         self.errors: list[str] = []  # the message of the step that failed
         self._log = log.open("w", encoding="utf-8")
         self._verbose = verbose

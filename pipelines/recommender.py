@@ -94,7 +94,6 @@ def recommender(
         windows=windows,
         trained_model=trained_model,
         evaluation_report=evaluated.outputs["evaluation_report"],
-        compressed=compressed.outputs["compressed"],
         model_version=exported.outputs["model_version"],
         rollout_report=rolled_out.outputs["rollout_report"],
     ).set_caching_options(False)

@@ -44,7 +44,7 @@ def show_summary(run: Run, console: Console) -> None:
     console.print(Columns([_sample(sample) for sample in summary["samples"]], equal=True))
     serving = summary["serving"]
     console.print(
-        f"[bold]serving[/bold]  version {summary['version']} at {serving['address']} "
+        f"[bold]serving[/bold]  version {summary['version']} at {serving['url']} "
         "(REST and gRPC), in the background until [bold]kuberec stop[/bold]",
         highlight=False,
     )
@@ -86,9 +86,9 @@ def _ledger(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _sample(sample: Mapping[str, Any]) -> Panel:
     lines = Text()
-    lines.append(f"last of {sample['history_length']} seen\n", style="dim")
-    for title in sample["history"]:
-        lines.append(f"  {title}\n", style="dim")
+    lines.append(f"last of {len(sample['history'])} seen\n", style="dim")
+    for item in sample["history"][-3:]:
+        lines.append(f"   {item['title']}\n", style="dim")
     lines.append("recommended\n")
     for place, item in enumerate(sample["recommendations"], 1):
         lines.append(f"{place:>2} {item['title']}\n")

@@ -1,0 +1,116 @@
+"""Everything a run has to say, gathered from what its steps wrote, as one JSON-ready dict."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recommender.files import read_json
+
+TIE_RULE = "events of one timestamp stay in file order"
+
+
+def summarize(
+    *,
+    snapshot: Path,
+    validation: Path,
+    item_vectors: Path,
+    windows: Path,
+    model: Path,
+    evaluation: Path,
+    model_version: Path,
+    rollout: Path,
+    samples: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The summary that the page and the console show.
+
+    Args:
+        snapshot, validation, item_vectors, windows, model, evaluation, model_version, rollout:
+            what the steps of those names wrote.
+        samples: answers of the endpoint, by title (reporting.samples).
+    """
+    manifest = read_json(model_version / "kuberec.json")
+    measured = read_json(evaluation)
+    ledger = manifest["ledger"]
+    served = read_json(rollout)
+    checked = read_json(validation / "validation.json")
+    return {
+        "version": manifest["version"],
+        "created": manifest["created"],
+        "data": _data(read_json(snapshot / "snapshot.json"), read_json(windows / "features.json")),
+        "vectors": read_json(item_vectors / "encoder.json"),
+        "validation": _validation(checked) | {"data_docs": str(validation / "data_docs")},
+        "training": _training(read_json(model / "training.json")),
+        "evaluation": {
+            "protocol": f"{measured['protocol']}; {measured['users']:,} users",
+            "rankers": measured["test"],
+        },
+        "compression": {"rows": ledger["rows"]},
+        "parity": manifest["parity"],
+        "gates": [
+            {"name": "evaluate", "checks": measured["gate"]},
+            {"name": "compress", "checks": ledger["checks"]},
+            {"name": "export", "checks": manifest["checks"]},
+            {"name": "rollout", "checks": served["rows"]},
+        ],
+        "serving": served,
+        "samples": list(samples),
+        "headline": _headline(measured["test"], ledger["rows"]),
+    }
+
+
+def _data(snapshot: Mapping[str, Any], windows: Mapping[str, Any]) -> dict[str, Any]:
+    tables = []
+    for table, read in snapshot["read"].items():
+        reasons = snapshot["rejected"].get(table, {})
+        tables.append(
+            {
+                "table": table,
+                "read": read,
+                "kept": snapshot["kept"][table],
+                "rejected": sum(reasons.values()),
+                "why": ", ".join(f"{reason}: {count:,}" for reason, count in reasons.items()),
+            }
+        )
+    counts = windows["counts"]
+    core = (
+        f"{windows['k_core']}-core for training: {counts['users']:,} users, "
+        f"{counts['items']:,} items, {counts['events']:,} events; {TIE_RULE}"
+    )
+    return {
+        "name": snapshot["source"]["name"],
+        "acknowledgement": snapshot["source"]["acknowledgement"],
+        "fingerprint": snapshot["fingerprint"],
+        "tables": tables,
+        "notes": core,
+    }
+
+
+def _validation(checked: Mapping[str, Any]) -> dict[str, Any]:
+    results = checked["expectations"]
+    return {"total": len(results), "passed": sum(result["success"] for result in results)}
+
+
+def _training(training: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "epochs": training["epochs"],
+        "best_epoch": training["best_epoch"],
+        "seconds": sum(epoch["seconds"] for epoch in training["epochs"]),
+        "seed": training["seed"],
+    }
+
+
+def _headline(
+    test: Mapping[str, Mapping[str, float]], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    full, served = rows[0], rows[-1]
+    return {
+        "ndcg@10": test["model"]["ndcg@10"],
+        "hr@10": test["model"]["hr@10"],
+        "baseline_ndcg@10": max(
+            metrics["ndcg@10"] for ranker, metrics in test.items() if ranker != "model"
+        ),
+        "served_ndcg@10": served["ndcg@10"],
+        "quality_kept": served["ndcg@10"] / full["ndcg@10"],
+        "times_smaller": full["bytes"] / served["bytes"],
+        "times_faster": full["p50_ms"] / served["p50_ms"],
+    }

@@ -1,0 +1,293 @@
+"""The whole pipeline on a slice of MovieLens-100K: killed, started again, repeated, asked.
+
+The slice is cut from the data wheel into a temporary folder: the 150 users with the shortest
+histories, the 250 most popular items. One module-wide run serves every test.
+"""
+
+import collections
+import importlib.metadata
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+import yaml
+
+from recommender.files import read_json
+from serving.ports import free_ports
+
+KUBEREC = Path(sys.executable).parent / "kuberec"
+USERS, ITEMS, RUN_TIMEOUT_S = 150, 250, 280
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@dataclass
+class Workplace:
+    """A folder with a slice, a config, and the command line in it."""
+
+    folder: Path
+    port: int
+
+    def kuberec(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(KUBEREC), *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=RUN_TIMEOUT_S,
+        )
+
+    def environment(self) -> dict[str, str]:
+        return {k: v for k, v in os.environ.items() if not k.startswith("KUBEREC_")}
+
+    def runs(self) -> list[Path]:
+        return sorted(path for path in (self.folder / "runs").iterdir() if path.is_dir())
+
+    def summary(self) -> dict:
+        return read_json(self.runs()[-1] / "summary.json")
+
+
+def write_slice(folder: Path) -> None:
+    """events.tsv, items.tsv and users.tsv from the wheel's files, which keep their headers."""
+    recbole = importlib.metadata.distribution("recbole")
+
+    def read(name: str) -> tuple[str, list[list[str]]]:
+        path = Path(str(recbole.locate_file(f"recbole/dataset_example/ml-100k/ml-100k.{name}")))
+        header, *rows = path.read_text(encoding="utf-8").splitlines()
+        return header, [row.split("\t") for row in rows]
+
+    header, events = read("inter")
+    popular = {item for item, _ in collections.Counter(e[1] for e in events).most_common(ITEMS)}
+    events = [event for event in events if event[1] in popular]
+    counts = collections.Counter(event[0] for event in events)
+    users = {user for user, count in sorted(counts.items(), key=lambda e: e[1]) if count >= 12}
+    users = set(sorted(users, key=lambda user: (counts[user], user))[:USERS])
+    for name, head, rows in (
+        ("events", header, [event for event in events if event[0] in users]),
+        ("items", *_those(read("item"), popular)),
+        ("users", *_those(read("user"), users)),
+    ):
+        lines = [head, *("\t".join(row) for row in rows)]
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _those(table: tuple[str, list[list[str]]], ids: set[str]) -> tuple[str, list[list[str]]]:
+    return table[0], [row for row in table[1] if row[0] in ids]
+
+
+def write_config(folder: Path, port: int, admin_port: int) -> None:
+    root = Path(__file__).resolve().parents[2]
+    config = yaml.safe_load((root / "pipelines/configs/movielens-100k.yaml").read_text())
+    config["name"] = "slice"
+    for table in ("events", "items", "users"):
+        del config["source"][table]["package"]
+        config["source"][table]["path"] = str(folder / f"{table}.tsv")
+    config |= {
+        "validation": {},
+        "training": {"epochs": 3, "patience": 3, "seed": 7},
+        "model": {"dim": 32, "layers": 1, "max_length": 50},
+        # On so little data nothing is expected to beat a baseline or to keep its quality.
+        "evaluation": {"min_ndcg_margin": 0, "min_ndcg": 0.0, "min_hr": 0.0},
+        "compression": {
+            "max_quality_loss": 1.0,
+            "min_speedup": 0.01,
+            "min_size_ratio": 1.0,
+            "distillation": {"epochs": 2},
+        },
+        "export": {"k": 20, "max_seen": 200, "min_quantized_overlap": 0.2},
+        "serving": {"port": port, "admin_port": admin_port},
+    }
+    (folder / "slice.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("place")
+    port, admin_port = free_ports(2)
+    write_slice(folder)
+    write_config(folder, port, admin_port)
+    place = Workplace(folder, port)
+    yield place
+    stopped = place.kuberec("stop")
+    assert stopped.returncode == 0, stopped.stderr
+    left = subprocess.run(["pgrep", "-af", str(folder)], capture_output=True, text=True).stdout
+    assert left == ""
+
+
+@pytest.fixture(scope="module")
+def killed(place) -> Path:
+    """A run that was killed, with everything it had started, in the midst of training."""
+    command = [str(KUBEREC), "run", "slice.yaml"]
+    run = subprocess.Popen(
+        command,
+        cwd=place.folder,
+        env=place.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + RUN_TIMEOUT_S
+    while time.monotonic() < deadline and run.poll() is None:
+        logs = list(place.folder.glob("runs/*/run.log"))
+        if logs and re.search(r"\[kuberec\] train [1-9]", logs[0].read_text()):
+            break
+        time.sleep(0.1)
+    assert run.poll() is None, logs[0].read_text()[-3000:]
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    return place.runs()[-1]
+
+
+@pytest.fixture(scope="module")
+def finished(place, killed) -> subprocess.CompletedProcess[str]:
+    done = place.kuberec("run", "slice.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_a_killed_run_leaves_whole_artifacts_only_and_is_told_as_killed(place, killed):
+    artifacts = {path.name: path for path in killed.glob("steps/*/*/*") if path.is_dir()}
+    whole = {name for name in artifacts if not name.endswith(".partial")}
+    assert {"snapshot", "item_vectors", "windows"} <= whole
+    assert "trained_model" not in whole
+    assert "killed" in place.kuberec("runs").stdout
+
+
+def test_the_run_after_a_kill_reuses_what_was_finished(finished):
+    cached = re.findall(r"^\s+([\w-]+)\s.*taken from the cache", finished.stdout, re.MULTILINE)
+    assert {"ingest", "encode-items", "build-features"} <= set(cached)
+    assert "train" not in cached
+
+
+def test_the_screen_says_what_a_person_wants_to_know(place, finished):
+    screen = finished.stdout
+    assert "GroupLens" in screen
+    for word in ("popularity", "item-knn", "NDCG@10", "INT8", "Triton, grpc", "recommended"):
+        assert word in screen, word
+    assert f"127.0.0.1:{place.port}" in screen
+    assert "report.html" in screen
+
+
+def test_the_report_is_one_page_with_a_link_to_the_data_docs(place, finished):
+    folder = place.runs()[-1]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") >= 3
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+    assert 'href="data_docs/index.html"' in page
+    assert (folder / "data_docs" / "index.html").is_file()
+
+
+def test_golden_numbers(place, finished):
+    """A fixed seed gives these numbers; the tolerance is for other processors' arithmetic."""
+    summary = place.summary()
+    golden = read_json(Path(__file__).parent / "golden_pipeline.json")
+    tables = {row["table"]: row["kept"] for row in summary["data"]["tables"]}
+    assert tables == golden["kept"]
+    for ranker, metrics in golden["test"].items():
+        for name, value in metrics.items():
+            found = summary["evaluation"]["rankers"][ranker][name]
+            tolerance = 1e-9 if ranker != "model" else 0.03
+            assert found == pytest.approx(value, abs=tolerance), (ranker, name)
+
+
+def ask(module, url: str, history: list[str], exclude: list[str] | None = None):
+    inputs = []
+    for name, ids in (("history", history), ("exclude", exclude)):
+        if ids is not None:
+            tensor = module.InferInput(name, [1, len(ids)], "BYTES")
+            tensor.set_data_from_numpy(np.array([ids], dtype=object).reshape(1, len(ids)))
+            inputs.append(tensor)
+    answer = module.InferenceServerClient(url).infer("recommend", inputs)
+    return [item.decode() for item in answer.as_numpy("item_ids")[0]], answer.as_numpy("scores")[0]
+
+
+@pytest.mark.parametrize("module", [tritonclient.grpc, tritonclient.http], ids=["grpc", "http"])
+def test_the_endpoint_answers_plain_tritonclient(place, finished, module):
+    url = f"127.0.0.1:{place.port}"
+    items, scores = ask(module, url, ["50", "181", "100"], ["174"])
+    assert len(items) == len(set(items)) == 20
+    assert not {"50", "181", "100", "174"} & set(items)
+    assert list(scores) == sorted(scores, reverse=True)
+    popular, _ = ask(module, url, [])
+    assert popular == ask(module, url, ["no such item"])[0] != items
+
+
+def test_the_endpoint_answers_curl(place, finished):
+    body = {
+        "inputs": [{"name": "history", "datatype": "BYTES", "shape": [1, 2], "data": ["50", "1"]}]
+    }
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{place.port}/v2/models/recommend/infer", json.dumps(body).encode()
+    )
+    with urllib.request.urlopen(request, timeout=20) as response:
+        outputs = {each["name"]: each["data"] for each in json.load(response)["outputs"]}
+    assert len(outputs["item_ids"]) == len(outputs["scores"]) == 20
+
+
+def test_recommend_looks_up_a_users_history(place, finished):
+    user = place.summary()["samples"][0]["user"]
+    done = place.kuberec("recommend", "--user", user, "-k", "5", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert len(answer["recommendations"]) == 5
+    events = [line.split("\t") for line in (place.folder / "events.tsv").read_text().splitlines()]
+    assert {item["item_id"] for item in answer["history"]} == {e[1] for e in events if e[0] == user}
+    sample = place.summary()["samples"][0]["recommendations"][:5]
+    assert [item["item_id"] for item in answer["recommendations"]] == [
+        item["item_id"] for item in sample
+    ]
+
+
+def test_more_items_than_a_version_answers_are_refused_with_the_limit(place, finished):
+    done = place.kuberec("recommend", "--item", "50", "-k", "21")
+    assert done.returncode == 1
+    assert "20" in done.stderr
+    assert "export.k" in done.stderr
+
+
+def test_a_second_run_reuses_the_work_and_the_server(place, finished):
+    before = place.summary()
+    done = place.kuberec("run", "slice.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    cached = set(re.findall(r"^\s+([\w-]+)\s.*taken from the cache", done.stdout, re.MULTILINE))
+    assert {"ingest", "encode-items", "build-features", "train", "compress"} <= cached
+    after = place.summary()
+    assert after["version"] == before["version"]
+    assert after["serving"]["reused"]
+
+
+def test_a_failed_gate_stops_the_run_and_leaves_the_endpoint_alone(place, finished):
+    done = place.kuberec("run", "slice.yaml", "--set", "evaluation.min_ndcg=0.99")
+    assert done.returncode == 1
+    assert "gate 'evaluate' failed" in done.stderr
+    assert ">= 0.9900" in done.stderr
+    assert "Traceback" not in done.stderr
+    steps = {path.name for path in place.runs()[-1].glob("steps/*/*")}
+    assert "evaluate" in steps
+    assert not steps & {"compress", "export-version", "materialize", "rollout"}
+    assert ask(tritonclient.grpc, f"127.0.0.1:{place.port}", ["50"])[0]
+
+
+def test_the_endpoint_can_be_stopped_and_served_again(place, finished):
+    version = place.summary()["version"]
+    assert version in place.kuberec("status").stdout
+    assert place.kuberec("stop").returncode == 0
+    done = place.kuberec("recommend", "--item", "50")
+    assert done.returncode == 1
+    assert "kuberec serve" in done.stderr
+    served = place.kuberec("serve", "--detach")
+    assert served.returncode == 0, served.stderr
+    assert version in served.stdout
+    assert place.kuberec("recommend", "--item", "50").returncode == 0

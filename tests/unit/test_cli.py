@@ -1,0 +1,111 @@
+"""The command line, as far as it needs neither a run nor a server."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "pipelines" / "configs" / "movielens-100k.yaml"
+KUBEREC = Path(sys.executable).parent / "kuberec"
+
+
+def kuberec(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(KUBEREC), *arguments], capture_output=True, text=True, cwd=cwd, timeout=120
+    )
+
+
+def test_help_names_every_command():
+    help_text = kuberec("--help").stdout
+    for command in (
+        *("run", "compile", "submit", "serve", "status", "rollback", "stop"),
+        *("recommend", "runs"),
+    ):
+        assert command in help_text
+
+
+def test_help_loads_no_heavy_library():
+    script = (
+        "import sys, pipelines.cli\n"
+        "heavy = {'torch', 'kfp', 'feast', 'great_expectations', 'lightning', 'ibis', 'onnx',\n"
+        "         'pandas', 'transformers', 'matplotlib', 'tritonclient'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert loaded.stdout.strip() == "[]", loaded.stderr
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory) -> dict:
+    target = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
+    done = kuberec("compile", str(CONFIG), "-o", str(target), "--image", "registry.test/python@x")
+    assert done.returncode == 0, done.stderr
+    return yaml.safe_load(target.read_text())
+
+
+def test_the_compiled_pipeline_has_every_step_in_the_given_image(compiled):
+    tasks = set(compiled["root"]["dag"]["tasks"])
+    assert tasks == {
+        *("ingest", "validate", "encode-items", "build-features", "train", "evaluate"),
+        *("compress", "export-version", "materialize", "rollout", "report"),
+    }
+    executors = compiled["deploymentSpec"]["executors"].values()
+    assert {each["container"]["image"] for each in executors} == {"registry.test/python@x"}
+
+
+def test_the_config_becomes_the_pipelines_default_arguments(compiled):
+    defaults = {
+        name: each.get("defaultValue")
+        for name, each in compiled["root"]["inputDefinitions"]["parameters"].items()
+    }
+    assert defaults["source"]["name"] == "MovieLens-100K"
+    assert defaults["training"]["seed"] == 42
+    assert len(defaults["source_fingerprint"]) == 64
+
+
+def test_nothing_runs_before_the_gate_it_depends_on(compiled):
+    tasks = compiled["root"]["dag"]["tasks"]
+
+    def before(task: str) -> set[str]:
+        direct = set(tasks[task].get("dependentTasks", []))
+        return direct.union(*(before(each) for each in direct))
+
+    assert "validate" in before("encode-items") & before("train")
+    assert "evaluate" in before("compress")
+    assert {"compress", "export-version"} <= before("materialize")
+    assert "materialize" in before("rollout")
+
+
+def test_state_changing_steps_are_never_cached(compiled):
+    tasks = compiled["root"]["dag"]["tasks"]
+    uncached = {name for name, task in tasks.items() if not task.get("cachingOptions")}
+    assert {"materialize", "rollout", "report", "validate"} == uncached
+
+
+def test_a_host_that_is_not_there_is_named_with_a_way_to_reach_it(tmp_path):
+    done = kuberec("submit", str(CONFIG), "--host", "http://127.0.0.1:9", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "cannot reach a Kubeflow Pipelines API at http://127.0.0.1:9" in done.stderr
+    assert "port-forward" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_runs_yet_says_how_to_start_one(tmp_path):
+    done = kuberec("runs", cwd=tmp_path)
+    assert "kuberec run" in done.stdout
+
+
+def test_recommend_wants_a_user_or_items(tmp_path):
+    done = kuberec("recommend", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "--user" in done.stderr
+
+
+def test_recommend_without_an_endpoint_says_how_to_start_one(tmp_path):
+    done = kuberec("recommend", "--user", "1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "kuberec serve" in done.stderr or "kuberec run" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,96 @@
+"""A run's YAML: every mistake is answered with its line, the key, the value and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.config import ConfigError, load_config
+
+CONFIGS = Path(__file__).resolve().parents[2] / "pipelines" / "configs"
+GOOD = """\
+name: demo
+source:
+  name: Demo
+  events:
+    path: events.csv
+    format: csv
+    columns: {user_id: u, item_id: i, timestamp: t}
+  items:
+    path: items.csv
+    format: csv
+    columns: {item_id: i, title: name}
+training:
+  epochs: 3
+"""
+
+
+def load(tmp_path, text, *overrides):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return load_config(path, overrides)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_shipped_configs_are_valid(path):
+    assert load_config(path).name == path.stem
+
+
+def test_defaults_fill_what_is_not_said(tmp_path):
+    config = load(tmp_path, GOOD)
+    assert config.training.epochs == 3
+    assert config.serving.port == 8000
+    assert set(config.sections()) == {
+        *("source", "validation", "text", "features", "model", "training"),
+        *("evaluation", "compression", "export", "serving"),
+    }
+
+
+def test_a_mistyped_key_is_named_with_its_line_and_the_likely_meaning(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, GOOD.replace("epochs: 3", "epoch: 3"))
+    message = str(error.value)
+    assert "line 13: unknown key 'training.epoch'; did you mean 'epochs'?" in message
+    assert "learning_rate" in message  # all that is allowed there
+
+
+def test_an_unknown_section_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"line 14: unknown key 'trainning'.*'training'"):
+        load(tmp_path, GOOD + "trainning: {}\n")
+
+
+def test_a_wrong_value_is_shown_with_what_is_allowed(tmp_path):
+    with pytest.raises(ConfigError, match=r"line 13: training\.epochs = 0: .*greater than 0"):
+        load(tmp_path, GOOD.replace("epochs: 3", "epochs: 0"))
+    with pytest.raises(ConfigError, match=r"source\.events\.format = 'xls': .*'csv'.*'parquet'"):
+        load(tmp_path, GOOD.replace("format: csv", "format: xls", 1))
+
+
+def test_every_problem_is_told_at_once(tmp_path):
+    text = GOOD.replace("epochs: 3", "epochs: many\n  seed: -1\n  speed: 1")
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, text)
+    assert "3 problems" in str(error.value)
+
+
+def test_a_missing_section_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="key 'source' is required"):
+        load(tmp_path, "name: demo\n")
+
+
+def test_text_that_is_no_yaml_gives_the_place(tmp_path):
+    with pytest.raises(ConfigError, match="line 2"):
+        load(tmp_path, "name: demo\nsource: [\n")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot read config '.*absent\.yaml'"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_overrides_are_read_as_yaml_and_checked_like_the_file(tmp_path):
+    config = load(tmp_path, GOOD, "training.epochs=7", "serving.port=9000")
+    assert (config.training.epochs, config.serving.port) == (7, 9000)
+    with pytest.raises(ConfigError, match=r"unknown key 'serving\.prot'.*'port'"):
+        load(tmp_path, GOOD, "serving.prot=1")
+    with pytest.raises(ConfigError, match=r"section\.key=value"):
+        load(tmp_path, GOOD, "training.epochs")

@@ -1,0 +1,80 @@
+"""What docs/DESIGN.md says of rooms and environments holds."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = (
+    "recommender",
+    "ingestion",
+    "feature_repo",
+    "serving",
+    "reporting",
+    "components",
+    "pipelines",
+)
+# Of the project, each room may import itself and these.
+ALLOWED = {
+    "recommender": set(),
+    "ingestion": {"recommender"},
+    "feature_repo": {"recommender"},
+    "serving": {"recommender"},
+    "reporting": {"recommender", "feature_repo", "serving"},
+    "components": {"recommender", "ingestion", "feature_repo", "serving", "reporting"},
+    "pipelines": set(ROOMS),
+}
+PLATFORM = {"kfp", "feast", "great_expectations", "kserve", "kubernetes"}
+
+
+def imports(room: str) -> set[str]:
+    names = set()
+    for path in (ROOT / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_point_one_way(room):
+    assert imports(room) & set(ROOMS) <= ALLOWED[room] | {room}
+
+
+def test_the_model_needs_no_platform():
+    assert not imports("recommender") & PLATFORM
+
+
+def locked(name: str) -> dict[str, str]:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", text, re.MULTILINE))
+
+
+LOCKS = sorted(path.stem for path in (ROOT / "requirements").glob("*.txt"))
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_locked_package_has_hashes_and_names_no_host(name):
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+    assert len(blocks) == len(locked(name)) > 0
+    assert all("--hash=sha256:" in block for block in blocks)
+    assert "://" not in text
+
+
+def test_the_transformer_needs_no_torch_and_the_trainer_no_kserve():
+    transformer, trainer = locked("transformer"), locked("trainer")
+    assert "kserve" in transformer
+    assert "torch" not in transformer
+    assert "torch" in trainer
+    assert "kserve" not in trainer
+
+
+def test_the_environments_of_one_machine_agree():
+    main, dev, trainer = locked("main"), locked("dev"), locked("trainer")
+    for other in (dev, trainer):
+        assert not {name for name in main.keys() & other if main[name] != other[name]}
