@@ -22,7 +22,7 @@ from serving.embedded.gateway import (
 from serving.embedded.routes import Backend
 from serving.embedded.state import ServingHome, State
 from serving.embedded.status import client_url, describe
-from serving.ports import require_free
+from serving.ports import LOCAL, require_free
 from serving.process import alive, stop
 from serving.settings import ServingConfig
 from serving.triton.server import Progress, TritonServer, start_triton, stop_strays
@@ -119,13 +119,15 @@ class EmbeddedEndpoint:
             self._progress(f"http://{self.url} serves model version {version}")
 
     def restore(self, earlier: State) -> None:
-        """Let `earlier`'s versions serve again, after a `point_to` that proved wrong."""
+        """Undo a `point_to`, also one that was interrupted: as it was when `earlier` was read."""
         with self.locked():
             state = self.state()
-            if earlier.current is not None:
-                self.start(earlier.current)
-                state = self.state()
-            self._publish(state, earlier.current)
+            old = state.servers.get(earlier.current or "")
+            if old is not None and old.alive():
+                self._publish(state, earlier.current)
+            elif state.gateway is not None and earlier.gateway is None:
+                stop(state.gateway.process)
+                state.gateway = None
             state.current, state.previous = earlier.current, earlier.previous
             self.home.save(state)
 
@@ -156,6 +158,9 @@ class EmbeddedEndpoint:
             in_use = {v for v in (state.current, state.previous) if v is not None}
             for version in [v for v in state.servers if v not in in_use]:
                 self.release(version)
+            known = {server.process.pid for server in self.state().servers.values()}
+            for folder in self.home.versions.iterdir():
+                stop_strays(folder, known)
             versions.prune(self.home.versions, self.config.keep_versions, in_use)
 
     def ensure_running(self) -> dict[str, Any]:
@@ -199,12 +204,12 @@ class EmbeddedEndpoint:
 
     def check_ports(self) -> None:
         """Raise PortTaken, before any work is done, if the door could not open later."""
-        if gateway_serves(self.state().gateway, self.config):
-            return
-        state = self.state()
-        own = state.gateway.port if state.gateway and alive(state.gateway.process) else None
-        if own != self.config.port:
+        gateway = self.state().gateway
+        own = (gateway.port, gateway.admin_port) if gateway and alive(gateway.process) else ()
+        if self.config.port not in own:
             require_free(self.config.host, self.config.port, "serving.port")
+        if self.config.admin_port not in own:
+            require_free(LOCAL, self.config.admin_port, "serving.admin_port")
 
     def _publish(self, state: State, version: str | None) -> None:
         """Point the door at `version`, opening it if it is shut; updates state.gateway."""

@@ -1,5 +1,6 @@
 """Installed model versions: verified copies below the serving home."""
 
+import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -33,20 +34,17 @@ def install(source: Path, versions: Path, in_use: Collection[str]) -> ModelVersi
     with atomic_directory(target) as draft:
         shutil.copytree(source, draft, dirs_exist_ok=True)
         load_version(draft)
+        os.utime(draft)  # the copy's own time, by which `prune` sorts
     return load_version(target, verify=False)
-
-
-def installed(versions: Path) -> list[ModelVersion]:
-    """All installed versions, latest installation first; files are not verified."""
-    folders = [path for path in versions.glob("*") if (path / "kuberec.json").is_file()]
-    folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    return [load_version(path, verify=False) for path in folders]
 
 
 def prune(versions: Path, keep: int, in_use: Collection[str]) -> list[str]:
     """Delete the oldest installations beyond `keep`, never one `in_use`; returns their ids."""
-    removable = [v for v in installed(versions) if v.version not in in_use]
+    for unfinished in [*versions.glob(".*.partial"), *versions.glob(".*.old")]:
+        shutil.rmtree(unfinished)  # of an installation that was killed
+    removable = [path for path in versions.iterdir() if path.name not in in_use]
+    removable.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     surplus = removable[max(0, keep - len(in_use)) :]
-    for version in surplus:
-        shutil.rmtree(version.directory)
-    return [version.version for version in surplus]
+    for path in surplus:
+        shutil.rmtree(path)
+    return [path.name for path in surplus]

@@ -14,6 +14,7 @@ from recommender.errors import KuberecError
 from serving.ports import LOCAL, free_ports
 from serving.process import ProcessRef, alive, find, log_tail, spawn, stop
 from serving.triton.environment import backend_directory, find_environment
+from serving.triton.repository import ENSEMBLE
 
 Progress = Callable[[str], None]
 _SHM = "shm-region-prefix-name="
@@ -50,9 +51,19 @@ class TritonServer(BaseModel):
     def alive(self) -> bool:
         return alive(self.process)
 
-    def ready(self) -> bool:
+    def loaded(self) -> bool:
         """Whether it runs and every model of its repository is loaded and warm."""
         return self.alive() and http_status(self.http_port, "/v2/health/ready") == 200
+
+    def ready(self) -> bool:
+        """Whether it answers: a server whose stub process died still calls itself ready."""
+        return self.loaded() and self.problem() is None
+
+    def problem(self) -> str | None:
+        """What Triton says to a request without history; None if it answers."""
+        body = '{"inputs": [{"name": "history", "shape": [1, 0], "datatype": "BYTES", "data": []}]}'
+        status, text = _request(self.http_port, f"/v2/models/{ENSEMBLE}/infer", body, 10.0)
+        return None if status == 200 else text or "no answer within 10 s"
 
     def stop(self) -> None:
         """End it with its stub processes and shared memory; does nothing if it is gone."""
@@ -118,12 +129,17 @@ def stop_strays(repository: Path, known: set[int]) -> None:
 
 def http_status(port: int, path: str, timeout_s: float = 2.0) -> int | None:
     """Status of GET `path` on this machine, or None without an answer; proxies are not asked."""
+    return _request(port, path, None, timeout_s)[0]
+
+
+def _request(port: int, path: str, body: str | None, timeout_s: float) -> tuple[int | None, str]:
     connection = http.client.HTTPConnection(LOCAL, port, timeout=timeout_s)
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status
+        connection.request("POST" if body else "GET", path, body)
+        response = connection.getresponse()
+        return response.status, response.read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
-        return None
+        return None, ""
     finally:
         connection.close()
 
@@ -165,7 +181,7 @@ def _launch(repository: Path, state: Path, log: Path) -> TritonServer:
 
 def _wait_until_ready(server: TritonServer, timeout_s: float, progress: Progress) -> None:
     begin, said = time.monotonic(), -1
-    while not server.ready():
+    while not server.loaded():
         seconds = time.monotonic() - begin
         if not server.alive():
             raise TritonFailed(
@@ -182,6 +198,12 @@ def _wait_until_ready(server: TritonServer, timeout_s: float, progress: Progress
             progress(f"Triton is loading: {loaded} models ready ({seconds:.1f} s)")
             said = loaded
         time.sleep(0.05)
+    problem = server.problem()
+    if problem is not None:
+        raise TritonFailed(
+            f"Triton loaded '{server.repository}', but does not answer: {problem[:600]}\n"
+            f"The end of its log ({server.log}):\n{_telling_lines(server.log)}"
+        )
     progress(f"Triton is ready ({time.monotonic() - begin:.1f} s)")
 
 
