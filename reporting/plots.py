@@ -30,7 +30,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]], best_epoch: int) -> s
         number = [epoch["epoch"] for epoch in epochs]
         loss.plot(number, [epoch["train_loss"] for epoch in epochs], color=MODEL)
         loss.set(title="training loss (cross-entropy, nats)", xlabel="epoch")
-        quality.plot(number, [epoch["valid_ndcg@10"] for epoch in epochs], color=MODEL)
+        quality.plot(number, [epoch["ndcg@10"] for epoch in epochs], color=MODEL)
         quality.axvline(best_epoch, color=ACCENT, linestyle="--", linewidth=1)
         quality.annotate(
             f" kept: epoch {best_epoch}",

@@ -67,7 +67,9 @@ def test_a_failed_file_leaves_the_old_one(tmp_path):
 def test_a_folder_that_cannot_be_written_is_named_with_a_way_out(tmp_path):
     blocked = tmp_path / "file"
     blocked.touch()  # root may write into read-only folders, but nobody below a file
-    with pytest.raises(FolderNotWritable, match=r"cannot write to folder .*file.*choose another one"):
+    with pytest.raises(
+        FolderNotWritable, match=r"cannot write to folder .*file.*choose another one"
+    ):
         ensure_writable(blocked / "runs")
 
 
