@@ -95,10 +95,8 @@ def find_environment() -> TritonEnvironment:
 def _find_libpython(facts: dict[str, str]) -> Path:
     name = f"libpython{facts['version']}.so.1.0"
     prefix, multiarch = Path(facts["prefix"]), facts["multiarch"]
-    homes = [Path(facts["libdir"]), prefix / "lib", Path("/usr/lib"), Path("/usr/lib64")]
-    folders = [
-        folder for home in homes if str(home) for folder in (home, home / multiarch) if str(folder)
-    ]
+    homes = [Path(facts["libdir"] or prefix), prefix / "lib", Path("/usr/lib"), Path("/usr/lib64")]
+    folders = [folder for home in homes for folder in (home, home / multiarch)]
     for folder in folders:
         if (folder / name).is_file():
             return folder / name

@@ -14,7 +14,6 @@ from tiny_version import REQUESTS, K, catalogue, write_tiny_version
 
 from serving.client import RecommendClient, RecommendError
 from serving.parity import check_on_triton, golden_answers, parity, triton_answers
-from serving.triton.environment import TritonMissing, find_environment
 from serving.triton.server import TritonFailed, TritonServer, start_triton, temporary_triton
 
 POPULAR = ["item-1", "item-2", "item-3", "item-4", "item-5"]  # the tiny ranker's popularity falls
@@ -176,11 +175,3 @@ def test_a_model_that_does_not_load_is_explained(version: Path, tmp_path: Path) 
     (broken / "ranker/1/model.onnx").write_bytes(b"not a model")
     with pytest.raises(TritonFailed, match=r"(?s)Triton ended while it loaded.*ranker"):
         start_triton(broken, tmp_path / "state", tmp_path / "triton.log")
-
-
-def test_missing_environment_says_make_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KUBEREC_TRITON_ENV", str(tmp_path / "nowhere"))
-    with pytest.raises(TritonMissing, match="make install"):
-        find_environment()
