@@ -1,0 +1,40 @@
+"""The features, for training (as of a time) and for serving (as of now)."""
+
+from pathlib import Path
+
+from feast import FeatureView, Field
+from feast.types import Array, Float32, Int64, String, UnixTimestamp
+
+from feature_repo.entities import item, user
+from feature_repo.sources import history_source, item_source
+
+
+def user_history(offline: Path) -> FeatureView:
+    """What a user did, raw item ids oldest first. No ttl: Feast would not enforce it online."""
+    return FeatureView(
+        name="user_history",
+        entities=[user],
+        schema=[
+            Field(name="user_id", dtype=String),
+            Field(name="history", dtype=Array(String)),
+            Field(name="event_count", dtype=Int64, description="of all time, beyond the history"),
+            Field(name="last_event_time", dtype=UnixTimestamp),
+        ],
+        source=history_source(offline),
+    )
+
+
+def item_features(offline: Path) -> FeatureView:
+    """What an item is: its text vector, categories, title, and how many events it has."""
+    return FeatureView(
+        name="item_features",
+        entities=[item],
+        schema=[
+            Field(name="item_id", dtype=String),
+            Field(name="title", dtype=String),
+            Field(name="categories", dtype=Array(String)),
+            Field(name="popularity", dtype=Int64),
+            Field(name="vector", dtype=Array(Float32)),
+        ],
+        source=item_source(offline),
+    )

@@ -1,0 +1,276 @@
+"""Features: no history knows its future, online is the latest of offline, reruns change nothing."""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from feature_repo.build import build_features, join_offline
+from feature_repo.config import EVENT_TIME, FeatureConfig
+from feature_repo.online import materialize, online_histories, online_titles
+from feature_repo.store import STORE_VARIABLE, open_store, store_folder
+from feature_repo.windows import FeatureError, find_targets
+from recommender import schema
+from recommender.errors import KuberecError
+from recommender.files import read_json, sha256_file, sha256_tree
+
+Event = tuple[str, str, int, int]  # user, item, microseconds, position
+CONFIG = FeatureConfig(k_core=3, history_length=12)
+
+
+def random_log(seed: int, users: int = 12, items: int = 15, events: int = 400) -> list[Event]:
+    """Many ties, some of them filling the microseconds up to the next event; repeated items."""
+    rng = random.Random(seed)
+    return [
+        (
+            f"u{rng.randrange(users)}",
+            f"i{int(items * rng.random() ** 2)}",
+            rng.choice([1_000_000 * rng.randrange(20), 5_000_000 + rng.randrange(6)]),
+            position,
+        )
+        for position in range(events)
+    ]
+
+
+def write_inputs(folder: Path, log: list[Event], items: int = 15) -> Path:
+    """snapshot/ and item_vectors/ below `folder`."""
+    snapshot, vectors = folder / "snapshot", folder / "item_vectors"
+    snapshot.mkdir(parents=True, exist_ok=True)
+    vectors.mkdir(exist_ok=True)
+    users, item_ids, micros, positions = (list(column) for column in zip(*log, strict=True))
+    times = pa.array(micros, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
+    ones, kinds = [1.0] * len(log), ["view"] * len(log)
+    table = pa.table([users, item_ids, times, kinds, ones, positions], schema=schema.EVENTS)
+    order = [
+        (schema.USER_ID, "ascending"),
+        (schema.TIMESTAMP, "ascending"),
+        ("position", "ascending"),
+    ]
+    pq.write_table(table.sort_by(order), schema.table_path(snapshot, "events"))
+    catalogue = [f"i{number}" for number in range(items)]
+    titles = [f"Title {item}" for item in catalogue]
+    described = [catalogue, titles, titles, [["kind"]] * items]
+    pq.write_table(pa.table(described, schema=schema.ITEMS), schema.table_path(snapshot, "items"))
+    vector = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(items * 4, np.float32)), 4)
+    pq.write_table(pa.table({"item_id": catalogue, "vector": vector}), vectors / "vectors.parquet")
+    return snapshot
+
+
+def by_user(log: list[Event]) -> dict[str, list[str]]:
+    """The reference: every user's items, by time and then by place in the file."""
+    histories: dict[str, list[str]] = {}
+    for user, item, _, _ in sorted(log, key=lambda event: (event[0], event[2], event[3])):
+        histories.setdefault(user, []).append(item)
+    return histories
+
+
+def reference_windows(log: list[Event], k: int, length: int) -> dict[tuple[str, str], Any]:
+    """(user, split): (history, target), written as plainly as the contract is."""
+    histories = by_user(log)
+    core = {(user, item) for user, items in histories.items() for item in items}
+    while True:
+        of_user = {u: sum(u == user for user, _ in core) for u in histories}
+        of_item = {i: sum(i == item for _, item in core) for _, i in core}
+        kept = {(u, i) for u, i in core if of_user[u] >= k and of_item[i] >= k}
+        if kept == core:
+            break
+        core = kept
+    windows: dict[tuple[str, str], Any] = {}
+    for user, items in histories.items():
+        firsts = [
+            place
+            for place, item in enumerate(items)
+            if (user, item) in core and item not in items[:place]
+        ]
+        if firsts:
+            valid, test = firsts[-2:]
+            windows[user, "train"] = (items[:valid][-length:], None)
+            windows[user, "valid"] = (items[:valid][-length:], items[valid])
+            windows[user, "test"] = (items[:test][-length:], items[test])
+    return windows
+
+
+def read_windows(folder: Path) -> dict[tuple[str, str], Any]:
+    rows = pq.read_table(folder / "windows.parquet").to_pylist()
+    return {(row["user_id"], row["split"]): (row["history"], row["target"]) for row in rows}
+
+
+@pytest.fixture(scope="module")
+def log() -> list[Event]:
+    return random_log(seed=1)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, log: list[Event]) -> Path:
+    folder = tmp_path_factory.mktemp("features")
+    snapshot = write_inputs(folder, log)
+    build_features(snapshot, folder / "item_vectors", CONFIG, folder / "windows")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(built: Path) -> Path:
+    materialize(built / "windows", built / "home", "0123456789ab")
+    return built / "home"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_windows_are_what_came_before_and_nothing_else(tmp_path: Path, seed: int) -> None:
+    log = random_log(seed)
+    snapshot = write_inputs(tmp_path, log)
+    summary = build_features(snapshot, tmp_path / "item_vectors", CONFIG, tmp_path / "windows")
+    expected = reference_windows(log, CONFIG.k_core, CONFIG.history_length)
+    assert read_windows(tmp_path / "windows") == expected
+    targets = {target for _, target in expected.values() if target}
+    vocabulary = read_json(tmp_path / "windows" / "vocabulary.json")
+    assert targets <= set(vocabulary)
+    assert vocabulary == sorted(vocabulary)
+    assert summary["counts"]["users"] == len(expected) // 3
+    assert summary["sample_users"]
+
+
+def test_event_times_are_strictly_increasing(built: Path, log: list[Event]) -> None:
+    table = pq.read_table(built / "windows" / "offline" / "user_history.parquet")
+    expected = by_user(log)
+    times: dict[str, list[datetime]] = {}
+    for row in table.to_pylist():
+        seen = times.setdefault(row["user_id"], [])
+        seen.append(row[EVENT_TIME])
+        assert row["event_count"] == len(seen)
+        assert row["history"] == expected[row["user_id"]][: len(seen)][-CONFIG.history_length :]
+        assert row[EVENT_TIME] - row["last_event_time"] < timedelta(milliseconds=1)
+    for seen in times.values():
+        assert all(earlier < later for earlier, later in pairwise(seen))
+
+
+def test_one_event_of_the_future_is_noticed(built: Path, tmp_path: Path) -> None:
+    table = pq.read_table(built / "windows" / "offline" / "user_history.parquet")
+    items = pa.array([history[-1].as_py() for history in table["history"]])
+    targets = find_targets(table.append_column("item_id", items), CONFIG.k_core)
+    joined = join_offline(built / "windows" / "offline", targets)
+    assert joined["user_id"].to_pylist() == targets.users.tolist()
+    # One target becomes known a microsecond too soon, as a wrong clock would make it.
+    times = table[EVENT_TIME].cast(pa.int64()).to_numpy().copy()
+    of_user = table["user_id"].to_numpy() == targets.users[0]
+    times[of_user & (times == targets.cutoffs[0].astype(np.int64))] -= 1
+    leaking = pa.array(times).cast(table.schema.field(EVENT_TIME).type)
+    place = table.column_names.index(EVENT_TIME)
+    pq.write_table(table.set_column(place, EVENT_TIME, leaking), tmp_path / "user_history.parquet")
+    with pytest.raises(RuntimeError, match=r"1 of \d+ histories differ from what came before"):
+        join_offline(tmp_path, targets)
+
+
+def test_online_is_the_latest_of_offline(home: Path, log: list[Event]) -> None:
+    expected = {user: items[-CONFIG.history_length :] for user, items in by_user(log).items()}
+    assert online_histories(home, [*expected, "nobody"]) == expected | {"nobody": []}
+    folder = store_folder(home)
+    asked = [{"user_id": user} for user in expected]
+    store = open_store(folder)
+    service = store.get_feature_service("recommend_0123456789ab")
+    online = store.get_online_features(service, asked).to_dict()
+    far = pa.array([datetime(2030, 1, 1, tzinfo=UTC)] * len(asked), pa.timestamp("us", tz="UTC"))
+    entities = pa.table({"user_id": list(expected), "event_timestamp": far}).to_pandas()
+    latest = store.get_historical_features(entities, service).to_df().set_index("user_id")
+    for user, history, count in zip(
+        online["user_id"], online["history"], online["event_count"], strict=True
+    ):
+        assert list(latest.loc[user, "history"]) == history
+        assert latest.loc[user, "event_count"] == count
+
+
+def test_online_items(home: Path) -> None:
+    assert online_titles(home, ["i3", "unknown"]) == {"i3": "Title i3"}
+    answer = open_store(store_folder(home)).get_online_features(
+        ["item_features:vector", "item_features:popularity", "item_features:categories"],
+        [{"item_id": "i0"}],
+    )
+    item = answer.to_dict()
+    assert item["vector"] == [[1.0] * 4]
+    assert item["categories"] == [["kind"]]
+    assert item["popularity"][0] > 0
+
+
+def test_a_rerun_gives_the_same(built: Path, home: Path, log: list[Event]) -> None:
+    before = sha256_tree(built / "windows")
+    build_features(built / "snapshot", built / "item_vectors", CONFIG, built / "windows")
+    assert sha256_tree(built / "windows") == before
+    online = online_histories(home, by_user(log))
+    materialize(built / "windows", home, "0123456789ab")
+    assert online_histories(home, by_user(log)) == online
+    assert read_json(store_folder(home) / "versions.json") == ["0123456789ab"]
+
+
+def test_feast_itself_applies_the_repository_and_keeps_the_store(
+    built: Path, home: Path, log: list[Event]
+) -> None:
+    repository = Path(__file__).parents[2] / "feature_repo"
+    environment = os.environ | {STORE_VARIABLE: str(store_folder(home))}
+    feast = Path(sys.executable).with_name("feast")
+    before = online_histories(home, by_user(log))
+    applied = subprocess.run(
+        [feast, "-c", repository, "apply"], env=environment, capture_output=True, text=True
+    )
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    services = {service.name for service in open_store(store_folder(home)).list_feature_services()}
+    assert services == {"recommend_0123456789ab"}
+    assert online_histories(home, by_user(log)) == before
+
+
+def test_other_data_replaces_all_of_the_old(tmp_path: Path, log: list[Event]) -> None:
+    home = tmp_path / "home"
+    write_inputs(tmp_path / "old", log)
+    newer = [(user, "i1", 10**12 + n, 400 + n) for n, user in enumerate(["u1"] * 3 + ["gone"] * 9)]
+    write_inputs(tmp_path / "old", log + newer)
+    write_inputs(tmp_path / "new", log)
+    for name, version in (("old", "a" * 12), ("new", "b" * 12)):
+        folder = tmp_path / name
+        build_features(folder / "snapshot", folder / "item_vectors", CONFIG, folder / "windows")
+        materialize(folder / "windows", home, version)
+    expected = {user: items[-CONFIG.history_length :] for user, items in by_user(log).items()}
+    # Older events than those before, and a user less: last write must not win, nor the newer one.
+    assert online_histories(home, [*expected, "gone"]) == expected | {"gone": []}
+    services = {service.name for service in open_store(store_folder(home)).list_feature_services()}
+    assert services == {f"recommend_{'a' * 12}", f"recommend_{'b' * 12}"}
+
+
+@pytest.fixture
+def unchanged(home: Path) -> Iterator[None]:
+    files = [store_folder(home) / name for name in ("registry.db", "versions.json")]
+    before = [sha256_file(path) for path in files]
+    yield
+    assert [sha256_file(path) for path in files] == before
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_kill_leaves_the_store_readable(built: Path, home: Path, log: list[Event]) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from feature_repo.online import materialize;"
+        "stop = lambda done, total, message: os.kill(os.getpid(), 9) if done == 3 else None;"
+        "materialize(Path(sys.argv[1]), Path(sys.argv[2]), 'killed000000', stop)"
+    )
+    arguments = [str(built / "windows"), str(home)]
+    killed = subprocess.run([sys.executable, "-c", script, *arguments], check=False)
+    assert killed.returncode == -9
+    expected = {user: items[-CONFIG.history_length :] for user, items in by_user(log).items()}
+    assert online_histories(home, expected) == expected
+
+
+def test_what_cannot_be_done_says_what_to_do(tmp_path: Path, log: list[Event]) -> None:
+    snapshot = write_inputs(tmp_path, log[:20])
+    with pytest.raises(FeatureError, match=r"lower features\.k_core"):
+        build_features(
+            snapshot, tmp_path / "item_vectors", FeatureConfig(k_core=9), tmp_path / "windows"
+        )
+    assert not (tmp_path / "windows").exists()
+    with pytest.raises(KuberecError, match="run a pipeline first"):
+        online_histories(tmp_path, ["u1"])
