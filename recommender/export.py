@@ -20,8 +20,9 @@ class Ranker(nn.Module):
     """A SequentialRecommender with its item table computed once, masking and top K.
 
     Inputs: history_ids int64 [B, L], left-padded with 0, and seen_ids int64 [B, S], 0-padded;
-    outputs: item_indices int64 [B, K] and scores float32 [B, K], best first. Seen items and
-    index 0 score MASKED; a history without known items is scored by log popularity.
+    outputs: item_indices int64 [B, K] and scores float32 [B, K], best first. Seen items are not
+    recommended: where fewer than K are left, the rest is index 0 with the score MASKED. A history
+    without known items is scored by log popularity.
     """
 
     table: Tensor
@@ -42,7 +43,7 @@ class Ranker(nn.Module):
         padded_BS = torch.cat([seen_ids, torch.zeros_like(seen_ids[:, :1])], dim=1)
         scores_BN = scores_BN.scatter(1, padded_BS, MASKED)
         scores_BK, indices_BK = torch.topk(scores_BN, self.k, dim=1)
-        return indices_BK, scores_BK
+        return torch.where(scores_BK > MASKED, indices_BK, 0), scores_BK
 
 
 def export_ranker(model: SequentialRecommender, path: Path, k: int, max_seen: int) -> None:

@@ -106,12 +106,12 @@ class Training(lightning.LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def on_train_epoch_start(self) -> None:
-        # Dropout of an epoch depends on the epoch alone, so a resumed run repeats it.
-        torch.manual_seed(self.config.seed * 1_000_003 + self.current_epoch)
         self._started = time.monotonic()
         self._losses = []
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        # Dropout depends on seed and step alone, so that a resumed run repeats it.
+        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
         loss = next_item_loss(self.model, *batch, label_smoothing=self.config.label_smoothing)
         self._losses.append(float(loss.detach()))
         return loss

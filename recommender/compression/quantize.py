@@ -14,8 +14,15 @@ def quantize_ranker(source: Path, target: Path, config: QuantizationConfig) -> N
     table is kept in INT8. Dynamic, because a user's history is all that varies: a calibrated
     static graph has the same bytes, and its fixed ranges cost quality on short histories.
     """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    # Of the gathered constants only the item table is large; the attention's few biases stay exact.
+    small = [
+        node.name
+        for node in onnx.load(str(source)).graph.node
+        if node.op_type == "Gather" and "table" not in node.input
+    ]
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # it advises a shape inference that torch's exporter has done
@@ -25,6 +32,7 @@ def quantize_ranker(source: Path, target: Path, config: QuantizationConfig) -> N
                 str(source),
                 str(draft),
                 op_types_to_quantize=["MatMul", "Gather"],
+                nodes_to_exclude=small,
                 weight_type=QuantType.QInt8,
                 per_channel=config.per_channel,
                 reduce_range=config.reduce_range,

@@ -64,6 +64,16 @@ def test_seen_items_and_padding_are_not_recommended(ranker):
     assert (scores > MASKED).all()
 
 
+def test_who_has_seen_nearly_everything_gets_what_is_left_and_padding(ranker):
+    history_ids, _ = requests(rows=2)
+    seen_ids = np.arange(1, MAX_SEEN + 1)[None]
+    indices, scores = rank(open_session(ranker), history_ids[:1], seen_ids)
+    left = ITEMS - MAX_SEEN
+    assert sorted(indices[0, :left]) == list(range(MAX_SEEN + 1, ITEMS + 1))
+    assert indices[0, left:].tolist() == [0] * (K - left)
+    assert (scores[0, left:] == MASKED).all()
+
+
 def test_an_empty_history_gets_popular_items(model, ranker):
     history_ids = np.zeros((1, TINY.max_length), np.int64)
     seen_ids = np.zeros((1, MAX_SEEN), np.int64)
