@@ -10,9 +10,11 @@ from components.image import image
 @dsl.component(
     base_image=image("components", "ingestion", "recommender"), install_kfp_package=False
 )
-def ingest(source: dict, source_fingerprint: str, snapshot: dsl.Output[dsl.Dataset]) -> NamedTuple(
-    "Ingested", [("data_fingerprint", str)]
-):  # type: ignore[valid-type]
+def ingest(
+    source: dict,
+    source_fingerprint: str,
+    snapshot: dsl.Output[dsl.Dataset],
+) -> NamedTuple("Ingested", [("data_fingerprint", str)]):  # type: ignore[valid-type]
     """Write the snapshot folder of `source`.
 
     Args:
