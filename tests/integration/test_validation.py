@@ -1,0 +1,150 @@
+"""The validation gate: what passes, what stops a run, and what it says."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ingestion.errors import ValidationFailed
+from ingestion.settings import ValidationConfig
+from ingestion.validation import validate
+from recommender import schema
+from recommender.files import read_json
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+CONFIG = ValidationConfig(as_of=NOON + timedelta(days=1), max_age_days=7, min_value=0, max_value=5)
+EVENT = {"event_type": "view", "value": 1.0}
+
+
+def events() -> list[dict[str, Any]]:
+    ids = [("u1", "a"), ("u1", "b"), ("u2", "a"), ("u2", "c")]
+    return [
+        EVENT
+        | {"user_id": user, "item_id": item, "position": position}
+        | {"timestamp": NOON - timedelta(hours=position)}
+        for position, (user, item) in enumerate(ids)
+    ]
+
+
+def items() -> list[dict[str, Any]]:
+    return [
+        {"item_id": item, "title": f"T {item}", "text": f"Text {item}", "categories": ["x"]}
+        for item in "abc"
+    ]
+
+
+def write(folder: Path, **tables: list[dict[str, Any]]) -> Path:
+    """A snapshot of good tables, or of those given, which may break the schema."""
+    folder.mkdir(exist_ok=True)
+    good = {"events": events(), "items": items(), "users": [{"user_id": u} for u in ("u1", "u2")]}
+    for name, rows in (good | tables).items():
+        loose = [
+            field.with_nullable(True) for field in schema.TABLES[name] if field.name in rows[0]
+        ]
+        pq.write_table(pa.Table.from_pylist(rows, pa.schema(loose)), folder / f"{name}.parquet")
+    return folder
+
+
+def results(report: Path) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in read_json(report / "validation.json")["expectations"]}
+
+
+def test_good_data_passes_and_nothing_is_written_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(work)
+    report = validate(write(tmp_path / "snapshot"), CONFIG, tmp_path / "report")
+    assert report["success"]
+    assert all(row["success"] for row in report["expectations"])
+    assert {row["table"] for row in report["expectations"]} == {"events", "items", "users"}
+    assert report == read_json(tmp_path / "report" / "validation.json")
+    index = (tmp_path / "report" / report["data_docs"]).read_text()
+    pages = [page for page in (tmp_path / "report" / "data_docs").rglob("*.html")]
+    assert {page.stem for page in pages} >= {"index", "events", "items", "users"}
+    assert "snapshot-events" in index
+    assert not any("dataContextId" in page.read_text() for page in pages)
+    assert list(home.iterdir()) == list(work.iterdir()) == []
+    assert os.environ["GX_ANALYTICS_ENABLED"] == "false"
+    # Again, over what is there.
+    assert validate(tmp_path / "snapshot", CONFIG, tmp_path / "report") == report
+
+
+def test_every_broken_rule_is_named_with_its_values(tmp_path: Path) -> None:
+    bad_events = events()
+    bad_events[0] |= {"value": 9.0}
+    bad_events[1] |= {"item_id": "ghost"}
+    bad_events[2] |= {"user_id": "stranger", "event_type": None}
+    bad_events += [bad_events[3]]
+    bad_events[0] |= {"timestamp": NOON + timedelta(days=3)}
+    bad_items = items()
+    bad_items[1] |= {"item_id": "a", "text": ""}
+    config = CONFIG.model_copy(update={"min_users": 10, "max_items": 2})
+    snapshot = write(tmp_path / "snapshot", events=bad_events, items=bad_items)
+    with pytest.raises(ValidationFailed) as caught:
+        validate(snapshot, config, tmp_path / "report")
+    found = results(tmp_path / "report")
+    assert {name for name, row in found.items() if not row["success"]} == {
+        "events.event_type.not_null",
+        "events.item_id.known",
+        "events.timestamp.newest",
+        "events.unique",
+        "events.user_id.known",
+        "events.value.range",
+        "items.item_id.unique",
+        "items.rows",
+        "items.text.length",
+        "users.rows",
+    }
+    assert found["events.item_id.known"]["samples"] == ["ghost", "b"]  # a later row took b's id
+    assert found["events.user_id.known"]["samples"] == ["stranger"]
+    assert (
+        found["events.value.range"] | {"samples": [9.0], "unexpected_count": 1}
+        == found["events.value.range"]
+    )
+    assert found["items.item_id.unique"]["samples"] == ["a"]
+    assert found["users.rows"]["observed"] == 2
+    message = str(caught.value)
+    assert (
+        "events.value.range (expect_column_values_to_be_between): events column 'value', "
+        "limit 0.0 to 5.0: 1 values break it, such as 9.0"
+    ) in message
+    assert (
+        "users.rows (expect_table_row_count_to_be_between): users, limit >= 10: found 2" in message
+    )
+    assert str(tmp_path / "report" / "data_docs" / "index.html") in message
+    assert (tmp_path / "report" / "data_docs" / "index.html").is_file()
+
+
+def test_stale_data_and_a_missing_column(tmp_path: Path) -> None:
+    untyped = [{key: row[key] for key in row if key != "text"} for row in items()]
+    snapshot = write(tmp_path / "snapshot", items=untyped)
+    config = ValidationConfig(as_of=NOON + timedelta(days=8), max_age_days=7)
+    with pytest.raises(ValidationFailed, match=r"(?s)events\.timestamp\.newest .*items\.text"):
+        validate(snapshot, config, tmp_path / "report")
+    found = results(tmp_path / "report")
+    assert not found["items.text.exists"]["success"]
+    assert "text" in found["items.text.length"]["error"]
+    assert found["events.timestamp.newest"]["observed"] == "2024-05-01 12:00:00"
+
+
+def test_a_warning_is_reported_and_stops_nothing(tmp_path: Path) -> None:
+    config = ValidationConfig(as_of=NOON - timedelta(days=1), warn_only=["events.timestamp.newest"])
+    report = validate(write(tmp_path / "snapshot"), config, tmp_path / "report")
+    assert report["success"]
+    row = results(tmp_path / "report")["events.timestamp.newest"]
+    assert (row["success"], row["severity"]) == (False, "warning")
+
+
+def test_limits_and_names_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"min_items = 5 is above max_items = 4"):
+        ValidationConfig(min_items=5, max_items=4)
+    with pytest.raises(ValueError, match=r"no check 'events\.timestamp'; there are .*newest"):
+        validate(tmp_path, ValidationConfig(warn_only=["events.timestamp"]), tmp_path / "report")
