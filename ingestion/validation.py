@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from ingestion.errors import ValidationFailed
 from ingestion.settings import ValidationConfig
 from recommender import schema
+from recommender.errors import KuberecError
 from recommender.files import atomic_directory, write_json
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when GX is imported, below
@@ -34,14 +35,14 @@ def validate(snapshot_dir: Path, config: ValidationConfig, out_dir: Path) -> dic
 
     Raises:
         ValidationFailed: an expectation that is not `warn_only` failed; everything is on disk.
-        ValueError: `warn_only` names a check that is not there.
+        KuberecError: `warn_only` names a check that is not there.
     """
     from ingestion.expectations import suites
 
     named = suites(config, datetime.now(UTC))
     names = {check.name for checks in named.values() for check in checks}
     if unknown := sorted(set(config.warn_only) - names):
-        raise ValueError(
+        raise KuberecError(
             f"validation.warn_only: no check '{unknown[0]}'; there are {', '.join(sorted(names))}"
         )
     frames = _frames(snapshot_dir)

@@ -13,6 +13,7 @@ from ingestion.errors import ValidationFailed
 from ingestion.settings import ValidationConfig
 from ingestion.validation import validate
 from recommender import schema
+from recommender.errors import KuberecError
 from recommender.files import read_json
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -67,7 +68,7 @@ def test_good_data_passes_and_nothing_is_written_elsewhere(
     assert {row["table"] for row in report["expectations"]} == {"events", "items", "users"}
     assert report == read_json(tmp_path / "report" / "validation.json")
     index = (tmp_path / "report" / report["data_docs"]).read_text()
-    pages = [page for page in (tmp_path / "report" / "data_docs").rglob("*.html")]
+    pages = list((tmp_path / "report" / "data_docs").rglob("*.html"))
     assert {page.stem for page in pages} >= {"index", "events", "items", "users"}
     assert "snapshot-events" in index
     assert not any("dataContextId" in page.read_text() for page in pages)
@@ -103,12 +104,10 @@ def test_every_broken_rule_is_named_with_its_values(tmp_path: Path) -> None:
         "items.text.length",
         "users.rows",
     }
-    assert found["events.item_id.known"]["samples"] == ["ghost", "b"]  # a later row took b's id
+    assert found["events.item_id.known"]["samples"] == ["ghost"]
     assert found["events.user_id.known"]["samples"] == ["stranger"]
-    assert (
-        found["events.value.range"] | {"samples": [9.0], "unexpected_count": 1}
-        == found["events.value.range"]
-    )
+    assert found["events.value.range"]["samples"] == [9.0]
+    assert found["events.value.range"]["unexpected_count"] == 1
     assert found["items.item_id.unique"]["samples"] == ["a"]
     assert found["users.rows"]["observed"] == 2
     message = str(caught.value)
@@ -146,5 +145,5 @@ def test_a_warning_is_reported_and_stops_nothing(tmp_path: Path) -> None:
 def test_limits_and_names_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"min_items = 5 is above max_items = 4"):
         ValidationConfig(min_items=5, max_items=4)
-    with pytest.raises(ValueError, match=r"no check 'events\.timestamp'; there are .*newest"):
+    with pytest.raises(KuberecError, match=r"no check 'events\.timestamp'; there are .*newest"):
         validate(tmp_path, ValidationConfig(warn_only=["events.timestamp"]), tmp_path / "report")
