@@ -44,12 +44,21 @@ class RunConfig(Section):
     serving: ServingConfig = ServingConfig()
 
     def sections(self) -> dict[str, dict[str, Any]]:
-        """Every section as plain JSON, by name: the arguments of the pipeline."""
-        return {
-            name: value.model_dump(mode="json")
-            for name in type(self).model_fields
-            if isinstance(value := getattr(self, name), BaseModel)
-        }
+        """Every section as plain JSON, by name: the arguments of the pipeline.
+
+        Kubeflow has no null within an argument, so nulls are left out; they are defaults.
+
+        Raises:
+            ConfigError: a null that is no default would be lost.
+        """
+        arguments = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, BaseModel):
+                arguments[name] = value.model_dump(mode="json", exclude_none=True)
+                if type(value).model_validate(arguments[name]) != value:
+                    raise ConfigError(f"{name}: a pipeline cannot be told null; leave the key out")
+        return arguments
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -78,8 +78,16 @@ def test_a_missing_section_is_named(tmp_path):
 
 
 def test_text_that_is_no_yaml_gives_the_place(tmp_path):
-    with pytest.raises(ConfigError, match="line 2"):
+    with pytest.raises(ConfigError, match="line 3"):
         load(tmp_path, "name: demo\nsource: [\n")
+
+
+def test_the_pipelines_arguments_say_the_same_as_the_config(tmp_path):
+    config = load(tmp_path, GOOD)
+    sections = config.sections()
+    assert "None" not in repr(sections)
+    again = type(config).model_validate(sections | {"name": "demo"})
+    assert again == config
 
 
 def test_a_missing_file_is_named(tmp_path):
