@@ -9,6 +9,7 @@ import contextlib
 import io
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -46,7 +47,8 @@ def materialize(
     tell(0, _STEPS, "offline tables")
     with atomic_directory(folder / "offline") as offline:
         shutil.copytree(Path(windows_dir) / "offline", offline, dirs_exist_ok=True)
-    with atomic_directory(folder / "draft") as draft:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".draft-") as name:
+        draft = Path(name)
         if (folder / "registry.db").is_file():
             shutil.copyfile(folder / "registry.db", draft / "registry.db")
         tell(1, _STEPS, "apply")
@@ -57,7 +59,6 @@ def materialize(
         _replace_content(draft / "online.db", folder / "online.db")
     known = [other for other in versions(folder) if other != version]
     write_json(folder / "versions.json", [*known, version])
-    shutil.rmtree(folder / "draft")
     tell(_STEPS, _STEPS, "")
     return {"service": service_name(version), "rows": rows, "feature_store": str(folder)}
 
