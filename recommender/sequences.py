@@ -159,18 +159,22 @@ def epoch_batches(
     seed: int,
     epoch: int,
     reversed_share: float = 0.0,
+    dropped_share: float = 0.0,
 ) -> list[tuple[Tensor, Tensor]]:
     """The batches of one epoch: (inputs, next items) int64 [B, <= length], 0 = nothing to learn.
 
     The same for the same seed and epoch, whatever ran before: a resumed run sees what it would
     have seen. Windows of a like length share a batch, so that little of it is padding. A share
-    of the windows is read backwards: neighbours in time then predict each other both ways.
+    of the windows is read backwards: neighbours in time then predict each other both ways. A
+    share of each window's items can be left out, which makes histories that nobody has.
     """
     rng = np.random.default_rng([seed, epoch])
-    windows = [
-        window[::-1] if rng.random() < reversed_share else window
-        for window in epoch_windows(histories, length, rng)
-    ]
+    windows = []
+    for window in epoch_windows(histories, length, rng):
+        if dropped_share:
+            window = window[rng.random(len(window)) >= dropped_share]
+        if len(window) > 1:
+            windows.append(window[::-1] if rng.random() < reversed_share else window)
     groups: list[list[np.ndarray]] = []
     for chunk in _chunks([windows[i] for i in rng.permutation(len(windows))], 8 * batch_size):
         groups.extend(_chunks(sorted(chunk, key=len), batch_size))
