@@ -122,7 +122,7 @@ class DistillationConfig(Section):
         default=None, gt=0, description="inner width in multiples of dim; nothing: the teacher's"
     )
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    epochs: int = Field(default=5, gt=0)
+    epochs: int = Field(default=3, gt=0)
     batch_size: int = Field(default=64, gt=0)
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
     temperature: float = Field(default=1.0, gt=0, description="of both softmaxes")
