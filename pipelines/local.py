@@ -61,7 +61,10 @@ def run_locally(
             run.finish(FAILED)
             if isinstance(error, KeyboardInterrupt):
                 raise
-            message = "\n".join(view.errors) or f"{error}\n(this is not a known error: see the log)"
+            message = "\n".join(view.errors) or (
+                f"{view.defect() or error}\nthis is a defect of the program, not of your input; "
+                "the log has the whole of it"
+            )
             raise RunFailed(f"{message}\n\nrun {run.id} failed; log: {shown(run.log)}") from error
     run.finish(SUCCEEDED)
     return run

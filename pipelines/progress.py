@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,7 @@ FINISHED = re.compile(
     r"Task '?(?:\x1b\[\d+m)?'?([\w-]+)\W.*finished with status.*(SUCCESS|FAILURE)"
 )
 ADVANCED = re.compile(re.escape(PROGRESS_PREFIX) + r" ([\w-]+) (\d+)/(\d+) (.*)")
+DEFECT = re.compile(r"[\w.]*(Error|Exception|Interrupt)\b.*")
 
 
 class RunView:
@@ -35,6 +37,7 @@ class RunView:
             file=console.file, width=console.width, force_terminal=console.is_terminal
         )
         self.errors: list[str] = []  # the message of the step that failed
+        self.latest: deque[str] = deque(maxlen=40)  # lines, for errors that have no message
         self._log = log.open("w", encoding="utf-8")
         self._verbose = verbose
         self._buffer = ""
@@ -81,7 +84,13 @@ class RunView:
     def fileno(self) -> int:
         return self._log.fileno()
 
+    def defect(self) -> str:
+        """The last line of the latest traceback, such as "KeyError: 'x'", or nothing."""
+        lines = [line.strip() for line in self.latest]
+        return next((line for line in reversed(lines) if DEFECT.match(line)), "")
+
     def _read(self, line: str) -> None:
+        self.latest.append(line)
         if ERROR_PREFIX in line:
             self.errors.append(line.split(ERROR_PREFIX + " ", 1)[-1])
         elif match := ADVANCED.search(line):

@@ -5,71 +5,87 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.columns import Columns
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from pipelines.runs import SUCCEEDED, Run, list_runs, shown
 from recommender.files import read_json
 
+SHOWN_ITEMS = 5
 STATE_STYLE = {"succeeded": "green", "failed": "red", "killed": "yellow", "running": "cyan"}
 
 
 def show_summary(run: Run, console: Console) -> None:
     """One screen: rows, metrics, compression, parity, examples, endpoint, report."""
     summary = read_json(run.summary)
-    data = summary["data"]
-    rows = ", ".join(
-        f"{row['kept']:,} {row['table']} kept ({row['rejected']:,} rejected)"
+    data, checks = summary["data"], summary["validation"]
+
+    def say(label: str, text: str) -> None:
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(width=8, style="bold")
+        grid.add_column()
+        grid.add_row(label, Text(text))
+        console.print(grid)
+
+    console.print()
+    rows = (
+        f"{row['kept']:,} {row['table']} kept, {row['rejected']:,} rejected"
         for row in data["tables"]
     )
-    checks = summary["validation"]
-    console.print()
-    console.print(f"[bold]data[/bold]     {rows}", highlight=False)
-    console.print(
-        f"         {checks['passed']} of {checks['total']} expectations met; {data['notes']}",
-        highlight=False,
-    )
+    say("data", "; ".join(rows))
+    say("", f"{checks['passed']} of {checks['total']} expectations met")
+    say("", data["notes"])
     console.print(_metrics(summary["evaluation"]["rankers"]))
     console.print(_ledger(summary["compression"]["rows"]))
-    for row in summary["parity"]:
-        console.print(
-            f"[bold]parity[/bold]   {row['from']} → {row['to']}: top-K overlap "
-            f"{row['top_k_overlap']:.4f}, largest score difference "
-            f"{row['max_abs_score_diff']:.1e} ({row['requests']} requests)",
-            highlight=False,
+    for index, row in enumerate(summary["parity"]):
+        steps = f"{row['from']} → {row['to']}"
+        say(
+            "" if index else "parity",
+            f"{steps:<37} overlap {row['top_k_overlap']:.3f}, "
+            f"score off by {row['max_abs_score_diff']:.0e}",
         )
-    console.print(Columns([_sample(sample) for sample in summary["samples"]], equal=True))
-    serving = summary["serving"]
-    console.print(
-        f"[bold]serving[/bold]  version {summary['version']} at {serving['url']} "
-        "(REST and gRPC), in the background until [bold]kuberec stop[/bold]",
-        highlight=False,
+    console.print()
+    for sample in summary["samples"]:
+        seen = [item["title"] for item in sample["history"]]
+        say(f"user {sample['user']}", f"{len(seen)} seen, latest: {'; '.join(seen[-3:])}")
+        best = (item["title"] for item in sample["recommendations"][:SHOWN_ITEMS])
+        say("", f"recommended: {'; '.join(best)}")
+    console.print()
+    seconds = run.record()["seconds"]
+    say("serving", f"version {summary['version']} at {summary['serving']['url']}, REST and gRPC")
+    say("", "in the background until `kuberec stop`; ask it with:")
+    user = summary["samples"][0]["user"] if summary["samples"] else "1"
+    say("", f"kuberec recommend --user {user} -k 10")
+    say("report", f"{shown(run.report)} (the run took {seconds:.0f} s)")
+
+
+def _metrics(rankers: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(
+        title="test: full ranking, history masked",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 0),
     )
-    console.print("         kuberec recommend --user 196 -k 10", highlight=False)
-    seconds = run.record().get("seconds")
-    took = f", run took {seconds:.0f} s" if seconds else ""
-    console.print(f"[bold]report[/bold]   {shown(run.report)}{took}", highlight=False)
-
-
-def _metrics(rankers: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table(title="test metrics (full ranking, history masked)", title_justify="left")
     names = ["hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr", "coverage@10"]
     table.add_column("ranker")
     for name in names:
-        table.add_column(name.upper() if name[0] != "c" else name, justify="right")
-    for index, (ranker, metrics) in enumerate(rankers.items()):
+        table.add_column(name.upper().replace("COVERAGE", "COV"), justify="right")
+    for index, metrics in enumerate(rankers):
         values = [f"{metrics[name]:.4f}" for name in names]
-        table.add_row(ranker, *values, style="bold" if not index else None)
+        table.add_row(metrics["ranker"], *values, style=None if index else "bold")
     return table
 
 
 def _ledger(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title="compression (ranker graph, ONNX Runtime, CPU)", title_justify="left")
+    table = Table(
+        title="compression: the ranker's graph on ONNX Runtime, CPU, one thread",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
     table.add_column("step")
-    for name in ("NDCG@10", "HR@10", "parameters", "bytes", "p50 ms, batch 1"):
+    for name in ("NDCG@10", "HR@10", "parameters", "bytes", "p50, batch 1"):
         table.add_column(name, justify="right")
     for index, row in enumerate(rows):
         table.add_row(
@@ -78,41 +94,25 @@ def _ledger(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['hr@10']:.4f}",
             f"{row['parameters']:,}",
             f"{row['bytes']:,}",
-            f"{row['p50_ms']:.2f}",
+            f"{row['p50_ms']:.2f} ms",
             style="bold" if index == len(rows) - 1 else None,
         )
     return table
 
 
-def _sample(sample: Mapping[str, Any]) -> Panel:
-    lines = Text()
-    lines.append(f"last of {len(sample['history'])} seen\n", style="dim")
-    for item in sample["history"][-3:]:
-        lines.append(f"   {item['title']}\n", style="dim")
-    lines.append("recommended\n")
-    for place, item in enumerate(sample["recommendations"], 1):
-        lines.append(f"{place:>2} {item['title']}\n")
-    lines.rstrip()
-    return Panel(lines, title=f"user {sample['user']}", title_align="left")
-
-
 def show_runs(root: Path, console: Console) -> None:
     """A table of the runs, newest first."""
-    table = Table()
-    for name in ("run", "state", "took", "NDCG@10", "version", "report"):
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("run", "state", "took", "NDCG@10", "version"):
         table.add_column(name, overflow="fold")
     for run in list_runs(root):
         record = run.record()
         status = record["status"]
         seconds = record.get("seconds")
-        cells = ["", "", ""]
+        cells = ["", ""]
         if status == SUCCEEDED and run.summary.is_file():
             summary = read_json(run.summary)
-            cells = [
-                f"{summary['headline']['ndcg@10']:.4f}",
-                summary["version"],
-                shown(run.report),
-            ]
+            cells = [f"{summary['headline']['ndcg@10']:.4f}", summary["version"]]
         table.add_row(
             run.id,
             Text(status, STATE_STYLE.get(status, "")),
@@ -123,6 +123,7 @@ def show_runs(root: Path, console: Console) -> None:
         console.print(f"no runs in '{root}' yet: kuberec run pipelines/configs/movielens-100k.yaml")
         return
     console.print(table)
+    console.print(f"reports: {shown(root)}/<run>/report.html", highlight=False)
 
 
 def show_recommendations(answer: Mapping[str, Any], console: Console, *, as_json: bool) -> None:

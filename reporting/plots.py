@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 MODEL, OTHER, ACCENT = "#3056d3", "#9aa5b8", "#d9822b"
 STYLE: Any = {
@@ -39,22 +40,24 @@ def training_curves(epochs: Sequence[Mapping[str, float]], best_epoch: int) -> s
             va="bottom",
         )
         quality.set(title="validation NDCG@10", xlabel="epoch")
+        for axes in (loss, quality):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return _svg(figure)
 
 
-def metric_bars(rankers: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> str:
+def metric_bars(rankers: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     """Test metrics of the model beside its baselines; the model comes first."""
     with rc_context(STYLE):
         figure = Figure(figsize=(8.4, 2.8), layout="constrained")
         axes = figure.subplots()
         width = 0.8 / len(rankers)
-        for index, (ranker, metrics) in enumerate(rankers.items()):
+        for index, metrics in enumerate(rankers):
             offset = (index - (len(rankers) - 1) / 2) * width
             bars = axes.bar(
                 [place + offset for place in range(len(names))],
                 [metrics[name] for name in names],
                 width * 0.92,
-                label=ranker,
+                label=metrics["ranker"],
                 color=MODEL if not index else OTHER,
                 alpha=1 if index < 2 else 0.55,
             )

@@ -42,7 +42,7 @@ def summarize(
         "training": _training(read_json(model / "training.json")),
         "evaluation": {
             "protocol": f"{measured['protocol']}; {measured['users']:,} users",
-            "rankers": measured["test"],
+            "rankers": _rankers(measured["test"]),
         },
         "compression": {"rows": ledger["rows"]},
         "parity": manifest["parity"],
@@ -90,11 +90,18 @@ def _validation(checked: Mapping[str, Any]) -> dict[str, Any]:
     return {"total": len(results), "passed": sum(result["success"] for result in results)}
 
 
+def _rankers(test: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+    """The model, then the baselines from the best to the worst by NDCG@10."""
+    names = sorted(test, key=lambda name: (name != "model", -test[name]["ndcg@10"]))
+    return [{"ranker": name, **test[name]} for name in names]
+
+
 def _training(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Epochs counted from 1, as a person counts them."""
     return {
-        "epochs": training["epochs"],
-        "best_epoch": training["best_epoch"],
-        "seconds": sum(epoch["seconds"] for epoch in training["epochs"]),
+        "epochs": [row | {"epoch": row["epoch"] + 1} for row in training["curves"]],
+        "best_epoch": training["best_epoch"] + 1,
+        "seconds": training["seconds"],
         "seed": training["seed"],
     }
 
