@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from feature_repo.config import EVENT_TIME
 from recommender.errors import KuberecError
-from recommender.sequences import k_core
+from recommender.kcore import k_core
 
 WINDOWS = pa.schema(
     [

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from recommender_data import write_windows
 
 from recommender.errors import KuberecError
+from recommender.kcore import k_core
 from recommender.sequences import (
     Vocabulary,
     epoch_batches,
     epoch_windows,
     item_counts,
-    k_core,
     load_windows,
     log_popularity,
     pad,
