@@ -71,7 +71,7 @@ class EvaluationConfig(Section):
     """The evaluation gate: what a model must reach on the test split."""
 
     min_ndcg_margin: float = Field(
-        default=0.1,
+        default=0.02,
         ge=-1,
         description="NDCG@10 above the best baseline's, as a share of it; below 0: may be worse",
     )
@@ -122,14 +122,14 @@ class DistillationConfig(Section):
         default=None, gt=0, description="inner width in multiples of dim; nothing: the teacher's"
     )
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    epochs: int = Field(default=3, gt=0)
+    epochs: int = Field(default=8, gt=0)
     batch_size: int = Field(default=64, gt=0)
-    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    learning_rate: float = Field(default=3e-3, gt=0, le=1)
     temperature: float = Field(default=1.0, gt=0, description="of both softmaxes")
     average_decay: float = Field(default=0.98, ge=0, lt=1, description="as in training")
     reversed_share: float = Field(default=0.5, ge=0, le=1, description="as in training")
     dropped_share: float = Field(
-        default=0.3, ge=0, lt=1, description="items left out of a window, for new histories"
+        default=0.15, ge=0, lt=1, description="items left out of a window, for new histories"
     )
     soft_share: float = Field(
         default=1.0, ge=0, le=1, description="of the teacher's targets in the loss"
