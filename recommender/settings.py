@@ -138,8 +138,11 @@ class DistillationConfig(Section):
 
 
 class QuantizationConfig(Section):
-    """INT8 weights by ONNX Runtime's quantiser (recommender.compression.quantize)."""
+    """INT8 by ONNX Runtime's static quantiser (recommender.compression.quantize)."""
 
+    calibration_requests: int = Field(
+        default=640, gt=0, description="histories that give the activations' ranges"
+    )
     per_channel: bool = Field(
         default=True, description="one scale a column instead of one a matrix"
     )

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from recommender.compression.distill import distil
-from recommender.compression.ledger import MEASURED, budget_checks, measure
-from recommender.compression.quantize import quantize_ranker
+from recommender.compression.ledger import MEASURED, budget_checks, measure, ranker_inputs
+from recommender.compression.quantize import calibration_histories, quantize_ranker
 from recommender.errors import require
 from recommender.export import export_ranker
 from recommender.files import atomic_directory, write_json
@@ -44,8 +44,18 @@ def compress(
         }
         export_ranker(teacher, graphs["full"], export.k, export.max_seen)
         export_ranker(student, graphs["distilled"], export.k, export.max_seen)
-        quantize_ranker(graphs["distilled"], graphs["distilled + INT8"], config.quantization)
         length = teacher.config.max_length
+        calibration = calibration_histories(
+            [history for history in splits["train"].histories if len(history)],
+            config.quantization.calibration_requests,
+            config.distillation.seed,
+        )
+        quantize_ranker(
+            graphs["distilled"],
+            graphs["distilled + INT8"],
+            config.quantization,
+            *ranker_inputs(calibration, length, export.max_seen),
+        )
         rows = [
             measure(step, path, splits["test"], length, export.max_seen)
             for step, path in graphs.items()

@@ -126,6 +126,17 @@ def test_the_quantised_graph_holds_its_tables_in_int8(compressed):
     assert {tensor.data_type for tensor in large} <= {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
 
 
+def test_an_answer_does_not_depend_on_the_requests_of_its_batch(compressed, windows):
+    split = load_windows(windows)["test"]
+    inputs = pad(split.histories, 10), pad(split.histories, EXPORT.max_seen)
+    session = open_session(compressed[0] / "ranker.onnx")
+    together = rank(session, *inputs)
+    for row in range(len(split)):
+        alone = rank(session, *(each[row : row + 1] for each in inputs))
+        assert (alone[0][0] == together[0][row]).all()
+        assert (alone[1][0] == together[1][row]).all()
+
+
 def test_the_quantised_ranker_ranks_like_the_student(compressed, windows):
     out, _ = compressed
     split = load_windows(windows)["test"]
