@@ -68,7 +68,7 @@ class ServingConfig(Section):
         description="least top-K overlap of any golden request for a rollout",
     )
     min_gateway_overlap: float = Field(
-        default=0.9, ge=0, le=1, description="the same through the gateway, amid live requests"
+        default=0.99, ge=0, le=1, description="the same through the gateway, amid live requests"
     )
     max_score_difference: float = Field(
         default=1e-3, ge=0, description="largest score difference on golden requests for a rollout"
