@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from recommender.files import read_json
+from recommender.onnx_session import open_session
 from recommender.progress import console
 from serving.client import RecommendClient
 
@@ -66,17 +67,8 @@ def _throughput(ask: Ask, requests: Sequence[tuple[Any, Any]]) -> dict[str, floa
 
 
 def _in_process(version_folder: Path) -> Ask:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
     lookup, ranker, decode = (
-        onnxruntime.InferenceSession(
-            str(version_folder / name / "1" / "model.onnx"),
-            options,
-            providers=["CPUExecutionProvider"],
-        )
+        open_session(version_folder / name / "1" / "model.onnx")
         for name in ("lookup", "ranker", "decode")
     )
 

@@ -32,10 +32,12 @@ def build_features(
     from feature_repo.config import FeatureConfig
 
     with step("build-features") as progress:
-        run(
+        result = run(
             Path(snapshot.path),
             Path(item_vectors.path),
             FeatureConfig.model_validate(features),
             Path(windows.path),
             progress,
         )
+        counts = result["counts"]
+        progress(1, 1, f"core of {counts['users']:,} users and {counts['items']:,} items")

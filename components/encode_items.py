@@ -27,10 +27,11 @@ def encode_items(
     from recommender.text import encode_items as run
 
     with step("encode-items") as progress:
-        run(
+        result = run(
             Path(snapshot.path),
             TextConfig.model_validate(text),
             state_home() / "cache" / "vectors",
             Path(item_vectors.path),
             progress,
         )
+        progress(1, 1, f"{result['count']:,} items, {result['from_cache']:,} known before")

@@ -31,11 +31,12 @@ def evaluate(
     from recommender.files import write_json
     from recommender.settings import EvaluationConfig
 
-    with step("evaluate"):
+    with step("evaluate") as progress:
         result = run(
             Path(trained_model.path),
             Path(windows.path),
             EvaluationConfig.model_validate(evaluation),
         )
         write_json(Path(evaluation_report.path), result)
+        progress(1, 1, f"test NDCG@10 {result['test']['model']['ndcg@10']:.4f}")
         require("evaluate", [Check(**check) for check in result["gate"]])

@@ -36,4 +36,7 @@ def ingest(
     with step("ingest") as progress:
         config = SourceConfig.model_validate(source)
         result = run(config, Path(snapshot.path), lambda message: progress(0, 0, message))
+        kept = ", ".join(f"{count:,} {table}" for table, count in result["kept"].items())
+        rejected = sum(sum(reasons.values()) for reasons in result["rejected"].values())
+        progress(1, 1, f"{kept} kept, {rejected:,} rejected")
     return namedtuple("Ingested", ["data_fingerprint"])(result["fingerprint"])

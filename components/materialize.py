@@ -30,3 +30,5 @@ def materialize(
     with step("materialize") as progress:
         result = run(Path(windows.path), state_home(), version, progress)
         write_json(Path(online_report.path), result)
+        rows = ", ".join(f"{count:,} of {view}" for view, count in result["rows"].items())
+        progress(1, 1, f"{rows} online")

@@ -60,3 +60,4 @@ def report(
             draft.write_text(render(result), encoding="utf-8")
         for name, value in result["headline"].items():
             metrics.log_metric(name, value)
+        progress(1, 1, "")

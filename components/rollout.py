@@ -37,3 +37,5 @@ def rollout(
         )
         save_settings(state_home(), config)
         write_json(Path(rollout_report.path), result)
+        verb = "serves already" if result["reused"] else "serves"
+        progress(1, 1, f"{result['version']} {verb} at {result['url']}")

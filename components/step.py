@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recommender.errors import KuberecError
+from recommender.files import process_exists
 from recommender.progress import Progress
 
 HOME_VARIABLE, RUN_PID_VARIABLE = "KUBEREC_HOME", "KUBEREC_RUN_PID"
@@ -51,11 +52,8 @@ def _end_with_run() -> None:
         return
 
     def watch() -> None:
-        while True:
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                os._exit(143)
+        while process_exists(pid):
             time.sleep(1)
+        os._exit(143)
 
     threading.Thread(target=watch, daemon=True, name="end-with-run").start()

@@ -24,6 +24,7 @@ def validate(
     from ingestion.settings import ValidationConfig
     from ingestion.validation import validate as run
 
-    with step("validate"):
+    with step("validate") as progress:
         config = ValidationConfig.model_validate(validation)
-        run(Path(snapshot.path), config, Path(validation_report.path))
+        result = run(Path(snapshot.path), config, Path(validation_report.path))
+        progress(1, 1, f"{len(result['expectations'])} expectations met or only warned of")

@@ -1,8 +1,10 @@
 """Run the pipeline on this machine: kfp.local with a run folder, a cache and a live view."""
 
 import contextlib
+import fcntl
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +43,42 @@ def run_locally(
         verbose: show the steps' whole output rather than one line a step.
 
     Raises:
-        RunFailed: with the failing step's message and the path of the log.
+        RunFailed: with the failing step's message and the path of the log; or another run is
+            under way.
+        KuberecError: a folder cannot be written, a source file is missing, a port is taken.
     """
-    from ingestion.sources import source_fingerprint
+    ensure_writable(runs)
+    with _alone(ensure_writable(home)):
+        return _run(config, runs, home, console, cache=cache, verbose=verbose)
 
-    ensure_writable(home)
-    fingerprint = source_fingerprint(config.source)  # a missing source is said before anything runs
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Refuse a second run in one home: both would write to its feature store and checkpoints."""
+    with (home / "run.lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            raise RunFailed(
+                f"another run (pid {stream.read() or 'unknown'}) uses '{home}'; wait for its end, "
+                "or give this one a home of its own: KUBEREC_HOME=/another/folder"
+            ) from error
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield  # the system drops the lock with the process, however that ends
+
+
+def _run(
+    config: RunConfig, runs: Path, home: Path, console: Console, *, cache: bool, verbose: bool
+) -> Run:
+    from ingestion.sources import source_fingerprint
+    from serving.embedded.endpoint import EmbeddedEndpoint
+
+    # What is missing or taken is said before anything runs.
+    EmbeddedEndpoint(home, config.serving).check_ports()
+    fingerprint = source_fingerprint(config.source)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     run = new_run(runs.resolve(), config.name, text)
     console.print(f"run [bold]{run.id}[/bold], log in {shown(run.log)}", highlight=False)
@@ -54,6 +86,7 @@ def run_locally(
     os.environ[HOME_VARIABLE] = str(home.resolve())
     os.environ[RUN_PID_VARIABLE] = str(os.getpid())
     os.environ["PYTHONUNBUFFERED"] = "1"  # a step's progress is seen as it happens
+    os.environ["MPLCONFIGDIR"] = str(home / "cache" / "matplotlib")  # else it writes to ~
     with RunView(console, run.log, verbose=verbose) as view:
         try:
             _execute(run, home, arguments, cache, view)

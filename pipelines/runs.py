@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from recommender.files import ensure_writable, read_json, write_json
+from recommender.files import ensure_writable, process_exists, read_json, write_json
 
 RUNNING, SUCCEEDED, FAILED, KILLED = "running", "succeeded", "failed", "killed"
 
@@ -37,7 +37,7 @@ class Run:
     def record(self) -> dict[str, Any]:
         """What run.json says; a run that says `running` without a living process was killed."""
         content: dict[str, Any] = read_json(self.folder / "run.json")
-        if content["status"] == RUNNING and not _alive(content["pid"]):
+        if content["status"] == RUNNING and not process_exists(content["pid"]):
             content["status"] = KILLED
         return content
 
@@ -80,16 +80,6 @@ def list_runs(root: Path) -> Iterator[Run]:
         for folder in sorted(root.iterdir(), reverse=True):
             if (folder / "run.json").is_file():
                 yield Run(folder)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's process by now, or ours under another user
-        return True
-    return True
 
 
 def shown(path: Path) -> str:

@@ -142,9 +142,9 @@ def evaluate(model_dir: Path, windows_dir: Path, config: EvaluationConfig) -> di
 
 
 def gate(result: dict[str, Any], config: EvaluationConfig) -> list[Check]:
-    """The checks of an evaluation: the margin over the best baseline, and the absolute floors."""
+    """The margin over the best of the gate's baselines, and the absolute floors."""
     test = result["test"]
-    best = max(BASELINES, key=lambda name: test[name]["ndcg@10"])
+    best = max(config.baselines, key=lambda name: test[name]["ndcg@10"])
     limit = test[best]["ndcg@10"] * (1 + config.min_ndcg_margin)
     model = test["model"]
     limits = [

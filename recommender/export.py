@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from recommender.errors import KuberecError
 from recommender.files import atomic_file
 from recommender.model import SequentialRecommender
+from recommender.onnx_session import open_session
 
 OPSET = 17  # read by every ONNX Runtime since 1.12, so by the Triton images too
 TIE = 1e-5  # scores closer than this are equal in float32, whoever adds them up
@@ -68,19 +69,6 @@ def export_ranker(model: SequentialRecommender, path: Path, k: int, max_seen: in
             opset_version=OPSET,
             dynamo=False,
         )
-
-
-def open_session(path: Path, threads: int = 1) -> Any:
-    """An onnxruntime.InferenceSession on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        str(path), sess_options=options, providers=["CPUExecutionProvider"]
-    )
 
 
 def rank(session: Any, history_ids: np.ndarray, seen_ids: np.ndarray) -> tuple[Any, Any]:

@@ -1,8 +1,11 @@
 """Artifacts on disk: written whole or not at all, and named by their content."""
 
+import glob
 import hashlib
 import json
+import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +42,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
     """
     target = Path(target)
     ensure_writable(target.parent)
-    draft = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+    draft = _draft(target)
     draft.mkdir()
     try:
         yield draft
@@ -55,12 +58,36 @@ def atomic_directory(target: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def _draft(target: Path) -> Path:
+    """A new name beside `target`; drafts that killed processes of this machine left are removed."""
+    stem = f".{target.name}.{socket.gethostname()}-"
+    for left in target.parent.glob(f"{glob.escape(stem)}*.partial"):
+        pid = left.name.removeprefix(stem).split(".")[0]
+        if pid.isdigit() and not process_exists(int(pid)):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+    return target.parent / f"{stem}{os.getpid()}.{uuid.uuid4().hex[:8]}.partial"
+
+
+def process_exists(pid: int) -> bool:
+    """Whether a process of this machine has the number `pid`, whoever owns it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a path beside `target` that is renamed onto it when the block ends without an error."""
     target = Path(target)
     ensure_writable(target.parent)
-    draft = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+    draft = _draft(target)
     try:
         yield draft
         draft.replace(target)

@@ -3,7 +3,7 @@
 The defaults are the settings of `pipelines/configs/movielens-100k.yaml`.
 """
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -70,6 +70,11 @@ class ExportConfig(Section):
 class EvaluationConfig(Section):
     """The evaluation gate: what a model must reach on the test split."""
 
+    baselines: list[Literal["popularity", "item-knn", "recent item-knn"]] = Field(
+        default=["popularity", "item-knn", "recent item-knn"],
+        min_length=1,
+        description="those that the margin is over; all are measured and shown",
+    )
     min_ndcg_margin: float = Field(
         default=0.02,
         ge=-1,

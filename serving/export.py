@@ -9,6 +9,7 @@ import numpy as np
 
 from recommender.errors import Check, require
 from recommender.files import atomic_directory, fingerprint, read_json, sha256_file
+from recommender.onnx_session import open_session
 from recommender.progress import Progress, silent
 from recommender.settings import ExportConfig
 from recommender.string_graphs import build_decode, build_lookup
@@ -117,7 +118,7 @@ def _graph_parity(
     compressed: Path, lookup: Path, requests: Sequence[Mapping[str, Sequence[str]]]
 ) -> list[dict[str, Any]]:
     """torch ↔ ONNX Runtime on the student, and FP32 ↔ INT8: what quantisation changes."""
-    from recommender.export import open_session, rank, top_k_overlap, torch_onnx_parity
+    from recommender.export import rank, top_k_overlap, torch_onnx_parity
     from recommender.model import load_model
 
     session = open_session(lookup)

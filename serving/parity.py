@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from recommender.files import read_json
+from recommender.onnx_session import open_session
 from serving.version import GOLDEN, GoldenRequest
 
 Request = Mapping[str, Any]
@@ -15,17 +16,10 @@ Request = Mapping[str, Any]
 
 def golden_answers(repository: Path, requests: Sequence[Request]) -> list[GoldenRequest]:
     """Answer requests ({history, exclude}) with the three graphs of a model repository."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-
-    def session(name: str) -> Any:
-        path = Path(repository) / name / "1" / "model.onnx"
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-    lookup, ranker, decode = map(session, ("lookup", "ranker", "decode"))
+    lookup, ranker, decode = (
+        open_session(Path(repository) / name / "1" / "model.onnx")
+        for name in ("lookup", "ranker", "decode")
+    )
     answers = []
     for request in requests:
         history, exclude = list(request["history"]), list(request.get("exclude") or [])

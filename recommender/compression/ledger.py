@@ -10,7 +10,8 @@ import numpy as np
 
 from recommender.errors import Check
 from recommender.evaluation import rank_metrics
-from recommender.export import open_session, rank
+from recommender.export import rank
+from recommender.onnx_session import open_session
 from recommender.sequences import Split, pad
 from recommender.settings import CompressionConfig
 

@@ -57,6 +57,7 @@ class TritonEnvironment(NamedTuple):
             "PYTHONHOME": str(self.prefix),
             "PATH": f"{self.prefix}/bin{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+            "ORT_DISABLE_TELEMETRY": "1",  # as in recommender/onnx_session.py
             "KUBEREC_TRITON_SITE": str(self.site),
         }
 

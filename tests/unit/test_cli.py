@@ -1,5 +1,7 @@
 """The command line, as far as it needs neither a run nor a server."""
 
+import fcntl
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +98,42 @@ def test_a_host_that_is_not_there_is_named_with_a_way_to_reach_it(tmp_path):
 def test_no_runs_yet_says_how_to_start_one(tmp_path):
     done = kuberec("runs", cwd=tmp_path)
     assert "kuberec run" in done.stdout
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    done = kuberec("run", str(CONFIG), "--runs", str(tmp_path / "file" / "runs"), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "cannot write to folder" in done.stderr
+    assert "choose another one" in done.stderr
+
+
+def test_a_taken_port_is_said_before_anything_runs(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = kuberec("run", str(CONFIG), "--set", f"serving.port={port}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert str(port) in done.stderr
+    assert "serving.port" in done.stderr
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_missing_source_file_is_said_before_anything_runs(tmp_path):
+    done = kuberec("run", str(CONFIG), "--set", "source.events.path=gone.inter", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "gone.inter" in done.stderr
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_two_runs_in_one_home_are_refused(tmp_path):
+    home = tmp_path / ".kuberec"
+    home.mkdir()
+    with (home / "run.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        done = kuberec("run", str(CONFIG), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "another run" in done.stderr
+    assert "KUBEREC_HOME" in done.stderr
 
 
 def test_recommend_wants_a_user_or_items(tmp_path):

@@ -13,8 +13,9 @@ from recommender.compression.compress import compress
 from recommender.compression.distill import distil, distillation_loss, make_student
 from recommender.compression.ledger import budget_checks, topk_metrics
 from recommender.errors import GateFailed
-from recommender.export import open_session, rank, top_k_overlap
+from recommender.export import rank, top_k_overlap
 from recommender.model import load_model, save_model
+from recommender.onnx_session import open_session
 from recommender.sequences import load_windows, pad
 from recommender.settings import (
     CompressionConfig,

@@ -138,4 +138,6 @@ def test_the_gate_asks_for_a_margin_over_the_best_baseline(ndcg, hr, passed):
     result = {"test": {**metrics, "model": {"ndcg@10": ndcg, "hr@10": hr}}}
     checks = gate(result, EvaluationConfig(min_ndcg_margin=0.1, min_ndcg=0.105, min_hr=0.2))
     assert [check.passed for check in checks] == passed
+    fewer = EvaluationConfig(baselines=["popularity"], min_ndcg_margin=1.2)
+    assert gate(result, fewer)[0].limit == ">= 0.1100"
     assert "item-knn" in checks[0].name

@@ -1,6 +1,8 @@
 """Artifacts are written whole or not at all."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -62,6 +64,23 @@ def test_a_failed_file_leaves_the_old_one(tmp_path):
         fail()
     assert '"a": 1' in target.read_text()
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_drafts_of_killed_processes_are_removed_and_living_ones_are_not(tmp_path):
+    target = tmp_path / "artifact"
+    script = (
+        "import os, sys, pathlib\n"
+        "from recommender.files import atomic_directory\n"
+        "with atomic_directory(pathlib.Path(sys.argv[1])) as draft:\n"
+        "    (draft / 'half').touch(); os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(target)])
+    (dead,) = tmp_path.iterdir()
+    assert dead.name.endswith(".partial")
+    with atomic_directory(target) as mine, atomic_directory(target) as other:
+        assert mine.is_dir()
+        assert other.is_dir()
+        assert not dead.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_a_way_out(tmp_path):

@@ -1,0 +1,21 @@
+"""ONNX Runtime on the CPU, the same way everywhere; needs no torch."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+# Its wheels report usage to their vendor and keep a device id in the user's home; ours do not.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def open_session(path: Path, threads: int = 1) -> Any:
+    """An onnxruntime.InferenceSession of the graph at `path`."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        str(path), sess_options=options, providers=["CPUExecutionProvider"]
+    )
