@@ -1,5 +1,5 @@
 # Two commands do all the set-up: `make run` and `make test`. Everything lands inside this folder.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 2>/dev/null || command -v python3)
 CONFIG ?= pipelines/configs/movielens-100k.yaml
 LOCKS  := requirements/main.txt requirements/dev.txt requirements/data.txt
 # A uv of the machine's own is used where there is one; otherwise ours goes into .uv/.
@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 COMPILE := $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --custom-compile-command "make lock"
 
-.PHONY: help run test lint bench clean lock install
+.PHONY: help run test lint bench clean lock install python-3.11
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -17,20 +17,24 @@ help:  ## show this list
 
 install: .venv/.installed .venv-triton/.installed  ## make both environments (run and test do it by themselves)
 
-.uv/bin/uv: requirements/uv.txt
-	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found; install Python 3.11, or name one: make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv .uv
+python-3.11:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+		{ echo "make: Python 3.11 is needed; install it, or name one: make PYTHON=/path/to/python3.11"; exit 1; }
+
+.uv/bin/uv: requirements/uv.txt | python-3.11
+	@"$(PYTHON)" -m venv .uv || \
+		{ rm -rf .uv; echo "make: this Python cannot make environments; on Debian: apt install python3.11-venv"; exit 1; }
 	.uv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
-.venv/.installed: $(LOCKS) pyproject.toml | $(filter .uv/%,$(UV))
-	@test -x .venv/bin/python || $(UV) venv -q --python $(PYTHON) .venv
+.venv/.installed: $(LOCKS) pyproject.toml | python-3.11 $(filter .uv/%,$(UV))
+	@test -x .venv/bin/python || $(UV) venv -q --python "$(PYTHON)" .venv
 	$(UV) pip sync --python .venv/bin/python --require-hashes $(LOCKS)
 	$(UV) pip install -q --python .venv/bin/python --no-deps -e .
 	@touch $@
 
-.venv-triton/.installed: requirements/triton.txt | $(filter .uv/%,$(UV))
-	@test -x .venv-triton/bin/python || $(UV) venv -q --python $(PYTHON) .venv-triton
+.venv-triton/.installed: requirements/triton.txt | python-3.11 $(filter .uv/%,$(UV))
+	@test -x .venv-triton/bin/python || $(UV) venv -q --python "$(PYTHON)" .venv-triton
 	$(UV) pip sync --python .venv-triton/bin/python --require-hashes requirements/triton.txt
 	@touch $@
 
