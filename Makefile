@@ -62,5 +62,5 @@ lock: | $(filter .uv/%,$(UV))  ## pin every version and hash anew
 
 clean:  ## remove environments, caches and runs, after stopping what serves
 	-@test ! -x .venv/bin/kuberec || .venv/bin/kuberec stop
-	rm -rf .venv .venv-triton .uv .kuberec runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-triton .uv .kuberec runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,21 +1,20 @@
 """`make bench`: measure the endpoint that serves now; prints ratios, writes benchmarks/results/."""
 
-import os
 import sys
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.endpoint import CONCURRENCY, measure
 from benchmarks.machine import keep
+from components.step import state_home
 from pipelines.serve import address, endpoint
 from recommender.errors import KuberecError
 
 
 def main() -> None:
     """Run every benchmark."""
-    home = Path(os.environ.get("KUBEREC_HOME") or ".kuberec").resolve()
+    home = state_home()
     try:
         url = address(home)
     except KuberecError as error:

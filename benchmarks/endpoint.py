@@ -16,7 +16,6 @@ import numpy as np
 
 from recommender.files import read_json
 from recommender.onnx_session import open_session
-from recommender.progress import console
 from serving.client import RecommendClient
 
 ROUNDS, CONCURRENCY = 40, 16
@@ -27,17 +26,15 @@ def measure(version_folder: Path, url: str) -> dict[str, Any]:
     golden = read_json(version_folder / "golden.json")
     requests = [(each["history"], each["exclude"]) for each in golden] * ROUNDS
     local = _in_process(version_folder)
-    tell = console("endpoint")
     with RecommendClient(url) as client:
 
         def remote(history: Sequence[str], exclude: Sequence[str]) -> None:
             client.recommend(history, exclude)
 
         figures = {}
-        for step, (name, ask) in enumerate({"endpoint": remote, "onnxruntime": local}.items()):
-            tell(step, 2, f"{name}: {len(requests)} requests, twice")
+        for step, (name, ask) in enumerate({"endpoint": remote, "onnxruntime": local}.items(), 1):
+            print(f"{step}/2 {name}: {len(requests)} requests, twice", flush=True)
             figures[name] = _latency(ask, requests) | _throughput(ask, requests)
-        tell(2, 2, "done")
     figures["ratio"] = {
         key: figures["endpoint"][key] / figures["onnxruntime"][key] for key in figures["endpoint"]
     }

@@ -11,11 +11,12 @@ IMAGE_VARIABLE = "KUBEREC_IMAGE"
 
 @functools.cache
 def source_hash(*rooms: str) -> str:
-    """16 hex digits of the sources of the named packages and of the locked dependencies."""
+    """16 hex digits of the files of the named packages and of the locked dependencies."""
     digest = hashlib.sha256()
-    files = [path for room in sorted(rooms) for path in sorted((ROOT / room).rglob("*.py"))]
-    for path in [*files, ROOT / "requirements" / "main.txt"]:
-        if path.is_file():
+    files = [path for room in sorted(rooms) for path in sorted((ROOT / room).rglob("*"))]
+    locks = ["main", *(["triton"] if "serving" in rooms else [])]
+    for path in [*files, *(ROOT / "requirements" / f"{lock}.txt" for lock in locks)]:
+        if path.is_file() and path.suffix != ".pyc":
             digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -1,6 +1,6 @@
 """The `kuberec` command. Heavy imports stay inside the commands, so that --help answers at once."""
 
-import os
+import io
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from components.step import state_home
 from recommender.errors import KuberecError
 
 app = typer.Typer(
@@ -34,11 +35,6 @@ Image = Annotated[
 DEFAULT_IMAGE = "kuberec/pipeline-python:latest"
 
 
-def home() -> Path:
-    """Where caches, feature store and serving state live: KUBEREC_HOME, or .kuberec here."""
-    return Path(os.environ.get("KUBEREC_HOME") or ".kuberec").resolve()
-
-
 @app.command()
 def run(
     config: ConfigPath,
@@ -58,8 +54,8 @@ def run(
 
     loaded = load_config(config, overrides or [])
     if loaded.source.acknowledgement:
-        console.print(f"[dim]{loaded.source.acknowledgement}[/dim]", highlight=False)
-    finished = run_locally(loaded, runs_folder, home(), console, cache=cache, verbose=verbose)
+        console.print(loaded.source.acknowledgement, style="dim", highlight=False, markup=False)
+    finished = run_locally(loaded, runs_folder, state_home(), console, cache=cache, verbose=verbose)
     show_summary(finished, console)
 
 
@@ -96,7 +92,7 @@ def submit(
     from pipelines.config import load_config
 
     loaded = load_config(config, overrides or [])
-    package = home() / "cache" / "pipelines" / f"{loaded.name}.yaml"
+    package = state_home() / "cache" / "pipelines" / f"{loaded.name}.yaml"
     compile_pipeline(loaded, image, package)
     address = send(
         package,
@@ -133,7 +129,7 @@ def recommend(
     from pipelines.recommend import recommend as ask
     from pipelines.screen import show_recommendations
 
-    answer = ask(home(), user=user, history=history, k=k)
+    answer = ask(state_home(), user=user, history=history, k=k)
     show_recommendations(answer, console, as_json=as_json)
 
 
@@ -147,7 +143,7 @@ def serve(
     """Serve the current model version, until Ctrl-C."""
     from pipelines.serve import serve as work
 
-    work(home(), console, port=port, detach=detach)
+    work(state_home(), console, port=port, detach=detach)
 
 
 @app.command()
@@ -155,7 +151,7 @@ def status() -> None:
     """Show what serves, where, and the version kept for a way back."""
     from pipelines.serve import show_status
 
-    show_status(home(), console)
+    show_status(state_home(), console)
 
 
 @app.command()
@@ -163,7 +159,7 @@ def rollback() -> None:
     """Switch to the version that served before; no request is lost."""
     from pipelines.serve import rollback as work
 
-    work(home(), console)
+    work(state_home(), console)
 
 
 @app.command()
@@ -171,11 +167,14 @@ def stop() -> None:
     """End every process of the endpoint."""
     from pipelines.serve import stop as work
 
-    work(home(), console)
+    work(state_home(), console)
 
 
 def main() -> Any:
     """Entry point: a KuberecError is shown as its message, and ends with status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows "?" for "→"
     try:
         return app()
     except KuberecError as error:

@@ -36,15 +36,15 @@ def compile_pipeline(config: RunConfig, image: str, target: Path) -> None:
     Args:
         config: a validated run.
         image: the pipeline's image, best by digest: it is part of the cluster's cache key.
-        target: a .yaml file; replaced atomically.
+        target: a file; replaced atomically.
     """
     os.environ[IMAGE_VARIABLE] = image  # read when the components are imported
     from kfp import compiler
 
     from pipelines.recommender import recommender
 
-    with atomic_file(target.with_suffix(".yaml")) as draft:
-        whole = draft.with_suffix(".yaml")  # the compiler insists on the suffix
+    with atomic_file(target) as draft:
+        whole = draft.with_name(f"{draft.name}.yaml")  # the compiler insists on the suffix
         compiler.Compiler().compile(recommender, str(whole), pipeline_parameters=arguments(config))
         whole.rename(draft)
 

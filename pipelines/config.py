@@ -1,7 +1,7 @@
 """One YAML file is one run: read, and checked whole before anything starts."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -71,24 +71,38 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read config '{path}': {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error}") from error
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, Loader=StrictLoader)
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections such as 'source:' and 'training:' at the top")
-    for override in overrides:
-        _apply_override(content, override)
+    overridden = {_apply_override(content, override) for override in overrides}
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(problem, tree) for problem in error.errors()]
+        lines = [_explain(problem, tree, overridden) for problem in error.errors()]
         noun = "problem" if len(lines) == 1 else "problems"
         raise ConfigError("\n  ".join([f"{path}: {len(lines)} {noun}", *lines])) from error
 
 
-def _apply_override(content: dict[str, Any], override: str) -> None:
+class StrictLoader(yaml.SafeLoader):
+    """YAML as usual, but a key that stands twice in a section is an error; YAML takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if repeated := sorted({str(key) for key in keys if keys.count(key) > 1}):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key stands twice: {', '.join(repeated)}", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def _apply_override(content: dict[str, Any], override: str) -> tuple[str, ...]:
+    """Put `section.key=value` into `content`; returns the key's path."""
     key, separator, value = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set '{override}': write it as section.key=value")
@@ -99,19 +113,25 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"--set '{override}': '{parent}' is a value, not a section")
         node = child
-    node[last] = yaml.safe_load(value)
+    try:
+        node[last] = yaml.load(value, Loader=StrictLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set '{override}': the value is not valid YAML: {error}") from error
+    return (*parents, last)
 
 
-def _explain(problem: Any, tree: yaml.Node | None) -> str:
+def _explain(problem: Any, tree: yaml.Node | None, overridden: Set[tuple[str, ...]]) -> str:
     location = tuple(problem["loc"])
     line = _line_of(tree, location)
     place = f"line {line}: " if line else ""
+    if any(location[: len(path)] == path for path in overridden):
+        place = "--set: "
     key = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         allowed = _allowed_keys(location[:-1])
         close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
-        return f"{place}unknown key '{key}'{hint} Allowed here: {', '.join(allowed)}"
+        return f"{place}unknown key '{key}'{hint or '.'} Allowed here: {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"{place}key '{key}' is required"
     return f"{place}{key} = {problem['input']!r}: {problem['msg']}"
@@ -127,6 +147,8 @@ def _line_of(node: yaml.Node | None, location: Sequence[str | int]) -> int | Non
                 break
             line, node = pair[0].start_mark.line + 1, pair[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            if part >= len(node.value):
+                break
             node = node.value[part]
             line = node.start_mark.line + 1
     return line

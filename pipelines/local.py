@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.text import Text
 
 from components.image import IMAGE_VARIABLE
 from components.step import HOME_VARIABLE, RUN_PID_VARIABLE
@@ -75,13 +76,17 @@ def _run(
 ) -> Run:
     from ingestion.sources import source_fingerprint
     from serving.embedded.endpoint import EmbeddedEndpoint
+    from serving.embedded.gateway import envoy_binary
+    from serving.triton.environment import find_environment
 
     # What is missing or taken is said before anything runs.
+    find_environment()
+    envoy_binary()
     EmbeddedEndpoint(home, config.serving).check_ports()
     fingerprint = source_fingerprint(config.source)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     run = new_run(runs.resolve(), config.name, text)
-    console.print(f"run [bold]{run.id}[/bold], log in {shown(run.log)}", highlight=False)
+    console.print(Text.assemble("run ", (run.id, "bold"), f", log in {shown(run.log)}"))
     arguments = config.sections() | {"source_fingerprint": fingerprint}
     os.environ[HOME_VARIABLE] = str(home.resolve())
     os.environ[RUN_PID_VARIABLE] = str(os.getpid())

@@ -9,7 +9,6 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
-from rich.text import Text
 
 from components.step import ERROR_PREFIX, PROGRESS_PREFIX
 
@@ -47,7 +46,7 @@ class RunView:
             SpinnerColumn(finished_text=" "),
             TextColumn("{task.description:<16}"),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[seconds]:>6}  {task.fields[message]}"),
+            TextColumn("{task.fields[seconds]:>6}  {task.fields[message]}", markup=False),
             console=console,
             disable=not console.is_terminal or verbose,
         )
@@ -102,7 +101,7 @@ class RunView:
             self._began[match[1]] = time.monotonic()
             self._show(match[1], 0, 0, "")
         elif match := FINISHED.search(line):
-            self._finish(match[1], "" if match[2] == "SUCCESS" else "[red]failed[/red]")
+            self._finish(match[1], "" if match[2] == "SUCCESS" else "failed")
 
     def _task(self, step: str) -> TaskID:
         if step not in self._tasks:
@@ -121,5 +120,5 @@ class RunView:
         message = note or self._bars.tasks[task].fields["message"]
         self._bars.update(task, total=1, completed=1, message=message, seconds=seconds)
         if self._bars.disable and not self._verbose:
-            plain = Text.from_markup(message).plain
-            self.console.print(f"  {step:<16} {seconds:>8}  {plain}", highlight=False)
+            line = f"  {step:<16} {seconds:>8}  {message}"
+            self.console.print(line, highlight=False, markup=False)

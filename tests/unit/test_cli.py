@@ -1,6 +1,7 @@
 """The command line, as far as it needs neither a run nor a server."""
 
 import fcntl
+import os
 import socket
 import subprocess
 import sys
@@ -9,14 +10,23 @@ from pathlib import Path
 import pytest
 import yaml
 
+from serving.ports import free_ports
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "pipelines" / "configs" / "movielens-100k.yaml"
 KUBEREC = Path(sys.executable).parent / "kuberec"
 
 
-def kuberec(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def kuberec(
+    *arguments: str, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(KUBEREC), *arguments], capture_output=True, text=True, cwd=cwd, timeout=120
+        [str(KUBEREC), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        env=os.environ | environment,
     )
 
 
@@ -119,9 +129,19 @@ def test_a_taken_port_is_said_before_anything_runs(tmp_path):
 
 
 def test_a_missing_source_file_is_said_before_anything_runs(tmp_path):
-    done = kuberec("run", str(CONFIG), "--set", "source.events.path=gone.inter", cwd=tmp_path)
+    port, admin_port = free_ports(2)
+    ports = ("--set", f"serving.port={port}", "--set", f"serving.admin_port={admin_port}")
+    gone = ("--set", "source.events.path=gone.inter")
+    done = kuberec("run", str(CONFIG), *gone, *ports, cwd=tmp_path)
     assert done.returncode == 1
     assert "gone.inter" in done.stderr
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_missing_part_of_the_endpoint_is_said_before_anything_runs(tmp_path):
+    done = kuberec("run", str(CONFIG), cwd=tmp_path, KUBEREC_TRITON_ENV=str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert "make install" in done.stderr
     assert not list(tmp_path.glob("runs/*"))
 
 

@@ -90,6 +90,31 @@ def test_the_pipelines_arguments_say_the_same_as_the_config(tmp_path):
     assert again == config
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("evaluation.baselines=[popularity, item-knn, foo]", r"--set: evaluation\.baselines\.2"),
+        ("training.epochs=[", r"--set 'training\.epochs=\[': the value is not valid YAML"),
+        ("training.zzz=1", r"--set: unknown key 'training\.zzz'\. Allowed here"),
+    ],
+)
+def test_a_wrong_override_is_not_blamed_on_the_file(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, GOOD, override)
+
+
+def test_a_key_that_stands_twice_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"key stands twice: epochs(.|\n)*line 13"):
+        load(tmp_path, GOOD + "  epochs: 4\n")
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml is not UTF-8 text"):
+        load_config(path)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot read config '.*absent\.yaml'"):
         load_config(tmp_path / "absent.yaml")

@@ -83,6 +83,27 @@ def test_drafts_of_killed_processes_are_removed_and_living_ones_are_not(tmp_path
         assert not dead.exists()
 
 
+def test_a_kill_between_the_two_renames_is_put_right(tmp_path):
+    target = tmp_path / "artifact"
+    with atomic_directory(target) as draft:
+        (draft / "part").write_text("old")
+    script = (
+        "import os, sys, pathlib\n"
+        "from recommender.files import atomic_directory\n"
+        "rename = pathlib.Path.rename\n"
+        "def once(self, other):\n"
+        "    rename(self, other)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "with atomic_directory(pathlib.Path(sys.argv[1])):\n"
+        "    pathlib.Path.rename = once\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(target)])
+    assert not target.exists()
+    with atomic_directory(target):
+        assert (target / "part").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_a_folder_that_cannot_be_written_is_named_with_a_way_out(tmp_path):
     blocked = tmp_path / "file"
     blocked.touch()  # root may write into read-only folders, but nobody below a file
