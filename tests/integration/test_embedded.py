@@ -133,7 +133,7 @@ def test_switching_under_load_loses_no_request(
         endpoint.ensure_running()
     first = roll(endpoint, make(A))
     assert (first["version"], first["previous"], first["reused"]) == (A, None, False)
-    assert len(first["rows"]) == 5
+    assert len(first["rows"]) == 7
     assert all(row["passed"] for row in first["rows"])
     with pytest.raises(NothingToServe, match="no earlier model version"):
         endpoint.rollback()

@@ -1,0 +1,158 @@
+"""The serving commands, from a state home whose path a shell would take apart."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from tiny_version import catalogue, write_tiny_version
+
+from pipelines.serve import address, serve, show_status, stop
+from recommender.errors import KuberecError
+from serving.client import RecommendClient
+from serving.embedded.endpoint import EmbeddedEndpoint
+from serving.ports import PortTaken, free_ports
+from serving.process import find
+from serving.rollout.local import rollout
+from serving.settings import ServingConfig, save_settings
+from serving.triton.plain_paths import repository_argument
+from serving.version import VersionError
+
+VERSION = "aaaaaaaaaaaa"
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(record=True, width=200)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A state home with one version that serves in the background."""
+    home = tmp_path / "my $HOME; (état)"
+    port, admin_port = free_ports(2)
+    config = ServingConfig(port=port, admin_port=admin_port)
+    source = write_tiny_version(tmp_path / "v", catalogue(), VERSION)
+    try:
+        rollout(source, home, config)
+        save_settings(home, config)
+        yield home
+    finally:
+        stop(home, Console(quiet=True))
+        assert processes(home) == []
+        assert not repository_argument(repository(home)).parent.exists()
+
+
+def repository(home: Path) -> Path:
+    return home.resolve() / "serving/versions" / VERSION
+
+
+def processes(home: Path) -> list[int]:
+    """Servers and gateways of this home."""
+    triton = f"--model-repository={repository_argument(repository(home))}"
+    envoy = str(home.resolve() / "serving/envoy/bootstrap.json")
+    return [p.pid for p, _ in find("tritonserver", triton) + find("envoy", envoy)]
+
+
+def answers(url: str) -> bool:
+    with RecommendClient(url) as client:
+        return client.recommend([]).version == VERSION
+
+
+def foreground(home: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from pipelines.cli import main; main()", "serve", *arguments]
+    environment = os.environ | {"KUBEREC_HOME": str(home)}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 40) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def serves(home: Path) -> bool:
+    try:
+        return answers(address(home))
+    except KuberecError:
+        return False
+
+
+def test_a_refused_serve_leaves_what_runs_alone(home: Path, console: Console) -> None:
+    before, url = processes(home), address(home)
+    assert len(before) == 2
+    assert answers(url)
+    (other,) = free_ports(1)
+    with pytest.raises(KuberecError, match=rf"open at {url} already; .*serve --port {other}"):
+        serve(home, console, port=other, detach=True)
+    serve(home, console, port=None, detach=False)
+    assert "already serving; end it with: kuberec stop" in console.export_text()
+    assert processes(home) == before
+
+    # A part of it is dead, and cannot be started: the other part stays.
+    state = EmbeddedEndpoint(home).state()
+    os.kill(state.servers[VERSION].process.pid, signal.SIGKILL)
+    with (repository(home) / "ranker/1/model.onnx").open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(VersionError, match="changed"):
+        serve(home, console, port=None, detach=False)
+    assert state.gateway is not None
+    assert processes(home) == [state.gateway.process.pid]
+
+
+def test_foreground_on_another_port_until_stopped(home: Path, console: Console) -> None:
+    stop(home, console)
+    (port,) = free_ports(1)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        with pytest.raises(PortTaken, match=f"port {port} is taken"):
+            serve(home, console, port=port, detach=False)
+    assert processes(home) == []
+
+    running = foreground(home, "--port", str(port))
+    try:
+        wait_for(lambda: serves(home))
+        assert address(home) == f"127.0.0.1:{port}"  # every command finds it there
+        show_status(home, console)
+        assert f"serves at http://127.0.0.1:{port} " in console.export_text()
+
+        gateway = EmbeddedEndpoint(home).state().gateway
+        assert gateway is not None
+        os.kill(gateway.process.pid, signal.SIGKILL)
+        wait_for(lambda: EmbeddedEndpoint(home).state().gateway != gateway)
+        wait_for(lambda: serves(home))
+        assert address(home) == f"127.0.0.1:{port}"
+
+        stop(home, console)
+        assert running.wait(1) == 0
+        assert processes(home) == []
+        assert "by another command" in running.communicate()[0]
+    finally:
+        running.kill()
+        running.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_it_starts_leaves_nothing(
+    home: Path, console: Console, number: signal.Signals
+) -> None:
+    stop(home, console)
+    running = foreground(home)
+    try:
+        wait_for(lambda: processes(home))
+        running.send_signal(number)
+        running.wait(20)
+        assert processes(home) == []
+    finally:
+        running.kill()
+        running.wait()
