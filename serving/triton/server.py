@@ -14,6 +14,7 @@ from recommender.errors import KuberecError
 from serving.ports import LOCAL, free_ports
 from serving.process import ProcessRef, alive, find, log_tail, spawn, stop
 from serving.triton.environment import backend_directory, find_environment
+from serving.triton.plain_paths import make_plain, remove_links, repository_argument
 from serving.triton.repository import ENSEMBLE
 
 Progress = Callable[[str], None]
@@ -69,6 +70,7 @@ class TritonServer(BaseModel):
         """End it with its stub processes and shared memory; does nothing if it is gone."""
         stop(self.process, timeout_s=_EXIT_TIMEOUT_S + 7)
         _remove_shared_memory(self.shm_prefix)
+        remove_links(self.repository)
 
 
 def start_triton(
@@ -118,13 +120,15 @@ def temporary_triton(
 
 def stop_strays(repository: Path, known: set[int]) -> None:
     """Stop servers on `repository` other than `known` pids: a killed command left them."""
-    argument = f"--model-repository={Path(repository).resolve()}"
+    repository = Path(repository).resolve()
+    argument = f"--model-repository={repository_argument(repository)}"
     for process, command in find("tritonserver", argument):
         if process.pid not in known:
             stop(process, timeout_s=_EXIT_TIMEOUT_S + 7)
             for part in command:
                 if _SHM in part:
                     _remove_shared_memory(part.partition(_SHM)[2])
+            remove_links(repository)
 
 
 def http_status(port: int, path: str, timeout_s: float = 2.0) -> int | None:
@@ -146,12 +150,13 @@ def _request(port: int, path: str, body: str | None, timeout_s: float) -> tuple[
 
 def _launch(repository: Path, state: Path, log: Path) -> TritonServer:
     environment = find_environment()
+    models, backends = make_plain(repository, backend_directory(environment, Path(state).resolve()))
     http_port, grpc_port, metrics_port = free_ports(3)
     shm_prefix = f"kuberec_{uuid.uuid4().hex[:12]}_"
     command = [
         str(environment.server),
-        f"--model-repository={repository}",
-        f"--backend-directory={backend_directory(environment, Path(state).resolve())}",
+        f"--model-repository={models}",
+        f"--backend-directory={backends}",
         "--model-control-mode=none",
         "--disable-auto-complete-config",
         "--strict-readiness=true",
