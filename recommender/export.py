@@ -12,10 +12,10 @@ from recommender.errors import KuberecError
 from recommender.files import atomic_file
 from recommender.model import SequentialRecommender
 from recommender.onnx_session import open_session
+from recommender.schema import MASKED_SCORE
 
 OPSET = 17  # read by every ONNX Runtime since 1.12, so by the Triton images too
 TIE = 1e-5  # scores closer than this are equal in float32, whoever adds them up
-MASKED = -1e9  # finite, so that clients can put scores into JSON
 
 
 class Ranker(nn.Module):
@@ -23,8 +23,8 @@ class Ranker(nn.Module):
 
     Inputs: history_ids int64 [B, L], left-padded with 0, and seen_ids int64 [B, S], 0-padded;
     outputs: item_indices int64 [B, K] and scores float32 [B, K], best first. Seen items are not
-    recommended: where fewer than K are left, the rest is index 0 with the score MASKED. A history
-    without known items is scored by log popularity.
+    recommended: where fewer than K are left, the rest is index 0 with the score MASKED_SCORE.
+    A history without known items is scored by log popularity.
     """
 
     table: Tensor
@@ -43,9 +43,9 @@ class Ranker(nn.Module):
         known_B1 = (history_ids > 0).any(dim=1, keepdim=True)
         scores_BN = torch.where(known_B1, hidden_BD @ self.table.T, self.model.log_popularity)
         padded_BS = torch.cat([seen_ids, torch.zeros_like(seen_ids[:, :1])], dim=1)
-        scores_BN = scores_BN.scatter(1, padded_BS, MASKED)
+        scores_BN = scores_BN.scatter(1, padded_BS, MASKED_SCORE)
         scores_BK, indices_BK = torch.topk(scores_BN, self.k, dim=1)
-        return torch.where(scores_BK > MASKED, indices_BK, 0), scores_BK
+        return torch.where(scores_BK > MASKED_SCORE, indices_BK, 0), scores_BK
 
 
 def export_ranker(model: SequentialRecommender, path: Path, k: int, max_seen: int) -> None:

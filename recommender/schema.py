@@ -13,6 +13,10 @@ EVENT_TYPE, VALUE = "event_type", "value"
 TITLE, TEXT, CATEGORIES = "title", "text", "categories"
 POSITION = "position"  # row number in the source, from 0: the tie rule for events of one timestamp
 
+# The ranker's score of a seen item, which fills up an answer that lacks better ones. Finite, so
+# that clients can put scores into JSON.
+MASKED_SCORE = -1e9
+
 EVENTS = pa.schema(
     [
         pa.field(USER_ID, pa.string(), nullable=False),

@@ -13,10 +13,9 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
 from recommender.errors import KuberecError
+from recommender.schema import MASKED_SCORE
 from serving.embedded.routes import VERSION_HEADER
 from serving.triton.repository import ENSEMBLE
-
-_MASKED = -1e9  # the ranker's score of a seen item: it fills up an answer that lacks better ones
 
 
 class RecommendError(KuberecError):
@@ -131,7 +130,7 @@ def _answers(response: Any, version: str | None, k: int | None) -> list[Recommen
         kept = [
             (item.decode(), float(score))
             for item, score in zip(ids, scores, strict=True)
-            if item and score > _MASKED
+            if item and score > MASKED_SCORE
         ][:k]
         answers.append(Recommendations([i for i, _ in kept], [s for _, s in kept], version))
     return answers

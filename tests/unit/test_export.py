@@ -7,13 +7,13 @@ from recommender_data import ITEMS, TINY, random_model
 
 from recommender.errors import KuberecError
 from recommender.export import (
-    MASKED,
     export_ranker,
     open_session,
     rank,
     top_k_overlap,
     torch_onnx_parity,
 )
+from recommender.schema import MASKED_SCORE
 
 K, MAX_SEEN = 12, 20
 
@@ -61,7 +61,7 @@ def test_seen_items_and_padding_are_not_recommended(ranker):
     indices, scores = rank(open_session(ranker), history_ids, seen_ids)
     for answer, seen in zip(indices, seen_ids, strict=True):
         assert not set(answer) & (set(seen) | {0})
-    assert (scores > MASKED).all()
+    assert (scores > MASKED_SCORE).all()
 
 
 def test_who_has_seen_nearly_everything_gets_what_is_left_and_padding(ranker):
@@ -71,7 +71,7 @@ def test_who_has_seen_nearly_everything_gets_what_is_left_and_padding(ranker):
     left = ITEMS - MAX_SEEN
     assert sorted(indices[0, :left]) == list(range(MAX_SEEN + 1, ITEMS + 1))
     assert indices[0, left:].tolist() == [0] * (K - left)
-    assert (scores[0, left:] == MASKED).all()
+    assert (scores[0, left:] == MASKED_SCORE).all()
 
 
 def test_an_empty_history_gets_popular_items(model, ranker):
