@@ -135,7 +135,9 @@ def recommend(
 
 @app.command()
 def serve(
-    port: Annotated[int | None, typer.Option(help="REST and gRPC, both on this port.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="REST and gRPC, both on this port.")
+    ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when it serves; kuberec stop ends it.")
     ] = False,

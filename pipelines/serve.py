@@ -2,6 +2,8 @@
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -10,60 +12,137 @@ from rich.console import Console
 
 from recommender.errors import KuberecError
 from serving.embedded.endpoint import EmbeddedEndpoint, NothingToServe
+from serving.embedded.state import Gateway, ServingBusy, ServingHome
+from serving.process import ProcessRef, alive, this_process, wait_until_gone
 from serving.settings import load_settings
 
 CHECK_EVERY_S = 2.0
 
 
 def endpoint(home: Path, console: Console | None = None, **changes: Any) -> EmbeddedEndpoint:
-    """The endpoint of a state home; `changes` override what the latest rollout was told."""
+    """The endpoint of a state home; `changes` override what the latest rollout was told.
+
+    A door that is open decides where the endpoint is, whoever opened it with which settings.
+    """
     config = load_settings(home, **changes)
+    gateway = ServingHome(home).load().gateway
+    if gateway is not None and alive(gateway.process):
+        config = config.model_copy(update=_address(gateway))
     say = (lambda message: console.print(message, highlight=False)) if console else None
     return EmbeddedEndpoint(home, config, say)
 
 
 def serve(home: Path, console: Console, *, port: int | None, detach: bool) -> None:
-    """Serve the current version; in the foreground, until Ctrl-C or SIGTERM, then stop it all.
+    """Serve the current version; in the foreground, until Ctrl-C, SIGTERM or `kuberec stop`.
 
-    An endpoint that runs in the background already is only shown. In the foreground a part that
-    dies is started again.
+    An endpoint that runs already is only shown. In the foreground a part that dies is started
+    again, and everything is stopped in the end.
+
+    Raises:
+        KuberecError: the endpoint is open on another port than `port`, or cannot start.
     """
-    changes = {"port": port} if port else {}
-    door = endpoint(home, console, **changes)
-    if door.status()["serving"]:
-        show_status(home, console)
-        console.print("already serving in the background; end it with: kuberec stop")
-        return
-    try:
-        door.check_ports()
-        door.ensure_running()
-    except BaseException:
-        door.stop_all()
-        raise
-    show_status(home, console, **changes)
-    if detach:
-        return
-    console.print("Ctrl-C stops it")
+    changes = {} if port is None else {"port": port}
+    with _signals_as_interrupt():
+        door = endpoint(home, console, **changes)
+        if port is not None and door.config.port != port:
+            raise KuberecError(
+                f"the endpoint is open at {door.url} already; to move it: "
+                f"kuberec stop && kuberec serve --port {port}"
+            )
+        if door.status()["serving"]:
+            show_status(home, console)
+            console.print("already serving; end it with: kuberec stop")
+            return
+        if detach:
+            _start(door, None)
+            show_status(home, console)
+            return
+        me = this_process()
+        try:
+            _start(door, me)
+            show_status(home, console)
+            console.print("Ctrl-C stops it")
+            _keep_running(home, console, me, changes)
+        except KeyboardInterrupt:
+            console.print("stopping")
+        finally:
+            _stop_own(door, me)
 
-    def leave(number: int, frame: FrameType | None) -> None:
+
+def _start(door: EmbeddedEndpoint, foreground: ProcessRef | None) -> None:
+    """Start what is not running; if that fails, stop what was started, and nothing else."""
+    with door.locked():
+        before = door.state()
+        door.check_ports()
+        try:
+            door.ensure_running()
+            door.keep_for(foreground)
+        except BaseException:
+            door.stop_since(before)
+            raise
+
+
+def _keep_running(home: Path, console: Console, me: ProcessRef, changes: dict[str, Any]) -> None:
+    """Start again what dies, until another command stops the endpoint or takes it over."""
+    while True:
+        time.sleep(CHECK_EVERY_S)
+        state = ServingHome(home).load()
+        if state.foreground != me:
+            console.print("stopped, or taken over, by another command")
+            return
+        if state.gateway is not None:  # where it is, or was before it died
+            changes = _address(state.gateway)
+        door = endpoint(home, console, **changes)
+        if door.status()["serving"]:
+            continue
+        try:
+            with door.locked():  # a rollout, or a stop, may have been under way
+                if door.state().foreground == me and not door.status()["serving"]:
+                    console.print("a part of the endpoint ended; starting it again")
+                    door.ensure_running()
+        except ServingBusy:
+            continue
+
+
+def _stop_own(door: EmbeddedEndpoint, me: ProcessRef) -> None:
+    """Stop the endpoint, unless it is somebody else's by now."""
+    if door.state().foreground == me:
+        with door.locked():
+            if door.state().foreground == me:
+                door.stop_all()
+
+
+def _address(gateway: Gateway) -> dict[str, Any]:
+    return gateway.model_dump(include={"host", "port", "admin_port"})
+
+
+@contextmanager
+def _signals_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block like Ctrl-C, so that it can clean up."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in before:  # once is enough: the next one would break off the cleaning up
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, leave)
+    # One that is ignored stays so: that is how nohup protects from SIGHUP.
+    before = {
+        each: signal.getsignal(each)
+        for each in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(each) is not signal.SIG_IGN
+    }
+    for each in before:
+        signal.signal(each, interrupt)
     try:
-        while True:
-            time.sleep(CHECK_EVERY_S)
-            if not door.status()["serving"]:
-                console.print("a part of the endpoint ended; starting it again")
-                door.ensure_running()
-    except KeyboardInterrupt:
-        console.print("stopping")
+        yield
     finally:
-        door.stop_all()
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
-def show_status(home: Path, console: Console, **changes: Any) -> None:
+def show_status(home: Path, console: Console) -> None:
     """Print what serves, and what is kept for a way back."""
-    status = endpoint(home, **changes).status()
+    status = endpoint(home).status()
     current, previous = status["current"], status["previous"]
     if not status["serving"]:
         console.print("nothing serves; start it with: kuberec serve")
@@ -86,11 +165,15 @@ def rollback(home: Path, console: Console) -> None:
 
 
 def stop(home: Path, console: Console) -> None:
-    """End every process of the endpoint."""
+    """End every process of the endpoint, and a `kuberec serve` in the foreground."""
     if not (home / "serving").is_dir():
         console.print("nothing serves")
         return
-    endpoint(home).stop_all()
+    door = endpoint(home)
+    foreground = door.state().foreground
+    door.stop_all()
+    if foreground is not None:
+        wait_until_gone(foreground, CHECK_EVERY_S + 3)  # it sees so at its next look
     console.print("stopped")
 
 

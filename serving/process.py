@@ -52,6 +52,12 @@ def spawn(command: Sequence[str], log: Path, env: Mapping[str, str]) -> ProcessR
     return ProcessRef(pid=child.pid, started=stat.started if stat else 0)
 
 
+def this_process() -> ProcessRef:
+    """The process that asks."""
+    stat = _stat(os.getpid())
+    return ProcessRef(pid=os.getpid(), started=stat.started if stat else 0)
+
+
 def alive(process: ProcessRef) -> bool:
     """Whether this very process runs: not a zombie, and not another one of the same pid."""
     if process.pid in _children and _children[process.pid].poll() is not None:
@@ -62,13 +68,12 @@ def alive(process: ProcessRef) -> bool:
 
 def stop(process: ProcessRef, timeout_s: float = 10.0) -> None:
     """End a process started by `spawn`, and all of its session: SIGTERM, later SIGKILL."""
-    if alive(process):
-        os.kill(process.pid, signal.SIGTERM)
-        wait_until_gone(process, timeout_s)
+    _signal(process, signal.SIGTERM)
+    wait_until_gone(process, timeout_s)
     # What is left of its session: the process itself, or children that outlived it. A session's
     # number is not given again while it has members, so these are no strangers.
     for member in _session(process):
-        _kill(member)
+        _signal(member, signal.SIGKILL)
         wait_until_gone(member, 5.0)
     alive(process)  # reaps it
 
@@ -130,12 +135,12 @@ def _session(process: ProcessRef) -> list[ProcessRef]:
     return [member for member in members if member.started >= process.started]
 
 
-def _kill(process: ProcessRef) -> None:
+def _signal(process: ProcessRef, number: signal.Signals) -> None:
     if alive(process):
         try:
-            os.kill(process.pid, signal.SIGKILL)
+            os.kill(process.pid, number)
         except ProcessLookupError:
-            return
+            return  # it ended by itself, just now
 
 
 def _stat(pid: int) -> _Stat | None:

@@ -23,7 +23,7 @@ from serving.embedded.routes import Backend
 from serving.embedded.state import ServingHome, State
 from serving.embedded.status import client_url, describe
 from serving.ports import LOCAL, require_free
-from serving.process import alive, stop
+from serving.process import ProcessRef, alive, stop
 from serving.settings import ServingConfig
 from serving.triton.server import Progress, TritonServer, start_triton, stop_strays
 from serving.version import ModelVersion
@@ -181,6 +181,11 @@ class EmbeddedEndpoint:
             self.home.save(state)
             return self.status()
 
+    def keep_for(self, foreground: ProcessRef | None) -> None:
+        """Name the process that keeps the endpoint running, or nobody: it runs by itself."""
+        with self.locked():
+            self.home.save(self.state().model_copy(update={"foreground": foreground}))
+
     def stop_all(self) -> None:
         """Stop the door and every server, also those that a killed command left behind.
 
@@ -195,8 +200,31 @@ class EmbeddedEndpoint:
                 list(pool.map(lambda server: server.stop(), state.servers.values()))
             for folder in self.home.versions.glob("*"):
                 stop_strays(folder, known=set())
-            state.gateway, state.servers = None, {}
+            # A foreground command that is not named any more leaves, and starts nothing again.
+            state.gateway, state.servers, state.foreground = None, {}, None
             self.home.save(state)
+
+    def stop_since(self, earlier: State) -> None:
+        """Stop what was started since `earlier` was read, and only that."""
+        with self.locked():
+            state = self.state()
+            old = {server.process for server in earlier.servers.values()}
+            if state.gateway is not None and state.gateway != earlier.gateway:
+                stop(state.gateway.process)
+                state.gateway = None
+            for version, server in list(state.servers.items()):
+                if server.process not in old:
+                    server.stop()
+                    del state.servers[version]
+            state.foreground = earlier.foreground
+            self.home.save(state)
+            # Started a moment ago, and not noted down yet when it was interrupted.
+            known = {server.process.pid for server in state.servers.values()}
+            for folder in self.home.versions.glob("*"):
+                stop_strays(folder, known)
+            stop_stray_gateways(
+                self.publication, {state.gateway.process.pid} if state.gateway else set()
+            )
 
     def status(self) -> dict[str, Any]:
         """What serves, as plain data (`describe`); changes nothing and needs no lock."""

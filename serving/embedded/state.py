@@ -30,13 +30,15 @@ class Gateway(BaseModel):
 class State(BaseModel):
     """Ids of the versions that serve and that served before, and the processes behind them.
 
-    `servers` also holds a version that is being tried and serves nobody yet.
+    `servers` also holds a version that is being tried and serves nobody yet. `foreground` is the
+    `kuberec serve` that keeps the endpoint running; one that is not named here (any more) leaves.
     """
 
     current: str | None = None
     previous: str | None = None
     servers: dict[str, TritonServer] = {}
     gateway: Gateway | None = None
+    foreground: ProcessRef | None = None
 
 
 class ServingBusy(KuberecError):
