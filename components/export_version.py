@@ -16,6 +16,7 @@ def export_version(
     training: dict,
     compression: dict,
     export: dict,
+    serving: dict,
     data_fingerprint: str,
     windows: dsl.Input[dsl.Dataset],
     compressed: dsl.Input[dsl.Model],
@@ -27,6 +28,8 @@ def export_version(
     Args:
         source, text, features, model, training, compression, export: sections of the run's YAML;
             they travel in kuberec.json and, with the data and the code, name the version.
+        serving: the run's section; only its `triton` part goes into the version and its name:
+            an endpoint can move to another port without becoming another version.
         data_fingerprint: of `ingest`.
         windows: of `build_features`; golden requests are histories of its test split.
         compressed: of `compress`.
@@ -44,7 +47,9 @@ def export_version(
     from recommender.files import read_json
     from recommender.settings import ExportConfig
     from serving.export import write_version
+    from serving.settings import ServingConfig
 
+    triton = ServingConfig.model_validate(serving).triton
     sections = {
         "source": source,
         "text": text,
@@ -53,6 +58,7 @@ def export_version(
         "training": training,
         "compression": compression,
         "export": export,
+        "serving": {"triton": triton.model_dump()},
     }
     with step("export-version") as progress:
         facts = {
@@ -67,6 +73,7 @@ def export_version(
             Path(windows.path),
             ExportConfig.model_validate(export),
             facts,
+            triton,
             progress=progress,
         )
     return namedtuple("Exported", ["version"])(version.version)

@@ -75,6 +75,7 @@ def recommender(
         training=training,
         compression=compression,
         export=export,
+        serving=serving,
         windows=windows,
         compressed=compressed.outputs["compressed"],
         evaluation_report=evaluated.outputs["evaluation_report"],
