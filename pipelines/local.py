@@ -4,6 +4,8 @@ import contextlib
 import fcntl
 import logging
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,7 +117,7 @@ def _execute(run: Run, home: Path, arguments: dict[str, Any], cache: bool, view:
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
     try:
-        with contextlib.redirect_stdout(view), contextlib.redirect_stderr(view):
+        with contextlib.redirect_stdout(view), contextlib.redirect_stderr(view), _quoted_python():
             os.environ.pop(IMAGE_VARIABLE, None)  # here the code is the sources, not an image
             from pipelines.recommender import recommender
 
@@ -132,6 +134,17 @@ def _execute(run: Run, home: Path, arguments: dict[str, Any], cache: bool, view:
     finally:
         logging.getLogger().removeHandler(handler)
     _collect(run, outputs)
+
+
+@contextlib.contextmanager
+def _quoted_python() -> Iterator[None]:
+    """kfp's runner puts sys.executable into a shell script as it is; a folder may have spaces."""
+    plain = sys.executable
+    sys.executable = shlex.quote(plain)
+    try:
+        yield
+    finally:
+        sys.executable = plain
 
 
 def _collect(run: Run, outputs: dict[str, Any]) -> None:
