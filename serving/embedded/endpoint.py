@@ -158,9 +158,7 @@ class EmbeddedEndpoint:
             in_use = {v for v in (state.current, state.previous) if v is not None}
             for version in [v for v in state.servers if v not in in_use]:
                 self.release(version)
-            known = {server.process.pid for server in self.state().servers.values()}
-            for folder in self.home.versions.iterdir():
-                stop_strays(folder, known)
+            self._stop_strays(self.state())
             versions.prune(self.home.versions, self.config.keep_versions, in_use)
 
     def ensure_running(self) -> dict[str, Any]:
@@ -195,14 +193,12 @@ class EmbeddedEndpoint:
             state = self.state()
             if state.gateway is not None:
                 stop(state.gateway.process)
-            stop_stray_gateways(self.publication, known=set())
             with ThreadPoolExecutor() as pool:  # each takes a second or three to unload
                 list(pool.map(lambda server: server.stop(), state.servers.values()))
-            for folder in self.home.versions.glob("*"):
-                stop_strays(folder, known=set())
             # A foreground command that is not named any more leaves, and starts nothing again.
             state.gateway, state.servers, state.foreground = None, {}, None
             self.home.save(state)
+            self._stop_strays(state)
 
     def stop_since(self, earlier: State) -> None:
         """Stop what was started since `earlier` was read, and only that."""
@@ -218,13 +214,7 @@ class EmbeddedEndpoint:
                     del state.servers[version]
             state.foreground = earlier.foreground
             self.home.save(state)
-            # Started a moment ago, and not noted down yet when it was interrupted.
-            known = {server.process.pid for server in state.servers.values()}
-            for folder in self.home.versions.glob("*"):
-                stop_strays(folder, known)
-            stop_stray_gateways(
-                self.publication, {state.gateway.process.pid} if state.gateway else set()
-            )
+            self._stop_strays(state)  # interrupted before they were noted down
 
     def status(self) -> dict[str, Any]:
         """What serves, as plain data (`describe`); changes nothing and needs no lock."""
@@ -239,6 +229,14 @@ class EmbeddedEndpoint:
         if self.config.admin_port not in own:
             require_free(LOCAL, self.config.admin_port, "serving.admin_port")
 
+    def _stop_strays(self, state: State) -> None:
+        """Stop this home's servers and gateways that `state` does not know."""
+        servers = {server.process.pid for server in state.servers.values()}
+        for folder in self.home.versions.glob("*"):
+            stop_strays(folder, servers)
+        gateways = {state.gateway.process.pid} if state.gateway else set()
+        stop_stray_gateways(self.publication, gateways)
+
     def _publish(self, state: State, version: str | None) -> None:
         """Point the door at `version`, opening it if it is shut; updates state.gateway."""
         backends = {
@@ -250,8 +248,8 @@ class EmbeddedEndpoint:
         if not open_already and state.gateway is not None:
             stop(state.gateway.process)
             state.gateway = None
-        known = {state.gateway.process.pid} if state.gateway else set()
-        stop_stray_gateways(self.publication, known)
+        gateways = {state.gateway.process.pid} if state.gateway else set()
+        stop_stray_gateways(self.publication, gateways)
         self.publication.write(
             backends,
             version,

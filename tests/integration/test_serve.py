@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from tiny_version import catalogue, write_tiny_version
+from typer.testing import CliRunner
 
+from pipelines.cli import app
 from pipelines.serve import address, serve, show_status, stop
 from recommender.errors import KuberecError
 from serving.client import RecommendClient
@@ -85,6 +87,13 @@ def serves(home: Path) -> bool:
         return answers(address(home))
     except KuberecError:
         return False
+
+
+@pytest.mark.parametrize("port", ["0", "99999"])
+def test_impossible_ports_are_refused(port: str) -> None:
+    found = CliRunner().invoke(app, ["serve", "--port", port])
+    assert found.exit_code == 2
+    assert "Invalid value for '--port'" in found.output
 
 
 def test_a_refused_serve_leaves_what_runs_alone(home: Path, console: Console) -> None:
