@@ -78,3 +78,10 @@ def test_the_environments_of_one_machine_agree():
     main, dev, trainer = locked("main"), locked("dev"), locked("trainer")
     for other in (dev, trainer):
         assert not {name for name in main.keys() & other if main[name] != other[name]}
+
+
+def test_the_readme_shows_what_a_run_prints():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert not re.search(r"@[A-Z]+@", text)
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / link).is_file(), link
