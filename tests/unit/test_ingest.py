@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -281,7 +280,6 @@ def test_items_without_text_are_rejected(folder: Path) -> None:
     assert ("events", 1, "unknown item") in rejected(folder)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 def test_a_folder_that_cannot_be_written_says_so(folder: Path) -> None:
     (folder / "file").write_text("")  # also holds for root, whom permissions do not stop
     with pytest.raises(PermissionError, match=r"cannot write to folder .*choose another one"):
