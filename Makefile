@@ -15,7 +15,7 @@ COMPILE := $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-emit-
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/.installed .venv-triton/.installed  ## make both environments (run and test do it by themselves)
+install: .venv/.installed .venv-triton/.installed .venv-transformer/.installed  ## make the environments (run and test do it by themselves)
 
 python-3.11:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
@@ -36,6 +36,13 @@ python-3.11:
 .venv-triton/.installed: requirements/triton.txt | python-3.11 $(filter .uv/%,$(UV))
 	@test -x .venv-triton/bin/python || $(UV) venv -q --python "$(PYTHON)" .venv-triton
 	$(UV) pip sync --python .venv-triton/bin/python --require-hashes requirements/triton.txt
+	@touch $@
+
+# The transformer's own, as in its image: kserve and tritonclient.grpc cannot share a process.
+.venv-transformer/.installed: requirements/transformer.txt pyproject.toml | python-3.11 $(filter .uv/%,$(UV))
+	@test -x .venv-transformer/bin/python || $(UV) venv -q --python "$(PYTHON)" .venv-transformer
+	$(UV) pip sync --python .venv-transformer/bin/python --require-hashes requirements/transformer.txt
+	$(UV) pip install -q --python .venv-transformer/bin/python --no-deps -e .
 	@touch $@
 
 run: install  ## events to recommendations: data, training, compression, a Triton that serves (CONFIG=…)
@@ -62,5 +69,5 @@ lock: | $(filter .uv/%,$(UV))  ## pin every version and hash anew
 
 clean:  ## remove environments, caches and runs, after stopping what serves
 	-@test ! -x .venv/bin/kuberec || .venv/bin/kuberec stop
-	rm -rf .venv .venv-triton .uv .kuberec runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-triton .venv-transformer .uv .kuberec runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

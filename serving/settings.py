@@ -35,8 +35,42 @@ class TritonConfig(Section):
     intra_threads: int = Field(default=1, ge=1, description="threads within one run of a graph")
 
 
+class ViewFreshness(Section):
+    """How old one feature view's row may be when it is used. Feast's ttl does not apply online."""
+
+    max_age_s: float | None = Field(
+        default=None, gt=0, description="oldest row, by its event time; no limit by default"
+    )
+    policy: Literal["serve", "flag", "fallback", "reject"] = Field(
+        default="flag",
+        description="beyond it: serve = use it and only count; flag = use it and say so; "
+        "fallback = answer as for an empty history; reject = an error",
+    )
+
+
+class TransformerConfig(Section):
+    """Feature lookup and the way to Triton, within one pod."""
+
+    freshness: dict[str, ViewFreshness] = Field(
+        default={"user_history": ViewFreshness()}, description="limits by feature view"
+    )
+    lookup_timeout_s: float = Field(
+        default=0.1, gt=0, le=10, description="longest that one feature lookup may take"
+    )
+    store_failure: Literal["fallback", "reject"] = Field(
+        default="fallback",
+        description="a slow or missing store: fallback = popular items, reject = an error",
+    )
+    predictor_timeout_s: float = Field(
+        default=5.0, gt=0, description="longest wait for Triton, a restart of it included"
+    )
+    max_ids: int = Field(
+        default=10_000, ge=1, description="most ids that one row of history or exclude may have"
+    )
+
+
 class ServingConfig(Section):
-    """The embedded endpoint: one Envoy as its door, one Triton process a version behind it."""
+    """The embedded endpoint: one Envoy as its door, a transformer and a Triton a version behind."""
 
     host: str = Field(
         default="127.0.0.1", min_length=1, description="address that the endpoint listens on"
@@ -74,6 +108,7 @@ class ServingConfig(Section):
         default=1e-3, ge=0, description="largest score difference on golden requests for a rollout"
     )
     triton: TritonConfig = TritonConfig()
+    transformer: TransformerConfig = TransformerConfig()
 
 
 def save_settings(home: Path, config: ServingConfig) -> None:

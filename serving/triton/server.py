@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,6 +29,14 @@ class TritonFailed(KuberecError):
     """A server that ended or did not become ready; the message carries the end of its log."""
 
 
+class Ports(NamedTuple):
+    """Where a server listens, on this machine only."""
+
+    http: int
+    grpc: int
+    metrics: int
+
+
 class TritonServer(BaseModel):
     """A started server: what is needed to reach it and to stop it, also from another process."""
 
@@ -40,6 +49,10 @@ class TritonServer(BaseModel):
     metrics_port: int
     shm_prefix: str
     log: Path
+
+    @property
+    def ports(self) -> Ports:
+        return Ports(self.http_port, self.grpc_port, self.metrics_port)
 
     @property
     def http_url(self) -> str:
@@ -79,20 +92,24 @@ def start_triton(
     log: Path,
     timeout_s: float = 90.0,
     progress: Progress | None = None,
+    ports: Ports | None = None,
 ) -> TritonServer:
-    """Start a server on free ports of this machine and wait until all models are ready.
+    """Start a server on this machine and wait until all models are ready.
 
     Args:
         repository: a model repository; it is read once, later changes do nothing.
         state: folder for the backend's files, shared by all servers of one state home.
         log: file for the server's output; written anew.
+        ports: of a server that ended, so that its clients find this one in its place; by
+            default, and where one of them is taken by now, free ones.
 
     Raises:
         TritonMissing: the environment is not installed.
         TritonFailed: with the end of the log; nothing is left running.
     """
     for attempt in range(1, _START_ATTEMPTS + 1):
-        server = _launch(Path(repository).resolve(), state, log)
+        chosen = ports if ports is not None and attempt == 1 else Ports(*free_ports(3))
+        server = _launch(Path(repository).resolve(), state, log, chosen)
         try:
             _wait_until_ready(server, timeout_s, progress or (lambda message: None))
             return server
@@ -148,10 +165,9 @@ def _request(port: int, path: str, body: str | None, timeout_s: float) -> tuple[
         connection.close()
 
 
-def _launch(repository: Path, state: Path, log: Path) -> TritonServer:
+def _launch(repository: Path, state: Path, log: Path, ports: Ports) -> TritonServer:
     environment = find_environment()
     models, backends = make_plain(repository, backend_directory(environment, Path(state).resolve()))
-    http_port, grpc_port, metrics_port = free_ports(3)
     shm_prefix = f"kuberec_{uuid.uuid4().hex[:12]}_"
     command = [
         str(environment.server),
@@ -162,11 +178,11 @@ def _launch(repository: Path, state: Path, log: Path) -> TritonServer:
         "--strict-readiness=true",
         f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
         f"--http-address={LOCAL}",
-        f"--http-port={http_port}",
+        f"--http-port={ports.http}",
         f"--grpc-address={LOCAL}",
-        f"--grpc-port={grpc_port}",
+        f"--grpc-port={ports.grpc}",
         f"--metrics-address={LOCAL}",
-        f"--metrics-port={metrics_port}",
+        f"--metrics-port={ports.metrics}",
         "--allow-gpu-metrics=false",
         "--pinned-memory-pool-byte-size=0",
         # Its shared memory is found again by this name, also after it was killed.
@@ -176,9 +192,9 @@ def _launch(repository: Path, state: Path, log: Path) -> TritonServer:
     return TritonServer(
         process=spawn(command, log, environment.variables()),
         repository=repository,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
+        http_port=ports.http,
+        grpc_port=ports.grpc,
+        metrics_port=ports.metrics,
         shm_prefix=shm_prefix,
         log=log,
     )

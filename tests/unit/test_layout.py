@@ -21,7 +21,7 @@ ALLOWED = {
     "recommender": set(),
     "ingestion": {"recommender"},
     "feature_repo": {"recommender"},
-    "serving": {"recommender"},
+    "serving": {"recommender", "feature_repo"},
     "reporting": {"recommender", "feature_repo", "serving"},
     "components": {"recommender", "ingestion", "feature_repo", "serving", "reporting"},
     "pipelines": set(ROOMS),
@@ -43,6 +43,15 @@ def imports(room: str) -> set[str]:
 @pytest.mark.parametrize("room", ROOMS)
 def test_imports_point_one_way(room):
     assert imports(room) & set(ROOMS) <= ALLOWED[room] | {room}
+
+
+def test_of_serving_only_the_transformer_reads_features():
+    readers = [
+        path.relative_to(ROOT / "serving").parts[0]
+        for path in (ROOT / "serving").rglob("*.py")
+        if "from feature_repo" in path.read_text(encoding="utf-8")
+    ]
+    assert set(readers) <= {"transformer"}
 
 
 def test_the_model_needs_no_platform():
