@@ -1,0 +1,22 @@
+"""One connection to an endpoint: its address and how gRPC keeps it.
+
+A channel holds one HTTP/2 connection for all requests, and makes it anew by itself when it breaks.
+"""
+
+OPTIONS = [
+    ("grpc.enable_http_proxy", 0),  # a proxy of the environment is for the web, not for this
+    # gRPC's own pause after a refused connection begins at 1 s and would outlast our retries.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # despite its name: how long one attempt may take
+    # A peer that vanished without a word is noticed while a request waits: by data that nobody
+    # acknowledges (gRPC sets TCP_USER_TIMEOUT to the keepalive timeout), or by a ping. No pings
+    # without requests: servers close connections that ping more often than every 5 minutes.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+]
+
+
+def target(url: str) -> str:
+    """host:port of an address with or without "http://" before and "/" behind."""
+    return url.rpartition("://")[2].rstrip("/")

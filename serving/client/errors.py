@@ -1,0 +1,32 @@
+"""What a client raises when there is no answer, with what to do about it."""
+
+from recommender.errors import KuberecError
+
+
+class RecommendError(KuberecError):
+    """No answer: `code` is gRPC's status name, such as UNAVAILABLE or DEADLINE_EXCEEDED."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def explain(
+    url: str, code: str, details: str, *, timeout_s: float, attempts: int = 1
+) -> RecommendError:
+    """The error for a status that a server or gRPC itself gave."""
+    if code == "UNAVAILABLE" and "connect" in details and "upstream" not in details:
+        # gRPC's own words where no connection stands; "upstream" are a gateway's, which is there.
+        what = f"nothing answers at {url}; `kuberec serve` starts the endpoint"
+    elif code == "UNAVAILABLE":
+        what = f"{url} cannot answer now; try again, and see `kuberec status`"
+    elif code == "DEADLINE_EXCEEDED":
+        what = f"{url} did not answer within {timeout_s:g} s"
+    elif code == "UNIMPLEMENTED":
+        what = f"{url} does not speak the Open Inference Protocol; is it the endpoint's address?"
+    elif code in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND", "OUT_OF_RANGE"):
+        what = f"{url} refused the request"
+    else:
+        what = f"{url} failed to answer"
+    tries = f" after {attempts} attempts" if attempts > 1 else ""
+    return RecommendError(f"{what} ({code}{tries}: {details})", code)
