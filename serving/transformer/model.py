@@ -1,0 +1,196 @@
+"""The model that clients see: `recommend`, by user id."""
+
+import contextvars
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from kserve import InferOutput, InferRequest, InferResponse, Model
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+
+from serving.transformer.features import FeatureSource, FeatureStatus, UserFeatures
+from serving.transformer.metrics import STAGE
+from serving.transformer.predictor import Predictor, Ranking
+from serving.transformer.request import INPUTS, OUTPUTS, Ask, Limits, read_request
+from serving.transformer.tracing import Tracing
+from serving.transformer.wire import first_columns, pack, unpack
+
+# What the deadline of the request under way leaves, in seconds; None without one.
+time_left_s: contextvars.ContextVar[float | None] = contextvars.ContextVar(
+    "time_left_s", default=None
+)
+_FORWARDED = ("x-request-id", "traceparent", "tracestate")
+
+
+class Prepared(NamedTuple):
+    """A request with the features that it is answered from."""
+
+    request: InferRequest
+    ask: Ask
+    users: list[UserFeatures]
+
+
+class Answered(NamedTuple):
+    """A prepared request with Triton's ranking."""
+
+    prepared: Prepared
+    ranking: Ranking
+
+
+class RecommendModel(Model):
+    """user ids ─ Feast ─▶ histories ─ Triton ─▶ items; kserve's three stages, in its names.
+
+    Args:
+        name: of the model on the wire, and of Triton's ensemble.
+        version: model version id, answered as `model_version`.
+        limits: what a request may ask.
+        features: the online store, with deadline and freshness.
+        predictor: the Triton of this pod.
+        check_predictor: whether being ready includes that Triton answers.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        limits: Limits,
+        features: FeatureSource,
+        predictor: Predictor,
+        tracing: Tracing,
+        check_predictor: bool = True,
+    ) -> None:
+        super().__init__(name)
+        self.version, self.limits = version, limits
+        self._features, self._predictor, self._tracing = features, predictor, tracing
+        self._check_predictor = check_predictor
+
+    async def start_parts(self) -> None:
+        """Connect to Triton and open the feature store, in the loop that serves."""
+        await self._predictor.start()
+        await self._features.start()
+        self.ready = True
+
+    async def stop_parts(self) -> None:
+        self.ready = False
+        await self._features.close()
+        await self._predictor.close()
+
+    async def answers(self) -> bool:
+        """Ready means that a request would be answered: Triton is asked one.
+
+        Not kserve's `healthy`, which is called before every inference.
+        """
+        if not self._check_predictor:
+            return bool(self.ready)
+        return bool(self.ready) and await self._predictor.answers()
+
+    def validate(self, payload: Any) -> Any:
+        return payload  # `preprocess` has checked it, and this is its result
+
+    async def preprocess(
+        self, payload: InferRequest, headers: Mapping[str, str] | None = None
+    ) -> Prepared:
+        """Check the request and find the users' features.
+
+        Raises:
+            RequestFailed: INVALID_ARGUMENT, or what the freshness policy refuses.
+        """
+        with STAGE["parse"].time():
+            ask = read_request(payload, self.limits)
+        if ask.history is not None:
+            users = [UserFeatures(row, -1.0, FeatureStatus.GIVEN) for row in ask.history]
+            return Prepared(payload, ask, users)
+        assert ask.user_ids is not None
+        with STAGE["features"].time(), self._tracing.span("features", {"users": ask.rows}):
+            return Prepared(payload, ask, await self._features.lookup(ask.user_ids))
+
+    async def predict(
+        self, payload: Prepared, headers: Mapping[str, str] | None = None
+    ) -> Answered:
+        """Ask Triton for the ranking."""
+        with STAGE["predictor"].time(), self._tracing.span("triton", {"rows": payload.ask.rows}):
+            metadata = [(key, headers[key]) for key in _FORWARDED if headers and key in headers]
+            ranking = await self._predictor.rank(
+                [user.history for user in payload.users],
+                payload.ask.exclude,
+                payload.request.id or (headers or {}).get("x-request-id", ""),
+                self._tracing.outgoing(metadata),
+                time_left_s.get(),
+            )
+        return Answered(payload, ranking)
+
+    async def postprocess(
+        self,
+        result: Answered,
+        headers: Mapping[str, str] | None = None,
+        response_headers: dict[str, str] | None = None,
+    ) -> Any:
+        """The answer: a gRPC message for a gRPC request, else kserve's InferResponse."""
+        with STAGE["build"].time():
+            (request, ask, users), ranking = result.prepared, result.ranking
+            columns = min(ask.k, ranking.width)
+            contents = {
+                "item_ids": first_columns(ranking.item_ids, ask.rows, ranking.width, columns),
+                "scores": _first_scores(ranking.scores, ranking.width, columns),
+                "feature_age_seconds": np.array([u.age_s for u in users]).astype("<f8").tobytes(),
+                "feature_status": pack(u.status for u in users),
+            }
+            tensors = [
+                (name, *_described(name, ask.rows, columns), contents[name]) for name in ask.outputs
+            ]
+            return (
+                self._grpc(request, tensors) if request.from_grpc else self._rest(request, tensors)
+            )
+
+    def _grpc(self, request: InferRequest, tensors: Sequence[Any]) -> pb.ModelInferResponse:
+        response = pb.ModelInferResponse(
+            id=request.id, model_name=self.name, model_version=self.version
+        )
+        for name, datatype, shape, content in tensors:
+            response.outputs.add(name=name, datatype=datatype, shape=shape)
+            response.raw_output_contents.append(content)
+        return response
+
+    def _rest(self, request: InferRequest, tensors: Sequence[Any]) -> InferResponse:
+        outputs = []
+        for name, datatype, shape, content in tensors:
+            output = InferOutput(name, shape, datatype)
+            output.set_data_from_numpy(_array(datatype, shape, content), binary_data=False)
+            outputs.append(output)
+        return InferResponse(
+            response_id=request.id,
+            model_name=self.name,
+            model_version=self.version,
+            infer_outputs=outputs,
+            use_binary_outputs=request.use_binary_outputs,
+            requested_outputs=request.request_outputs,
+        )
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "datatype": datatypes[0], "shape": shape}
+            for name, (datatypes, shape) in INPUTS.items()
+        ]
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "datatype": datatype, "shape": shape}
+            for name, (datatype, shape) in OUTPUTS.items()
+        ]
+
+
+def _described(name: str, rows: int, columns: int) -> tuple[str, list[int]]:
+    datatype, shape = OUTPUTS[name]
+    return datatype, [rows, columns] if len(shape) == 2 else [rows]
+
+
+def _first_scores(content: bytes, width: int, columns: int) -> bytes:
+    if columns == width:
+        return content
+    return np.frombuffer(content, dtype="<f4").reshape(-1, width)[:, :columns].tobytes()
+
+
+def _array(datatype: str, shape: Sequence[int], content: bytes) -> np.ndarray:
+    if datatype == "BYTES":
+        return np.array(unpack(content), dtype=np.object_).reshape(shape)
+    return np.frombuffer(content, dtype={"FP32": "<f4", "FP64": "<f8"}[datatype]).reshape(shape)

@@ -1,0 +1,97 @@
+"""REST: the Open Inference Protocol's paths, and /metrics for who scrapes this pod."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, ORJSONResponse
+from kserve.errors import ModelNotFound, ModelNotReady, ServerNotReady
+from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.rest.v2_datamodels import (
+    ListModelsResponse,
+    ModelMetadataResponse,
+    ModelReadyResponse,
+    ServerLiveResponse,
+    ServerMetadataResponse,
+    ServerReadyResponse,
+)
+from kserve.protocol.rest.v2_endpoints import V2Endpoints
+from prometheus_client import REGISTRY, exposition
+from starlette.exceptions import HTTPException
+
+from serving.transformer.answer import Answerer, failure
+from serving.transformer.decode import LENGTH_HEADER, decode_rest
+from serving.transformer.errors import HTTP_STATUS, RequestFailed
+
+
+def create_app(dataplane: DataPlane, answerer: Answerer, max_bytes: int) -> FastAPI:
+    """The application; kserve's own endpoints but for inference, and no load or unload."""
+    app = FastAPI(title="Kuberec", docs_url=None, redoc_url=None, openapi_url=None)
+
+    async def infer(request: Request) -> Response:
+        name, version = request.path_params["model_name"], request.path_params.get("version", "")
+        headers = dict(request.headers)
+
+        async def answer() -> Response:
+            body = await _read(request, max_bytes)
+            response = await answerer.answer(
+                name, version, decode_rest(body, headers, name), headers
+            )
+            content, json_length = response.to_rest()
+            if json_length is None:
+                return ORJSONResponse(content)
+            return Response(
+                content,
+                media_type="application/octet-stream",
+                headers={LENGTH_HEADER: str(json_length)},
+            )
+
+        with answerer.counted("rest"):
+            return await answer()
+
+    app.add_route("/v2/models/{model_name}/infer", infer, methods=["POST"])
+    app.add_route("/v2/models/{model_name}/versions/{version}/infer", infer, methods=["POST"])
+    endpoints = V2Endpoints(dataplane)
+    for path, handler, model in (
+        ("/v2", endpoints.metadata, ServerMetadataResponse),
+        ("/v2/health/live", endpoints.live, ServerLiveResponse),
+        ("/v2/health/ready", endpoints.ready, ServerReadyResponse),
+        ("/v2/models", endpoints.models, ListModelsResponse),
+        ("/v2/models/{model_name}", endpoints.model_metadata, ModelMetadataResponse),
+        ("/v2/models/{model_name}/ready", endpoints.model_ready, ModelReadyResponse),
+    ):
+        app.add_api_route(path, handler, methods=["GET"], response_model=model)
+    app.add_route("/metrics", _metrics)
+    for kind in (RequestFailed, ModelNotFound, ModelNotReady, ServerNotReady, Exception):
+        app.add_exception_handler(kind, _failed)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    return app
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > max_bytes:
+            raise HTTPException(413, f"the body has more than {max_bytes} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _metrics(request: Request) -> Response:
+    encoder, kind = exposition.choose_encoder(request.headers.get("accept", ""))
+    return Response(encoder(REGISTRY), headers={"content-type": kind})
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    found = failure(error)
+    return JSONResponse({"error": str(found)}, HTTP_STATUS[found.code])
+
+
+async def _invalid(request: Request, error: Any) -> Response:
+    return JSONResponse({"error": str(error)}, 400)
+
+
+async def _http_error(request: Request, error: Any) -> Response:
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
