@@ -116,22 +116,6 @@ def online_histories(home: Path, user_ids: Iterable[str]) -> dict[str, list[str]
     return {user: list(history or []) for user, history in found}
 
 
-def online_titles(home: Path, item_ids: Iterable[str]) -> dict[str, str]:
-    """Titles of the items that are known.
-
-    Raises:
-        KuberecError: nothing has been materialised in `home`.
-    """
-    wanted = list(dict.fromkeys(item_ids))
-    if not wanted:
-        return {}
-    store, _ = _open_online(home)
-    rows = [{"item_id": item} for item in wanted]
-    answer = store.get_online_features(["item_features:title"], rows).to_dict()
-    found = zip(answer["item_id"], answer["title"], strict=True)
-    return {item: title for item, title in found if title is not None}
-
-
 def _open_online(home: Path) -> tuple[Any, str]:
     folder = store_folder(home)
     known = versions(folder)

@@ -31,7 +31,8 @@ def answer(
     Raises:
         KuberecError: the endpoint does not answer, or `k` is more than it gives.
     """
-    from feature_repo.online import online_histories, online_titles
+    from feature_repo.online import online_histories
+    from feature_repo.titles import item_titles
     from serving.client import RecommendClient
 
     if users:
@@ -44,7 +45,7 @@ def answer(
             raise KuberecError(f"{error} (export.k)") from error
     wanted = {item for history in histories for item in history}
     wanted |= {item for result in results for item in result.item_ids}
-    titles = online_titles(home, sorted(wanted))
+    titles = item_titles(home, sorted(wanted))
     names = list(users) or [""] * len(results)
     return [
         {

@@ -17,8 +17,9 @@ import pytest
 
 from feature_repo.build import build_features, join_offline
 from feature_repo.config import EVENT_TIME, FeatureConfig
-from feature_repo.online import materialize, online_histories, online_titles
+from feature_repo.online import materialize, online_histories
 from feature_repo.store import STORE_VARIABLE, open_store, store_folder
+from feature_repo.titles import item_titles
 from feature_repo.windows import FeatureError, find_targets
 from recommender import schema
 from recommender.errors import KuberecError
@@ -189,7 +190,8 @@ def test_online_is_the_latest_of_offline(home: Path, log: list[Event]) -> None:
 
 
 def test_online_items(home: Path) -> None:
-    assert online_titles(home, ["i3", "unknown"]) == {"i3": "Title i3"}
+    assert item_titles(home, ["i3", "unknown"]) == {"i3": "Title i3"}
+    assert item_titles(home / "nothing here", ["i3"]) == {}
     answer = open_store(store_folder(home)).get_online_features(
         ["item_features:vector", "item_features:popularity", "item_features:categories"],
         [{"item_id": "i0"}],
