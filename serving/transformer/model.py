@@ -78,11 +78,12 @@ class RecommendModel(Model):
     async def answers(self) -> bool:
         """Ready means that a request would be answered: Triton is asked one.
 
-        Not kserve's `healthy`, which is called before every inference.
+        Not kserve's `healthy`, which is called before every inference. A feature store that cannot
+        be opened is no hindrance: a request is answered without it.
         """
-        if not self._check_predictor:
-            return bool(self.ready)
-        return bool(self.ready) and await self._predictor.answers()
+        if not self.ready or self._features.opening:
+            return False
+        return not self._check_predictor or await self._predictor.answers()
 
     def validate(self, payload: Any) -> Any:
         return payload  # `preprocess` has checked it, and this is its result

@@ -164,13 +164,13 @@ def _values(name: str, tensor: Any, count: int) -> list[Any]:
     """The flat values; JSON ones may be nested by rows."""
     data = tensor.data
     try:
-        if isinstance(data, list):
+        if isinstance(data, list) and data:
             values = data
             while any(isinstance(value, list) for value in values):
                 if not all(isinstance(value, list) for value in values):
                     raise BadRequest(f"{name}: its data mixes lists and values")
                 values = [value for part in values for value in part]
-        else:  # raw bytes, or the typed contents of a gRPC message
+        else:  # none, or as raw bytes
             values = tensor.as_numpy().ravel().tolist()
     except (ValueError, TypeError, struct.error) as error:
         raise BadRequest(
