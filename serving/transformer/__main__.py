@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+import uvloop
 from kserve.constants.constants import MAX_GRPC_MESSAGE_LENGTH
 from kserve.model_repository import ModelRepository
 from kserve.protocol.dataplane import DataPlane
@@ -172,7 +173,7 @@ def main() -> None:
     )
     args = arguments()
     try:
-        asyncio.run(serve(args))
+        uvloop.run(serve(args))
     except KuberecError as error:
         sys.exit(f"error: {error}")
 

@@ -77,6 +77,8 @@ class Predictor:
         if excludes is not None:
             _add(request, "exclude", excludes)
         response = await self._ask(request, metadata, time_left_s)
+        if response.id != request_id:
+            raise RequestFailed("Triton answered another request", "INTERNAL")
         raw = {
             output.name: content
             for output, content in zip(response.outputs, response.raw_output_contents, strict=True)

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, ORJSONResponse
+from fastapi.responses import JSONResponse
 from kserve.errors import ModelNotFound, ModelNotReady, ServerNotReady
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.v2_datamodels import (
@@ -39,7 +40,7 @@ def create_app(dataplane: DataPlane, answerer: Answerer, max_bytes: int) -> Fast
             )
             content, json_length = response.to_rest()
             if json_length is None:
-                return ORJSONResponse(content)
+                return Response(orjson.dumps(content), media_type="application/json")
             return Response(
                 content,
                 media_type="application/octet-stream",
