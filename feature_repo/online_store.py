@@ -1,0 +1,100 @@
+"""Opening a feature store to read its online side only, and only if all of it is there.
+
+Feast creates a registry or a SQLite file that it does not find. Here a look changes nothing, and
+finding nothing costs no import of Feast.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from feature_repo.store import REPOSITORY, STORE_VARIABLE, import_feast
+from recommender.errors import KuberecError
+
+_SQLITE_URL = "sqlite:///"
+# What reading online has no use for, and may not have the packages of.
+_NOT_NEEDED = ("offline_store", "batch_engine", "openlineage", "mlflow")
+
+
+class StoreUnavailable(KuberecError):
+    """A feature store that cannot be opened, or is no longer what was opened."""
+
+
+def open_online(store: Path) -> Any:
+    """feast.FeatureStore to read from online.
+
+    Args:
+        store: folder of the embedded store, or a feature_store.yaml file.
+
+    Raises:
+        StoreUnavailable: saying what is missing.
+    """
+    store = Path(store).absolute()
+    raw = _read_settings(store)
+    home = store if store.is_dir() else store.parent
+    for file in _find_files(raw, home):
+        if not file.is_file():
+            raise StoreUnavailable(
+                f"no '{file.name}' in '{file.parent}': fill the feature store first "
+                "(`kuberec run CONFIG` does), or name another one"
+            )
+    import_feast()
+    from feast import FeatureStore, RepoConfig
+
+    try:
+        return FeatureStore(config=RepoConfig(**raw))
+    except Exception as error:  # of the registry's own library too
+        raise StoreUnavailable(f"feature store '{store}': {error}") from error
+
+
+def online_file(config: Any) -> Path | None:
+    """Where a SQLite online store has its content; None for other kinds."""
+    if config.online_store.type != "sqlite":
+        return None
+    return Path(config.online_store.path)
+
+
+def _read_settings(store: Path) -> dict[str, Any]:
+    """feature_store.yaml with its variables filled in."""
+    path = store
+    if not store.is_file():
+        if not store.is_dir():
+            raise StoreUnavailable(
+                f"no feature store '{store}': neither a folder nor a feature_store.yaml; fill one "
+                "first (`kuberec run CONFIG` does)"
+            )
+        path = REPOSITORY / "feature_store.yaml"
+    try:
+        text = path.read_text()
+        if path != store:
+            text = text.replace(f"${{{STORE_VARIABLE}}}", str(store))
+        raw = yaml.safe_load(os.path.expandvars(text))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise StoreUnavailable(f"'{path}' cannot be read: {error}") from error
+    if not isinstance(raw, dict) or "registry" not in raw:
+        raise StoreUnavailable(f"'{path}' is no feature_store.yaml: it names no registry")
+    return {key: value for key, value in raw.items() if key not in _NOT_NEEDED}
+
+
+def _find_files(raw: dict[str, Any], home: Path) -> list[Path]:
+    """Files of this machine that the store consists of; their paths in `raw` become absolute.
+
+    Feast itself would look for a relative registry in the working directory.
+    """
+    if isinstance(raw["registry"], str):
+        raw["registry"] = {"path": raw["registry"]}
+    sections = [raw["registry"]]
+    online = raw.setdefault("online_store", {"type": "sqlite"})
+    if isinstance(online, dict) and online.get("type", "sqlite") == "sqlite":
+        online.setdefault("path", "data/online.db")
+        sections.append(online)
+    files = []
+    for section in sections:
+        place = str(section.get("path", ""))
+        path = place.removeprefix(_SQLITE_URL)
+        if path and "://" not in path:
+            files.append(home / path)
+            section["path"] = place[: len(place) - len(path)] + str(files[-1])
+    return files

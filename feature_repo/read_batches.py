@@ -1,0 +1,125 @@
+"""Concurrent reads, merged into few.
+
+A read of many keys costs little more than a read of one, for the store and for Python. So what is
+asked while a read is under way waits, and goes together as the next.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+Key = TypeVar("Key")
+Row = TypeVar("Row")
+MAX_KEYS = 256  # of a merged read: four of the largest requests
+
+
+class _Asked:
+    """One caller's keys, and where its rows go."""
+
+    __slots__ = ("answer", "keys", "task")
+
+    def __init__(self, keys: list[Any]) -> None:
+        self.keys = keys
+        self.answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self.task: asyncio.Task[None] | None = None  # that reads them, once one does
+
+
+class ReadBatches(Generic[Key, Row]):
+    """Merges the reads of one event loop.
+
+    Args:
+        fetch: the rows of keys, one each in order.
+        lanes: how many of it may be under way at the same time.
+        stoppable: whether cancelling a `fetch` ends it. One that nobody waits for any more is then
+            cancelled, and its lane free again. Where it would not end, its lane stays taken: calls
+            that hang do not pile up, and whoever asks meanwhile waits for as long as he likes to.
+    """
+
+    def __init__(
+        self, fetch: Callable[[list[Key]], Awaitable[list[Row]]], lanes: int, stoppable: bool
+    ) -> None:
+        self._fetch = fetch
+        self._lanes = lanes
+        self._stoppable = stoppable
+        self._queue: list[_Asked] = []
+        self._batches: dict[asyncio.Task[None], list[_Asked]] = {}
+        self._starting = False  # a task that has not taken its batch yet
+        self._closed: Exception | None = None
+
+    async def read(self, keys: list[Key]) -> list[Row]:
+        """One row for each key, in order; raises what `fetch` raises."""
+        if self._closed:
+            raise self._closed
+        asked = _Asked(keys)
+        self._queue.append(asked)
+        self._start()
+        try:
+            return await asked.answer
+        except asyncio.CancelledError:
+            self._leave(asked)
+            raise
+
+    def close(self, error: Exception) -> None:
+        """Answer whoever waits, and whoever comes, with `error`."""
+        self._closed = error
+        for task, batch in self._batches.items():
+            task.cancel()
+            self._queue += batch
+        for asked in self._queue:
+            if not asked.answer.done():
+                asked.answer.set_exception(error)
+        self._queue.clear()
+
+    def _start(self) -> None:
+        if self._queue and not self._starting and len(self._batches) < self._lanes:
+            self._starting = True
+            task = asyncio.get_running_loop().create_task(self._read_batch())
+            self._batches[task] = []
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        del self._batches[task]
+        self._start()
+
+    def _leave(self, asked: _Asked) -> None:
+        if asked.task is None:
+            if asked in self._queue:
+                self._queue.remove(asked)
+        elif self._stoppable and all(
+            other.answer.done() for other in self._batches.get(asked.task, ())
+        ):
+            asked.task.cancel()
+
+    async def _read_batch(self) -> None:
+        self._starting = False
+        task = asyncio.current_task()
+        assert task is not None
+        batch = self._batches[task] = self._take()
+        for asked in batch:
+            asked.task = task
+        if not batch:  # all have left
+            return
+        try:
+            rows = await self._fetch([key for asked in batch for key in asked.keys])
+        except Exception as error:
+            for asked in batch:
+                if not asked.answer.done():
+                    asked.answer.set_exception(error)
+            return
+        start = 0
+        for asked in batch:
+            if not asked.answer.done():
+                asked.answer.set_result(rows[start : start + len(asked.keys)])
+            start += len(asked.keys)
+
+    def _take(self) -> list[_Asked]:
+        """The first of the queue, and what fits beside it."""
+        count, keys = 0, 0
+        for asked in self._queue:
+            keys += len(asked.keys)
+            if count and keys > MAX_KEYS:
+                break
+            count += 1
+        batch = self._queue[:count]
+        del self._queue[:count]
+        return batch
