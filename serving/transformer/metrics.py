@@ -1,0 +1,82 @@
+"""What the transformer counts and times: its Prometheus metrics, in the default registry.
+
+Label values that are known beforehand are made here, so that a dashboard finds a series at 0
+before it first happens.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram, Info
+
+STAGES = ("parse", "features", "predictor", "build")
+_MS = 1e-3
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+MODEL = Info("kuberec_model", "The model version that is served")
+
+REQUESTS = Counter(
+    "kuberec_requests", "Requests answered, by protocol and by status code", ["protocol", "code"]
+)
+REQUESTS_IN_FLIGHT = Gauge("kuberec_requests_in_flight", "Requests under way", ["protocol"])
+STAGE_SECONDS = Histogram(
+    "kuberec_stage_seconds",
+    "What each stage of a request takes",
+    ["stage"],
+    buckets=[
+        ms * _MS
+        for ms in (0.1, 0.2, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 35, 50, 100, 200, 500, 1000, 5000)
+    ],
+)
+STAGE = {name: STAGE_SECONDS.labels(name) for name in STAGES}
+
+LOOKUPS = Counter(
+    "kuberec_feature_lookups", "Users looked up, by the feature_status of their row", ["status"]
+)
+LOOKUP_SECONDS = Histogram(
+    "kuberec_feature_lookup_seconds",
+    "What a read of the online store takes, those at the deadline included",
+    buckets=[
+        ms * _MS for ms in (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
+    ],
+)
+FEATURE_AGE_SECONDS = Histogram(
+    "kuberec_feature_age_seconds",
+    "Age of the rows that were read, by their event time",
+    ["view"],
+    buckets=[
+        _MINUTE,
+        5 * _MINUTE,
+        15 * _MINUTE,
+        _HOUR,
+        3 * _HOUR,
+        6 * _HOUR,
+        12 * _HOUR,
+        _DAY,
+        2 * _DAY,
+        7 * _DAY,
+        14 * _DAY,
+        30 * _DAY,
+        90 * _DAY,
+        180 * _DAY,
+        365 * _DAY,
+    ],
+)
+BEYOND_LIMIT = Counter(
+    "kuberec_features_beyond_limit",
+    "Rows older than max_age_s, by what was done",
+    ["view", "policy"],
+)
+FALLBACKS = Counter(
+    "kuberec_feature_fallbacks", "Users answered as for an empty history, by reason", ["reason"]
+)
+REJECTED = Counter(
+    "kuberec_features_rejected", "Requests refused for their features, by reason", ["reason"]
+)
+for _reason in ("stale", "timeout", "error", "unavailable"):
+    FALLBACKS.labels(_reason)
+    REJECTED.labels(_reason)
+STORE_OPEN = Gauge("kuberec_feature_store_open", "1 while a feature store is open")
+STORE_OPENED = Counter("kuberec_feature_store_opened", "Times that the feature store was opened")
+
+
+def name_model(version: str) -> None:
+    """Say which model version this process serves, as kuberec_model_info."""
+    MODEL.info({"version": version})
