@@ -26,9 +26,11 @@ def describe(packages: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def keep(name: str, packages: tuple[str, ...], figures: dict[str, Any]) -> Path:
-    """Write results/<name>.json."""
-    path = RESULTS / f"{name}.json"
+def keep(
+    name: str, packages: tuple[str, ...], figures: dict[str, Any], folder: Path = RESULTS
+) -> Path:
+    """Write <name>.json, by default into results/."""
+    path = folder / f"{name}.json"
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(path, {"measured": moment, "machine": describe(packages), "figures": figures})
     return path
