@@ -1,7 +1,8 @@
 """Triton's `onnxruntime` backend in Python, for servers that lack the C++ one.
 
-Reads the same folder and the same config.pbtxt: `<version>/model.onnx`, a file or a folder that
-holds one, and the parameters `intra_op_thread_count` and `inter_op_thread_count`. Runs on the CPU.
+Reads the same folder and the same config.pbtxt: `<version>/model.onnx`, a file, or a folder that
+holds a `model.onnx` and its external data, and the parameters `intra_op_thread_count` and
+`inter_op_thread_count`. Runs on the CPU.
 It runs inside Triton's stub process: it can import nothing of this project.
 """
 
@@ -9,7 +10,9 @@ import json
 import os
 import site
 import sys
+from itertools import chain
 from pathlib import Path
+from struct import Struct
 
 # The embedded interpreter ignores PYTHONPATH, and triton_python_backend_utils needs numpy: this
 # environment's, whatever else the interpreter found.
@@ -20,6 +23,41 @@ import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
 
+_LENGTH = Struct("<I")  # before each element of a BYTES tensor
+_CPU = ["CPUExecutionProvider"]
+
+
+def _strings_from_bytes(buffer: "bytes | np.ndarray") -> np.ndarray:
+    """Elements of a serialised BYTES tensor as str, which is what ONNX Runtime wants, [n].
+
+    Bytes that are no UTF-8 become an id that no vocabulary knows, not an error for a whole batch.
+    """
+    raw, texts, start = bytes(buffer), [], 0
+    while start < len(raw):
+        begin = start + 4
+        start = begin + _LENGTH.unpack_from(raw, start)[0]
+        texts.append(raw[begin:start].decode("utf-8", "replace"))
+    array = np.empty(len(texts), dtype=np.object_)
+    array[:] = texts
+    return array
+
+
+def _bytes_from_strings(array: np.ndarray) -> "np.ndarray | tuple":
+    """A tensor of str as a serialised BYTES tensor, uint8."""
+    if array.size == 0:
+        return ()
+    items = [text.encode("utf-8") for text in array.ravel().tolist()]
+    lengths = map(_LENGTH.pack, map(len, items))
+    elements = chain.from_iterable(zip(lengths, items, strict=True))
+    return np.frombuffer(b"".join(elements), dtype=np.uint8)
+
+
+# The stub looks these two up by name for every BYTES tensor. Its own go through numpy element by
+# element, and give bytes that would have to be made str in a second pass: together the larger part
+# of what `decode` costs.
+pb_utils.deserialize_bytes_tensor = _strings_from_bytes
+pb_utils.serialize_byte_tensor = _bytes_from_strings
+
 
 def _parameter(config: dict, key: str, default: int) -> int:
     return int(config.get("parameters", {}).get(key, {}).get("string_value", default))
@@ -28,23 +66,8 @@ def _parameter(config: dict, key: str, default: int) -> int:
 def _model_file(args: dict, config: dict) -> Path:
     name = config.get("default_model_filename") or "model.onnx"
     path = Path(args["model_repository"]) / args["model_version"] / name
-    return path / name if path.is_dir() else path
-
-
-def _from_triton(tensor: "pb_utils.Tensor") -> np.ndarray:
-    array = tensor.as_numpy()
-    if array.dtype != np.object_:
-        return array
-    # Bytes that are no UTF-8 become an id that no vocabulary knows, not an error for a whole batch.
-    texts = [item.decode("utf-8", "replace") for item in array.ravel()]
-    return np.array(texts, dtype=np.object_).reshape(array.shape)
-
-
-def _to_triton(name: str, array: np.ndarray) -> "pb_utils.Tensor":
-    if array.dtype == np.object_:
-        encoded = [item.encode("utf-8") for item in array.ravel()]
-        array = np.array(encoded, dtype=np.object_).reshape(array.shape)
-    return pb_utils.Tensor(name, np.ascontiguousarray(array))
+    # As onnxruntime_backend, ModelState::LoadModel: in a folder, always model.onnx.
+    return path / "model.onnx" if path.is_dir() else path
 
 
 class TritonPythonModel:
@@ -59,47 +82,38 @@ class TritonPythonModel:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # an optional input is a warning at every load
         self._session = onnxruntime.InferenceSession(
-            str(_model_file(args, config)), options, providers=["CPUExecutionProvider"]
+            str(_model_file(args, config)), options, providers=_CPU
         )
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._batches = int(config.get("max_batch_size", 0)) > 0
 
     def execute(self, requests: list) -> list:
-        try:
-            inputs = [
-                {tensor.name(): _from_triton(tensor) for tensor in request.inputs()}
-                for request in requests
-            ]
-            if self._batches and len(requests) > 1:
-                return self._merged(requests, inputs)
-        except Exception:  # whichever request is at fault: below, each gets its own answer
-            pass
+        if self._batches and len(requests) > 1:
+            try:
+                return self._merged(requests)
+            except Exception:  # whichever request is at fault: below, each gets its own answer
+                pass
         return [self._single(request) for request in requests]
 
-    def _merged(self, requests: list, inputs: list) -> list:
+    def _merged(self, requests: list) -> list:
         """One run for all: Triton merges only requests whose shapes agree beyond the batch."""
-        names = inputs[0].keys()
-        sizes = [len(next(iter(each.values()))) for each in inputs]
-        feed = {name: np.concatenate([each[name] for each in inputs]) for name in names}
+        inputs = [_feed(request) for request in requests]
+        ends = np.cumsum([len(next(iter(each.values()))) for each in inputs])[:-1]
+        feed = {name: np.concatenate([each[name] for each in inputs]) for name in inputs[0]}
         outputs = self._session.run(self._outputs, feed)
-        ends = np.cumsum(sizes)
-        return [
-            self._response(request, [output[end - size : end] for output in outputs])
-            for request, size, end in zip(requests, sizes, ends, strict=True)
-        ]
+        parts = zip(*(np.split(output, ends) for output in outputs), strict=True)
+        return [self._response(part) for part in parts]
 
     def _single(self, request: "pb_utils.InferenceRequest") -> "pb_utils.InferenceResponse":
         try:
-            feed = {tensor.name(): _from_triton(tensor) for tensor in request.inputs()}
-            return self._response(request, self._session.run(self._outputs, feed))
+            return self._response(self._session.run(self._outputs, _feed(request)))
         except Exception as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
 
-    def _response(self, request: "pb_utils.InferenceRequest", outputs: list) -> object:
-        wanted = set(request.requested_output_names())
-        tensors = [
-            _to_triton(name, output)
-            for name, output in zip(self._outputs, outputs, strict=True)
-            if name in wanted
-        ]
-        return pb_utils.InferenceResponse(output_tensors=tensors)
+    def _response(self, outputs: "list | tuple") -> "pb_utils.InferenceResponse":
+        # Outputs that a request does not want are dropped by the stub (PruneOutputTensors).
+        return pb_utils.InferenceResponse(list(map(pb_utils.Tensor, self._outputs, outputs)))
+
+
+def _feed(request: "pb_utils.InferenceRequest") -> dict:
+    return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
