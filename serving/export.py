@@ -34,7 +34,7 @@ def write_version(
 
     Args:
         target: becomes a Triton model repository with kuberec.json and golden.json.
-        compressed: ranker.onnx (served), ranker_fp32.onnx, student/ and ledger.json.
+        compressed: ranker.onnx (served), ranker_fp32.onnx (for GPUs), student/ and ledger.json.
         windows: the golden requests are histories of its test split, and the odd ones: empty,
             unknown items only, with exclusions.
         config: number of golden requests, and the limits of the parity.
@@ -49,7 +49,9 @@ def write_version(
     ledger = read_json(compressed / "ledger.json")
     vocabulary = read_json(compressed / "student" / "vocabulary.json")
     ranker = compressed / "ranker.onnx"
-    version = fingerprint([dict(facts), vocabulary, sha256_file(ranker)])[:12]
+    gpu_ranker = compressed / "ranker_fp32.onnx"
+    weights = [sha256_file(ranker), sha256_file(gpu_ranker)]
+    version = fingerprint([dict(facts), vocabulary, *weights])[:12]
     with (
         atomic_directory(Path(target)) as draft,
         tempfile.TemporaryDirectory(dir=Path(target).parent, prefix=".export-") as scratch,
@@ -63,7 +65,7 @@ def write_version(
         )
         decode.write_bytes(build_decode(vocabulary, config.k).SerializeToString())
         repository = draft / "repository"
-        write_repository(repository, lookup, ranker, decode, triton)
+        write_repository(repository, lookup, ranker, decode, triton, gpu_ranker)
         requests = golden_requests(windows, config.golden_requests)
         golden = golden_answers(repository, requests)
         progress(1, 4, "comparing torch with ONNX Runtime")

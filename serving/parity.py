@@ -9,6 +9,7 @@ import numpy as np
 
 from recommender.files import read_json
 from recommender.onnx_session import open_session
+from serving.triton.repository import MODELS, graph_path
 from serving.version import GOLDEN, GoldenRequest
 
 Request = Mapping[str, Any]
@@ -16,10 +17,7 @@ Request = Mapping[str, Any]
 
 def golden_answers(repository: Path, requests: Sequence[Request]) -> list[GoldenRequest]:
     """Answer requests ({history, exclude}) with the three graphs of a model repository."""
-    lookup, ranker, decode = (
-        open_session(Path(repository) / name / "1" / "model.onnx")
-        for name in ("lookup", "ranker", "decode")
-    )
+    lookup, ranker, decode = (open_session(graph_path(repository, model)) for model in MODELS)
     answers = []
     for request in requests:
         history, exclude = list(request["history"]), list(request.get("exclude") or [])

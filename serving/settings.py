@@ -1,14 +1,32 @@
 """The `serving` section of a run's YAML."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from recommender.config import Section
 from recommender.files import read_json, write_json
 
 SETTINGS_FILE = "settings.json"
+
+
+class GpuConfig(Section):
+    """The ranker on a GPU, by TensorRT: a model version carries this beside what a CPU needs."""
+
+    precision: Literal["fp32", "fp16", "bf16"] = Field(
+        default="fp32",
+        description="fp16 is for rankers whose masks fit into it: MASKED_SCORE (-1e9) does not",
+    )
+    instances: int = Field(default=1, ge=1, description="ranker instances for each GPU")
+    workspace_mib: int = Field(
+        default=1024, ge=1, description="memory that TensorRT may use while it builds and runs"
+    )
+    engine_cache: str = Field(
+        default="/tmp/kuberec-tensorrt",
+        pattern=r"^/[^:,\s]+$",
+        description="folder for built engines in the server's container; mount a volume there",
+    )
 
 
 class TritonConfig(Section):
@@ -20,19 +38,36 @@ class TritonConfig(Section):
         le=4096,
         description="most rows that one request, or one merged batch, may have",
     )
+    preferred_batch_sizes: list[int] = Field(
+        default=[], description="merged sizes that the ranker runs at once, without more waiting"
+    )
     max_queue_delay_us: int = Field(
         default=0,
         ge=0,
         description="how long the ranker waits for a fuller batch; 0 = only while it is busy",
     )
-    ranker_kind: Literal["cpu", "gpu"] = Field(
-        default="cpu",
-        description="where the ranker's instances run; lookup and decode always use the CPU",
-    )
     ranker_instances: int = Field(
         default=1, ge=1, description="ranker instances (a process each, embedded)"
     )
+    lookup_instances: int = Field(
+        default=1, ge=1, description="the same for lookup, whose requests are never merged"
+    )
     intra_threads: int = Field(default=1, ge=1, description="threads within one run of a graph")
+    response_cache: bool = Field(
+        default=False,
+        description="remember answers to identical requests; needs a server with --cache-config",
+    )
+    gpu: GpuConfig = GpuConfig()
+
+    @model_validator(mode="after")
+    def _preferred_sizes_fit(self) -> Self:
+        for size in self.preferred_batch_sizes:
+            if not 1 <= size <= self.max_batch_size:
+                raise ValueError(
+                    f"preferred_batch_sizes: {size} is not within 1 and max_batch_size "
+                    f"({self.max_batch_size})"
+                )
+        return self
 
 
 class ViewFreshness(Section):

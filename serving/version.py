@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recommender.errors import KuberecError
 from recommender.files import read_json, sha256_tree, write_json
-from serving.triton.repository import read_shapes
+from serving.triton.repository import MODELS, graph_path, read_shapes
 
 MANIFEST, GOLDEN = "kuberec.json", "golden.json"
 
@@ -76,8 +76,7 @@ def write_manifest(
         facts: what else kuberec.json carries: config, data_fingerprint, metrics, ledger, parity.
     """
     directory = Path(directory)
-    graphs = {n: directory / n / "1" / "model.onnx" for n in ("lookup", "ranker", "decode")}
-    shapes = read_shapes(**graphs)
+    shapes = read_shapes(**{model: graph_path(directory, model) for model in MODELS})
     write_json(directory / GOLDEN, [each.model_dump() for each in golden])
     files = sha256_tree(directory)
     files.pop(MANIFEST, None)

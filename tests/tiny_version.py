@@ -76,17 +76,32 @@ def build_tiny_ranker(n_items: int, k: int = K, seed: int = 0) -> onnx.ModelProt
     return model
 
 
+def tiny_graphs(folder: Path, vocabulary: list[str], seed: int = 0) -> tuple[Path, Path, Path]:
+    """lookup, ranker and decode as files of their own."""
+    folder.mkdir(parents=True)
+    onnx.save(build_lookup(vocabulary, MAX_LENGTH, MAX_SEEN), folder / "lookup.onnx")
+    onnx.save(build_tiny_ranker(len(vocabulary), seed=seed), folder / "ranker.onnx")
+    onnx.save(build_decode(vocabulary, K), folder / "decode.onnx")
+    return folder / "lookup.onnx", folder / "ranker.onnx", folder / "decode.onnx"
+
+
+def split_weights(graph: Path, folder: Path) -> None:
+    """Save `graph` as folder/model.onnx, with its weights as external data beside it."""
+    folder.mkdir()
+    onnx.save_model(
+        onnx.load(graph),
+        folder / "model.onnx",
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=256,  # shape inference wants the small constants inside
+    )
+
+
 def write_tiny_repository(
     directory: Path, vocabulary: list[str], seed: int = 0, config: TritonConfig | None = None
 ) -> Path:
-    drafts = directory.parent / f"{directory.name}-graphs"
-    drafts.mkdir(parents=True)
-    onnx.save(build_lookup(vocabulary, MAX_LENGTH, MAX_SEEN), drafts / "lookup.onnx")
-    onnx.save(build_tiny_ranker(len(vocabulary), seed=seed), drafts / "ranker.onnx")
-    onnx.save(build_decode(vocabulary, K), drafts / "decode.onnx")
-    write_repository(
-        directory, *(drafts / f"{n}.onnx" for n in ("lookup", "ranker", "decode")), config=config
-    )
+    graphs = tiny_graphs(directory.parent / f"{directory.name}-graphs", vocabulary, seed)
+    write_repository(directory, *graphs, config=config)
     return directory
 
 

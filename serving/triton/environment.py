@@ -45,6 +45,10 @@ class TritonEnvironment(NamedTuple):
         stubs = self.site / "pytriton/tritonserver/python_backend_stubs"
         return stubs / self.python_version / "triton_python_backend_stub"
 
+    @property
+    def caches(self) -> Path:
+        return self.site / "pytriton/tritonserver/caches"
+
     def variables(self) -> dict[str, str]:
         """Environment variables of the server process.
 

@@ -1,24 +1,28 @@
-"""A model version's folder: a Triton model repository of three ONNX models and their ensemble.
+"""The folder of a model version: a Triton model repository of three ONNX models and their ensemble.
 
-The same files load on the embedded server (backend/model.py) and on the full Triton image.
+The same files load on the embedded server (backend/model.py) and on the full Triton image, with or
+without a GPU. A model's `config.pbtxt` is the full image's on a CPU; where another server needs
+another one it lies beside it as `configs/<name>.pbtxt` and is taken with `--model-config-name`:
+`embedded` for the embedded server, `gpu` for the image on a GPU. A model without such a file has
+its config.pbtxt everywhere (core, GetModelConfigFullPath). What the messages say is in configs.py.
 
-`exclude` is optional in the ensemble and in `lookup`. Triton's C++ ONNX Runtime backend refuses an
-optional input in a model with max_batch_size > 0 (onnxruntime_backend, ModelInstanceState::
-ValidateInputs), so `lookup` has max_batch_size 0 and the batch as its first dimension: the ensemble
-of a batching model and a non-batching one is legal when the latter's dims are [-1, ...]
-(core, ensemble_utils.cc, ValidateTensorConsistency). Nothing is lost: requests of different history
-lengths could not be merged in `lookup` anyway; they are in `ranker`, whose shapes are fixed.
+This module needs neither protobuf messages nor tritonclient: the transformer imports it, and
+kserve and tritonclient.grpc cannot share a process.
 """
 
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recommender.files import atomic_directory
+from recommender.files import atomic_directory, fingerprint, sha256_file
 from serving.settings import TritonConfig
 
 ENSEMBLE = "recommend"
 MODELS = ("lookup", "ranker", "decode")
+EMBEDDED, GPU = "embedded", "gpu"  # names for --model-config-name
+GRAPH = "model.onnx"
+# Beside model.onnx, for TensorRT, which takes no asymmetric 8-bit activations: see configs.py.
+GPU_GRAPH = "gpu.onnx"
 
 
 class Shapes(NamedTuple):
@@ -30,34 +34,62 @@ class Shapes(NamedTuple):
 
 
 def write_repository(
-    directory: Path, lookup: Path, ranker: Path, decode: Path, config: TritonConfig | None = None
+    directory: Path,
+    lookup: Path,
+    ranker: Path,
+    decode: Path,
+    config: TritonConfig | None = None,
+    gpu_ranker: Path | None = None,
 ) -> Shapes:
-    """Write the model repository to `directory`, atomically, from three .onnx files.
+    """Write the model repository to `directory`, atomically, from .onnx files.
 
     Widths come from the graphs themselves. An existing `directory` is replaced. The files
     kuberec.json and golden.json are added by `serving.version.write_manifest`.
 
+    Args:
+        lookup, ranker, decode: graphs as files, or as folders with a model.onnx. External data
+            travels along: Triton wants it in a folder `1/model.onnx/`.
+        gpu_ranker: the ranker in floating point, if `ranker` is quantised; for the GPU alone.
+
     Raises:
-        ValueError: naming the tensor, if the graphs do not fit together.
+        ValueError: naming the tensor, if the graphs do not fit together, or the external data,
+            if it lies outside its graph's folder.
     """
-    config = config or TritonConfig()
+    from serving.triton.configs import build_configs, to_text
+
     sources = dict(zip(MODELS, (lookup, ranker, decode), strict=True))
     shapes = read_shapes(**sources)
-    texts = {
-        "lookup": _lookup_config(shapes, config),
-        "ranker": _ranker_config(shapes, config),
-        "decode": _decode_config(shapes, config),
-        ENSEMBLE: _ensemble_config(shapes, config),
-    }
+    graphs = [(name, GRAPH, source) for name, source in sources.items()]
+    if gpu_ranker is not None:
+        if read_shapes(lookup, gpu_ranker, decode) != shapes:
+            raise ValueError(f"'{gpu_ranker}' has other widths than '{ranker}'")
+        graphs.append(("ranker", GPU_GRAPH, gpu_ranker))
+    _, gpu_graph, gpu_source = graphs[-1] if gpu_ranker is not None else graphs[1]
+    engine = fingerprint([sha256_file(path) for path in _files(gpu_source)])[:16]
+    configs = build_configs(shapes, config or TritonConfig(), gpu_graph, engine)
     with atomic_directory(Path(directory)) as draft:
-        for name, text in texts.items():
-            (draft / name / "1").mkdir(parents=True)
-            (draft / name / "config.pbtxt").write_text(text, encoding="utf-8")
-            if name in sources:
-                shutil.copyfile(sources[name], draft / name / "1" / "model.onnx")
+        for (model, variant), message in configs.items():
+            path = _config_path(draft, model, variant)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(to_text(message), encoding="utf-8")
+        for model, name, source in graphs:
+            (draft / model / "1").mkdir(exist_ok=True)
+            _copy_graph(source, draft / model / "1" / name)
         # Git and object stores drop empty folders, and Triton needs this one.
+        (draft / ENSEMBLE / "1").mkdir()
         (draft / ENSEMBLE / "1" / ".keep").touch()
     return shapes
+
+
+def graph_path(repository: Path, model: str, name: str = GRAPH) -> Path:
+    """The .onnx file of one of a repository's models, however it is laid out."""
+    return _file(Path(repository) / model / "1" / name)
+
+
+def config_path(repository: Path, model: str, variant: str | None = None) -> Path:
+    """The config that a server started with `--model-config-name=variant` takes for a model."""
+    own = _config_path(Path(repository), model, variant)
+    return own if own.is_file() else _config_path(Path(repository), model, None)
 
 
 def read_shapes(lookup: Path, ranker: Path, decode: Path) -> Shapes:
@@ -94,11 +126,21 @@ def read_shapes(lookup: Path, ranker: Path, decode: Path) -> Shapes:
     return shapes
 
 
+def _config_path(repository: Path, model: str, variant: str | None) -> Path:
+    folder = repository / model
+    return folder / "configs" / f"{variant}.pbtxt" if variant else folder / "config.pbtxt"
+
+
+def _file(path: Path) -> Path:
+    """onnxruntime_backend (ModelState::LoadModel): in a folder, whatever its name, model.onnx."""
+    return path / "model.onnx" if Path(path).is_dir() else Path(path)
+
+
 def _tensors(path: Path) -> dict[str, list[int]]:
     """Inputs and outputs of a graph: name -> dims, -1 where not fixed."""
     import onnx
 
-    graph = onnx.load(str(path), load_external_data=False).graph
+    graph = onnx.load(str(_file(path)), load_external_data=False).graph
 
     def dims(value: Any) -> list[int]:
         return [d.dim_value or -1 for d in value.type.tensor_type.shape.dim]
@@ -106,117 +148,40 @@ def _tensors(path: Path) -> dict[str, list[int]]:
     return {value.name: dims(value) for value in [*graph.input, *graph.output]}
 
 
-def _tensor(name: str, data_type: str, dims: str, extra: str = "") -> str:
-    return f'  {{ name: "{name}" data_type: {data_type} dims: [ {dims} ]{extra} }}'
+def _copy_graph(source: Path, target: Path) -> None:
+    """Copy a graph to `target`: as a file, or as a folder if it has external data."""
+    graph, *data = _files(source)
+    if not data:
+        shutil.copyfile(graph, target)
+        return
+    target.mkdir()
+    shutil.copyfile(graph, target / "model.onnx")
+    for path in data:
+        place = target / path.relative_to(graph.parent)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
 
 
-def _model(
-    name: str, max_batch_size: int, inputs: list[str], outputs: list[str], *rest: str
-) -> str:
-    lines = [
-        f'name: "{name}"',
-        'platform: "ensemble"' if name == ENSEMBLE else 'backend: "onnxruntime"',
-        f"max_batch_size: {max_batch_size}",
-        "input [\n" + ",\n".join(inputs) + "\n]",
-        "output [\n" + ",\n".join(outputs) + "\n]",
-        *rest,
-    ]
-    return "\n".join(lines) + "\n"
+def _files(source: Path) -> list[Path]:
+    """A graph's .onnx file, then the files with tensors that it names as external data."""
+    import onnx
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    graph = _file(source)
+    model = onnx.load(str(graph), load_external_data=False)
+    tensors = [*model.graph.initializer, *(t for n in model.graph.node for t in _attributes(n))]
+    names = sorted({ExternalDataInfo(t).location for t in tensors if uses_external_data(t)})
+    for name in names:
+        if not (graph.parent / name).resolve().is_relative_to(graph.parent.resolve()):
+            raise ValueError(f"'{graph}' has external data outside its folder: '{name}'")
+    return [graph, *(graph.parent / name for name in names)]
 
 
-def _runtime(count: int, kind: str, config: TritonConfig) -> str:
-    return (
-        f"instance_group [ {{ count: {count} kind: KIND_{kind.upper()} }} ]\n"
-        'parameters { key: "intra_op_thread_count" '
-        f'value: {{ string_value: "{config.intra_threads}" }} }}\n'
-        'parameters { key: "inter_op_thread_count" value: { string_value: "1" } }'
-    )
-
-
-def _batching(delay_us: int) -> str:
-    return f"dynamic_batching {{ max_queue_delay_microseconds: {delay_us} }}"
-
-
-def _lookup_config(shapes: Shapes, config: TritonConfig) -> str:
-    return _model(
-        "lookup",
-        0,  # see the module's docstring
-        [
-            _tensor("history", "TYPE_STRING", "-1, -1"),
-            _tensor("exclude", "TYPE_STRING", "-1, -1", " optional: true"),
-        ],
-        [
-            _tensor("history_ids", "TYPE_INT64", f"-1, {shapes.max_length}"),
-            _tensor("seen_ids", "TYPE_INT64", f"-1, {shapes.max_seen}"),
-        ],
-        _runtime(1, "cpu", config),
-    )
-
-
-def _ranker_config(shapes: Shapes, config: TritonConfig) -> str:
-    def warmup(name: str, batch_size: int) -> str:
-        inputs = "\n".join(
-            f'  inputs {{ key: "{tensor}" value: '
-            f"{{ data_type: TYPE_INT64 dims: [ {width} ] zero_data: true }} }}"
-            for tensor, width in (("history_ids", shapes.max_length), ("seen_ids", shapes.max_seen))
-        )
-        return f'model_warmup {{\n  name: "{name}"\n  batch_size: {batch_size}\n{inputs}\n}}'
-
-    return _model(
-        "ranker",
-        config.max_batch_size,
-        [
-            _tensor("history_ids", "TYPE_INT64", str(shapes.max_length)),
-            _tensor("seen_ids", "TYPE_INT64", str(shapes.max_seen)),
-        ],
-        [
-            _tensor("item_indices", "TYPE_INT64", str(shapes.k)),
-            _tensor("scores", "TYPE_FP32", str(shapes.k)),
-        ],
-        _batching(config.max_queue_delay_us),
-        _runtime(config.ranker_instances, config.ranker_kind, config),
-        # Not ready before it has answered once at either end of its batch sizes.
-        warmup("one", 1),
-        warmup("full", config.max_batch_size),
-    )
-
-
-def _decode_config(shapes: Shapes, config: TritonConfig) -> str:
-    return _model(
-        "decode",
-        config.max_batch_size,
-        [_tensor("item_indices", "TYPE_INT64", str(shapes.k))],
-        [_tensor("item_ids", "TYPE_STRING", str(shapes.k))],
-        _batching(0),
-        _runtime(1, "cpu", config),
-    )
-
-
-def _ensemble_config(shapes: Shapes, config: TritonConfig) -> str:
-    def step(model: str, inputs: list[str], outputs: list[str]) -> str:
-        maps = [("input_map", name) for name in inputs] + [("output_map", name) for name in outputs]
-        lines = [f'      {kind} {{ key: "{name}" value: "{name}" }}' for kind, name in maps]
-        return (
-            f'    {{\n      model_name: "{model}"\n      model_version: -1\n'
-            + "\n".join(lines)
-            + "\n    }"
-        )
-
-    steps = [
-        step("lookup", ["history", "exclude"], ["history_ids", "seen_ids"]),
-        step("ranker", ["history_ids", "seen_ids"], ["item_indices", "scores"]),
-        step("decode", ["item_indices"], ["item_ids"]),
-    ]
-    return _model(
-        ENSEMBLE,
-        config.max_batch_size,
-        [
-            _tensor("history", "TYPE_STRING", "-1"),
-            _tensor("exclude", "TYPE_STRING", "-1", " optional: true"),
-        ],
-        [
-            _tensor("item_ids", "TYPE_STRING", str(shapes.k)),
-            _tensor("scores", "TYPE_FP32", str(shapes.k)),
-        ],
-        "ensemble_scheduling {\n  step [\n" + ",\n".join(steps) + "\n  ]\n}",
-    )
+def _attributes(node: Any) -> list[Any]:
+    """Tensors in a node's attributes, those of its subgraphs included."""
+    found = []
+    for attribute in node.attribute:
+        found += [attribute.t, *attribute.tensors]
+        for graph in (attribute.g, *attribute.graphs):
+            found += [*graph.initializer, *(t for n in graph.node for t in _attributes(n))]
+    return found

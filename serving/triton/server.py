@@ -1,7 +1,7 @@
 """One embedded tritonserver process on one model repository: start, wait until ready, stop."""
 
 import http.client
-import re
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,15 +13,17 @@ from pydantic import BaseModel, ConfigDict
 
 from recommender.errors import KuberecError
 from serving.ports import LOCAL, free_ports
-from serving.process import ProcessRef, alive, find, log_tail, spawn, stop
+from serving.process import ProcessRef, alive, find, spawn, stop
 from serving.triton.environment import backend_directory, find_environment
+from serving.triton.log import lost_a_port, telling_lines
 from serving.triton.plain_paths import make_plain, remove_links, repository_argument
-from serving.triton.repository import ENSEMBLE
+from serving.triton.repository import EMBEDDED, ENSEMBLE, config_path
 
 Progress = Callable[[str], None]
 _SHM = "shm-region-prefix-name="
 # Triton waits this long for open client connections; requests under way are answered first.
 _EXIT_TIMEOUT_S = 3
+_CACHE_BYTES = 64 * 2**20  # of all answers together, for a version that wants a response cache
 _START_ATTEMPTS = 3  # a port found free can be gone a moment later
 
 
@@ -74,8 +76,10 @@ class TritonServer(BaseModel):
         return self.loaded() and self.problem() is None
 
     def problem(self) -> str | None:
-        """What Triton says to a request without history; None if it answers."""
-        body = '{"inputs": [{"name": "history", "shape": [1, 0], "datatype": "BYTES", "data": []}]}'
+        """What Triton says to a request without known items; None if it answers."""
+        # Another unknown item each time: a cached answer would hide a stub that died.
+        history = {"name": "history", "shape": [1, 1], "datatype": "BYTES"}
+        body = json.dumps({"inputs": [history | {"data": [uuid.uuid4().hex]}]})
         status, text = _request(self.http_port, f"/v2/models/{ENSEMBLE}/infer", body, 10.0)
         return None if status == 200 else text or "no answer within 10 s"
 
@@ -115,7 +119,7 @@ def start_triton(
             return server
         except TritonFailed:
             server.stop()
-            if attempt == _START_ATTEMPTS or not _lost_a_port(log):
+            if attempt == _START_ATTEMPTS or not lost_a_port(log):
                 raise
         except BaseException:
             server.stop()
@@ -173,6 +177,7 @@ def _launch(repository: Path, state: Path, log: Path, ports: Ports) -> TritonSer
         str(environment.server),
         f"--model-repository={models}",
         f"--backend-directory={backends}",
+        f"--model-config-name={EMBEDDED}",
         "--model-control-mode=none",
         "--disable-auto-complete-config",
         "--strict-readiness=true",
@@ -188,6 +193,11 @@ def _launch(repository: Path, state: Path, log: Path, ports: Ports) -> TritonSer
         # Its shared memory is found again by this name, also after it was killed.
         f"--backend-config=python,{_SHM}{shm_prefix}",
     ]
+    if _wants_cache(repository):
+        command += [
+            f"--cache-directory={environment.caches}",
+            f"--cache-config=local,size={_CACHE_BYTES}",
+        ]
     log.unlink(missing_ok=True)
     return TritonServer(
         process=spawn(command, log, environment.variables()),
@@ -200,6 +210,13 @@ def _launch(repository: Path, state: Path, log: Path, ports: Ports) -> TritonSer
     )
 
 
+def _wants_cache(repository: Path) -> bool:
+    from serving.triton.configs import read_config
+
+    path = config_path(repository, ENSEMBLE, EMBEDDED)
+    return path.is_file() and read_config(path).response_cache.enable
+
+
 def _wait_until_ready(server: TritonServer, timeout_s: float, progress: Progress) -> None:
     begin, said = time.monotonic(), -1
     while not server.loaded():
@@ -207,12 +224,12 @@ def _wait_until_ready(server: TritonServer, timeout_s: float, progress: Progress
         if not server.alive():
             raise TritonFailed(
                 f"Triton ended while it loaded '{server.repository}'. The end of its log "
-                f"({server.log}):\n{_telling_lines(server.log)}"
+                f"({server.log}):\n{telling_lines(server.log)}"
             )
         if seconds > timeout_s:
             raise TritonFailed(
                 f"Triton was not ready after {timeout_s:.0f} s (serving.start_timeout_s). The end "
-                f"of its log ({server.log}):\n{_telling_lines(server.log)}"
+                f"of its log ({server.log}):\n{telling_lines(server.log)}"
             )
         loaded = server.log.read_text(errors="replace").count("successfully loaded")
         if loaded != said:
@@ -223,21 +240,9 @@ def _wait_until_ready(server: TritonServer, timeout_s: float, progress: Progress
     if problem is not None:
         raise TritonFailed(
             f"Triton loaded '{server.repository}', but does not answer: {problem[:600]}\n"
-            f"The end of its log ({server.log}):\n{_telling_lines(server.log)}"
+            f"The end of its log ({server.log}):\n{telling_lines(server.log)}"
         )
     progress(f"Triton is ready ({time.monotonic() - begin:.1f} s)")
-
-
-def _telling_lines(log: Path) -> str:
-    """The log's errors, without the harmless ones about a missing GPU; its tail if it has none."""
-    lines = log_tail(log, lines=200, width=600).splitlines()
-    errors = [line for line in lines if re.match(r"\s*(E\d{4} |error: )", line)]
-    return "\n".join([line for line in errors if "Cuda" not in line][-8:] or lines[-15:])
-
-
-def _lost_a_port(log: Path) -> bool:
-    text = log.read_text(errors="replace") if log.is_file() else ""
-    return "Address already in use" in text or "Socket '" in text
 
 
 def _remove_shared_memory(prefix: str) -> None:

@@ -8,11 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
-from tiny_version import REQUESTS, K, catalogue, write_tiny_version
+from tiny_version import (
+    MAX_LENGTH,
+    MAX_SEEN,
+    REQUESTS,
+    K,
+    catalogue,
+    write_tiny_version,
+)
+from triton_metrics import metric
 
-from serving.client import RecommendClient, RecommendError
 from serving.parity import check_on_triton, golden_answers, parity, triton_answers
 from serving.triton.server import TritonFailed, TritonServer, start_triton, temporary_triton
 
@@ -103,22 +111,13 @@ def test_concurrent_requests_of_mixed_lengths(version: Path, triton: TritonServe
         for _ in range(200)
     ]
     expected = golden_answers(version, requests)
-    with RecommendClient(triton.grpc_url) as client, ThreadPoolExecutor(16) as pool:
-        found = list(
-            pool.map(lambda each: client.recommend(each["history"], each["exclude"]), requests)
-        )
-    assert [each.item_ids for each in found] == [each.item_ids for each in expected]
-    with urllib.request.urlopen(f"http://127.0.0.1:{triton.metrics_port}/metrics") as response:
-        metrics = response.read().decode()
-
-    def count(name: str) -> float:
-        lines = [
-            line for line in metrics.splitlines() if line.startswith(f'{name}{{model="ranker"')
-        ]
-        return float(lines[0].split()[-1])
-
+    with ThreadPoolExecutor(16) as pool:
+        shares = [requests[start::16] for start in range(16)]
+        found = list(pool.map(lambda share: triton_answers(triton.grpc_url, share), shares))
+    for start, answers in enumerate(found):
+        assert [a.item_ids for a in answers] == [e.item_ids for e in expected[start::16]]
     # Different history lengths do meet in the ranker's batches.
-    assert count("nv_inference_exec_count") < count("nv_inference_count")
+    assert metric(triton, "exec_count", "ranker") < metric(triton, "count", "ranker")
 
 
 def test_one_bad_request_is_an_error_of_its_own(triton: TritonServer, ask: Any) -> None:
@@ -136,28 +135,8 @@ def test_plain_json(triton: TritonServer) -> None:
     )
     with urllib.request.urlopen(request) as response:
         outputs = {each["name"]: each for each in json.load(response)["outputs"]}
-    with RecommendClient(triton.grpc_url) as client:
-        assert outputs["item_ids"]["data"] == client.recommend(["item-2"]).item_ids
-
-
-def test_client_batches_and_limits(triton: TritonServer) -> None:
-    with RecommendClient(f"http://{triton.grpc_url}/") as client:
-        histories = [["item-3"], [], ["item-9", "item-4", "item-1"]]
-        batch = client.recommend_batch(histories)
-        assert batch == [client.recommend(history) for history in histories]
-        assert len(client.recommend(["item-3"], k=2).item_ids) == 2
-        assert client.recommend_batch([]) == []
-        with pytest.raises(ValueError, match="k must be 1 to 5"):
-            client.recommend([], k=6)
-        # Masked items never fill up an answer.
-        everything_else = [f"item-{i}" for i in range(18, 41)]
-        assert len(client.recommend([f"item-{i}" for i in range(1, 18)], everything_else)[0]) <= K
-    with (
-        RecommendClient("127.0.0.1:1", timeout_s=2) as nobody,
-        pytest.raises(RecommendError, match=r"nothing answers at 127\.0\.0\.1:1") as error,
-    ):
-        nobody.recommend([])
-    assert error.value.code == "UNAVAILABLE"
+    (answer,) = triton_answers(triton.grpc_url, [{"history": ["item-2"]}])
+    assert outputs["item_ids"]["data"] == answer.item_ids
 
 
 def test_parity_sees_a_difference(version: Path, triton: TritonServer) -> None:
@@ -170,8 +149,57 @@ def test_parity_sees_a_difference(version: Path, triton: TritonServer) -> None:
     assert result["max_abs_score_diff"] > 1
 
 
+def test_only_wanted_outputs_come_back(triton: TritonServer) -> None:
+    body = {
+        "inputs": [
+            {
+                "name": "history_ids",
+                "shape": [1, MAX_LENGTH],
+                "datatype": "INT64",
+                "data": [0] * MAX_LENGTH,
+            },
+            {
+                "name": "seen_ids",
+                "shape": [1, MAX_SEEN],
+                "datatype": "INT64",
+                "data": [0] * MAX_SEEN,
+            },
+        ],
+        "outputs": [{"name": "scores"}],
+    }
+    request = urllib.request.Request(
+        f"http://{triton.http_url}/v2/models/ranker/infer", json.dumps(body).encode()
+    )
+    with urllib.request.urlopen(request) as response:
+        assert [each["name"] for each in json.load(response)["outputs"]] == ["scores"]
+
+
 def test_a_model_that_does_not_load_is_explained(version: Path, tmp_path: Path) -> None:
     broken = write_tiny_version(tmp_path / "v", catalogue(), "0123456789ab")
     (broken / "ranker/1/model.onnx").write_bytes(b"not a model")
     with pytest.raises(TritonFailed, match=r"(?s)Triton ended while it loaded.*ranker"):
         start_triton(broken, tmp_path / "state", tmp_path / "triton.log")
+
+
+@pytest.mark.parametrize(
+    ("raw", "error"),
+    [
+        (b"\x02\x00\x00\x00\xff\xfe", None),  # no UTF-8: an id that nobody knows
+        (b"\x00\x00\x00\x00", None),
+        (b"\x09\x00\x00\x00ab", "incomplete string data|is invalid|unexpected"),
+        (b"\x01\x00", "incomplete string length|is invalid|unexpected"),
+    ],
+)
+def test_raw_bytes(triton: TritonServer, ask: Any, raw: bytes, error: str | None) -> None:
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    request = service_pb2.ModelInferRequest(model_name="recommend", raw_input_contents=[raw])
+    request.inputs.add(name="history", datatype="BYTES", shape=[1, 1])
+    with grpc.insecure_channel(triton.grpc_url) as channel:
+        infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+        if error is None:
+            assert b"item-1" in b"".join(infer(request).raw_output_contents)
+        else:
+            with pytest.raises(grpc.RpcError, match=error):
+                infer(request)
+    assert ask([[]]) == [POPULAR]

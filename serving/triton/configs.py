@@ -1,0 +1,219 @@
+"""What each model's configuration says, as Triton's own protobuf messages, by server.
+
+Imports tritonclient.grpc, so nothing that shares a process with kserve may import this module.
+
+`exclude` is optional in the ensemble and in `lookup`. Triton's C++ ONNX Runtime backend refuses an
+optional input in a model with max_batch_size > 0 (onnxruntime_backend, ModelInstanceState::
+ValidateInputs), so `lookup` has max_batch_size 0 and the batch as its first dimension: the ensemble
+of a batching model and a non-batching one is legal when the latter's dims are [-1, ...]
+(core, ensemble_utils.cc, ValidateTensorConsistency). Nothing is lost: requests of different history
+lengths could not be merged in `lookup` anyway; they are in `ranker`, whose shapes are fixed.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from serving.settings import TritonConfig
+from serving.triton.repository import EMBEDDED, ENSEMBLE, GPU, MODELS, Shapes
+
+# ms; a request takes about one, and 100 is late. Triton's own are 100, 500, 2000 and 5000.
+LATENCY_BUCKETS = (0.25, 0.5, 1, 1.5, 2, 3, 5, 8, 12, 20, 35, 60, 100, 250)
+# The only family that can be set (core, metric_model_reporter.h, metric_map_); it is reported by
+# servers that are started with --metrics-config=histogram_latencies=true.
+LATENCY_FAMILY = "nv_inference_first_response_histogram_ms"
+
+Tensor = tuple[str, int, Sequence[int]]  # name, type, dims
+
+
+def build_configs(
+    shapes: Shapes, config: TritonConfig, gpu_graph: str, engine: str
+) -> dict[tuple[str, str | None], Any]:
+    """A ModelConfig for each model and server: (model, variant) -> message.
+
+    Variant None is the full image on a CPU. The embedded server's is written for every model,
+    because its Triton (2.51) does not load a config with the field `model_metrics`; the GPU's for
+    the ranker alone.
+
+    Args:
+        gpu_graph: name of the graph that the ranker runs on a GPU.
+        engine: an id of that graph's content, for the names of its cached engines.
+    """
+    full = {
+        "lookup": _lookup(shapes, config),
+        "ranker": _ranker(shapes, config),
+        "decode": _decode(shapes, config),
+        ENSEMBLE: _ensemble(shapes, config),
+    }
+    configs: dict[tuple[str, str | None], Any] = {}
+    for model, message in full.items():
+        control = message.model_metrics.metric_control.add()
+        control.metric_identifier.family = LATENCY_FAMILY
+        control.histogram_options.buckets.extend(LATENCY_BUCKETS)
+        configs[model, None] = message
+        configs[model, EMBEDDED] = embedded = pb.ModelConfig()
+        embedded.CopyFrom(message)
+        embedded.ClearField("model_metrics")
+    configs["ranker", GPU] = _gpu_ranker(full["ranker"], shapes, config, gpu_graph, engine)
+    return configs
+
+
+def to_text(message: Any) -> str:
+    """A message as the text of a config.pbtxt."""
+    return text_format.MessageToString(message)
+
+
+def read_config(path: Path) -> Any:
+    """The ModelConfig of a config.pbtxt; raises text_format.ParseError."""
+    return text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig())
+
+
+def _model(
+    name: str, max_batch_size: int, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> Any:
+    message = pb.ModelConfig(name=name, max_batch_size=max_batch_size)
+    if name == ENSEMBLE:
+        message.platform = "ensemble"
+    else:
+        message.backend = "onnxruntime"
+    for tensor, data_type, dims in inputs:
+        message.input.add(name=tensor, data_type=data_type, dims=dims)
+        if tensor == "exclude":
+            message.input[-1].optional = True
+    for tensor, data_type, dims in outputs:
+        message.output.add(name=tensor, data_type=data_type, dims=dims)
+    return message
+
+
+def _run_on_cpu(message: Any, instances: int, config: TritonConfig) -> None:
+    message.instance_group.add(count=instances, kind=pb.ModelInstanceGroup.KIND_CPU)
+    message.parameters["intra_op_thread_count"].string_value = str(config.intra_threads)
+    message.parameters["inter_op_thread_count"].string_value = "1"
+
+
+def _batch(message: Any, preferred: Sequence[int], delay_us: int) -> None:
+    message.dynamic_batching.preferred_batch_size.extend(preferred)
+    message.dynamic_batching.max_queue_delay_microseconds = delay_us
+
+
+def _warm_up(message: Any, name: str, batch_size: int, dims: Mapping[str, Sequence[int]]) -> None:
+    """Not ready before it has answered this once; strings are empty, numbers 0."""
+    sample = message.model_warmup.add(name=name, batch_size=batch_size)
+    types = {tensor.name: tensor.data_type for tensor in message.input}
+    for tensor, shape in dims.items():
+        given = sample.inputs[tensor]
+        given.data_type, given.zero_data = types[tensor], True
+        given.dims.extend(shape)
+
+
+def _lookup(shapes: Shapes, config: TritonConfig) -> Any:
+    message = _model(
+        "lookup",
+        0,  # see the module's docstring
+        [("history", pb.TYPE_STRING, [-1, -1]), ("exclude", pb.TYPE_STRING, [-1, -1])],
+        [
+            ("history_ids", pb.TYPE_INT64, [-1, shapes.max_length]),
+            ("seen_ids", pb.TYPE_INT64, [-1, shapes.max_seen]),
+        ],
+    )
+    _run_on_cpu(message, config.lookup_instances, config)
+    _warm_up(message, "one", 1, {"history": [1, shapes.max_length], "exclude": [1, 1]})
+    return message
+
+
+def _ranker(shapes: Shapes, config: TritonConfig) -> Any:
+    message = _model(
+        "ranker",
+        config.max_batch_size,
+        [
+            ("history_ids", pb.TYPE_INT64, [shapes.max_length]),
+            ("seen_ids", pb.TYPE_INT64, [shapes.max_seen]),
+        ],
+        [("item_indices", pb.TYPE_INT64, [shapes.k]), ("scores", pb.TYPE_FP32, [shapes.k])],
+    )
+    _batch(message, config.preferred_batch_sizes, config.max_queue_delay_us)
+    _run_on_cpu(message, config.ranker_instances, config)
+    dims = {"history_ids": [shapes.max_length], "seen_ids": [shapes.max_seen]}
+    _warm_up(message, "one", 1, dims)
+    _warm_up(message, "full", config.max_batch_size, dims)
+    return message
+
+
+def _decode(shapes: Shapes, config: TritonConfig) -> Any:
+    message = _model(
+        "decode",
+        config.max_batch_size,
+        [("item_indices", pb.TYPE_INT64, [shapes.k])],
+        [("item_ids", pb.TYPE_STRING, [shapes.k])],
+    )
+    _batch(message, [], 0)
+    _run_on_cpu(message, 1, config)
+    _warm_up(message, "one", 1, {"item_indices": [shapes.k]})
+    return message
+
+
+def _ensemble(shapes: Shapes, config: TritonConfig) -> Any:
+    message = _model(
+        ENSEMBLE,
+        config.max_batch_size,
+        [("history", pb.TYPE_STRING, [-1]), ("exclude", pb.TYPE_STRING, [-1])],
+        [("item_ids", pb.TYPE_STRING, [shapes.k]), ("scores", pb.TYPE_FP32, [shapes.k])],
+    )
+    steps = {
+        "lookup": (["history", "exclude"], ["history_ids", "seen_ids"]),
+        "ranker": (["history_ids", "seen_ids"], ["item_indices", "scores"]),
+        "decode": (["item_indices"], ["item_ids"]),
+    }
+    for model in MODELS:
+        inputs, outputs = steps[model]
+        step = message.ensemble_scheduling.step.add(model_name=model, model_version=-1)
+        step.input_map.update({name: name for name in inputs})
+        step.output_map.update({name: name for name in outputs})
+    if config.response_cache:
+        # On the ensemble: a hit skips all three models (core, EnsembleScheduler::Enqueue).
+        message.response_cache.enable = True
+    return message
+
+
+def _gpu_ranker(full: Any, shapes: Shapes, config: TritonConfig, graph: str, engine: str) -> Any:
+    """The ranker by ONNX Runtime's TensorRT provider; what it does not take runs on CUDA.
+
+    The keys are those of onnxruntime_backend, src/onnxruntime.cc, ModelState::LoadModel (an unknown
+    one fails the load); what they do is said by ONNX Runtime's TensorRT provider. CUDA graphs stay
+    off: they replay one shape on the same buffers, Triton brings another batch in others each time.
+    """
+    message = pb.ModelConfig()
+    message.CopyFrom(full)
+    message.default_model_filename = graph
+    del message.instance_group[:]
+    message.instance_group.add(count=config.gpu.instances, kind=pb.ModelInstanceGroup.KIND_GPU)
+    accelerators = message.optimization.execution_accelerators
+    accelerator = accelerators.gpu_execution_accelerator.add(name="tensorrt")
+    largest = config.max_batch_size
+
+    def profile(batch: int) -> str:
+        widths = {"history_ids": shapes.max_length, "seen_ids": shapes.max_seen}
+        return ",".join(f"{tensor}:{batch}x{width}" for tensor, width in widths.items())
+
+    accelerator.parameters.update(
+        {
+            "precision_mode": config.gpu.precision.upper(),
+            "max_workspace_size_bytes": str(config.gpu.workspace_mib * 2**20),
+            # Without them an engine is built at the first request of each new shape, for minutes
+            # after the model is ready (server#8085, #6014); with them while it loads.
+            "trt_profile_min_shapes": profile(1),
+            "trt_profile_opt_shapes": profile(max(config.preferred_batch_sizes, default=largest)),
+            "trt_profile_max_shapes": profile(largest),
+            "trt_engine_cache_enable": "true",
+            "trt_engine_cache_path": config.gpu.engine_cache,
+            # The provider names engines by a graph's file name and topology (TRTGenerateId), not by
+            # its weights: without the prefix the next version would find this one's engine.
+            "trt_engine_cache_prefix": f"ranker-{engine}",
+            "trt_timing_cache_enable": "true",
+            "trt_timing_cache_path": config.gpu.engine_cache,
+        }
+    )
+    return message
