@@ -1,11 +1,10 @@
 """Ids to the protocol's request: BYTES tensors, rows padded with "" to one width."""
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from tritonclient.grpc import service_pb2
-from tritonclient.utils import serialize_byte_tensor
 
 from serving.triton.repository import ENSEMBLE
 
@@ -38,16 +37,20 @@ def build_request(
     if excludes is not None:
         _add_ids(request, "exclude", excludes)
     if k is not None:
-        request.inputs.add(name="k", datatype="INT32", shape=[1])
-        request.raw_input_contents.append(np.array([k], dtype="<i4").tobytes())
+        request.inputs.add(name="k", datatype="INT64", shape=[1])
+        request.raw_input_contents.append(struct.pack("<q", k))
     return request
 
 
 def _add_ids(request: Any, name: str, rows: Rows) -> None:
     """Add lists of ids as one BYTES tensor [B, longest]; servers skip the padding."""
     width = max([1, *(len(row) for row in rows)])
-    table = np.full((len(rows), width), b"", dtype=object)
-    for row, ids in zip(table, rows, strict=True):
-        row[: len(ids)] = [item.encode() for item in ids]
-    request.inputs.add(name=name, datatype="BYTES", shape=table.shape)
-    request.raw_input_contents.append(serialize_byte_tensor(table).item())
+    request.inputs.add(name=name, datatype="BYTES", shape=[len(rows), width])
+    padded = (item for row in rows for item in [*row, *[""] * (width - len(row))])
+    request.raw_input_contents.append(b"".join(map(_encode, padded)))
+
+
+def _encode(item: str) -> bytes:
+    """An element of a BYTES tensor: its length as four bytes, little-endian, and its bytes."""
+    raw = item.encode()
+    return struct.pack("<I", len(raw)) + raw

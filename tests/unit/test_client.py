@@ -113,7 +113,7 @@ def test_an_answer_is_typed(endpoint: Endpoint, ask: Ask) -> None:
     assert found == Recommendations(["one"], [2.5], "abc", "ok", 7.5, "r-1")
     (request,) = endpoint.seen
     sent = {each.name: (each.datatype, list(each.shape)) for each in request.inputs}
-    assert sent == {"user_id": ("BYTES", [1, 1]), "exclude": ("BYTES", [1, 1]), "k": ("INT32", [1])}
+    assert sent == {"user_id": ("BYTES", [1, 1]), "exclude": ("BYTES", [1, 1]), "k": ("INT64", [1])}
     assert request.raw_input_contents[1] == b"\x02\0\0\0\xc3\xa9"
 
 
