@@ -1,22 +1,24 @@
 """What the serving commands do, with the settings of the latest rollout."""
 
 import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from recommender.errors import KuberecError
 from serving.embedded.endpoint import EmbeddedEndpoint, NothingToServe
-from serving.embedded.state import Gateway, ServingBusy, ServingHome
+from serving.embedded.state import Gateway, ServingHome
+from serving.embedded.supervisor import Supervisor
 from serving.process import ProcessRef, alive, this_process, wait_until_gone
 from serving.settings import load_settings
 
-CHECK_EVERY_S = 2.0
+# A foreground command may be starting a part again when it is told to leave.
+_LEAVES_WITHIN_S = 10.0
 
 
 def endpoint(home: Path, console: Console | None = None, **changes: Any) -> EmbeddedEndpoint:
@@ -28,8 +30,7 @@ def endpoint(home: Path, console: Console | None = None, **changes: Any) -> Embe
     gateway = ServingHome(home).load().gateway
     if gateway is not None and alive(gateway.process):
         config = config.model_copy(update=_address(gateway))
-    say = (lambda message: console.print(message, highlight=False)) if console else None
-    return EmbeddedEndpoint(home, config, say)
+    return EmbeddedEndpoint(home, config, None if console is None else _lines_on(console))
 
 
 def serve(home: Path, console: Console, *, port: int | None, detach: bool) -> None:
@@ -52,6 +53,11 @@ def serve(home: Path, console: Console, *, port: int | None, detach: bool) -> No
         if door.status()["serving"]:
             show_status(home, console)
             console.print("already serving; end it with: kuberec stop")
+            keeper = door.state().foreground
+            if not detach and (keeper is None or not alive(keeper)):
+                console.print(
+                    "nobody starts its parts again if they end: kuberec stop && kuberec serve"
+                )
             return
         if detach:
             _start(door, None)
@@ -84,24 +90,13 @@ def _start(door: EmbeddedEndpoint, foreground: ProcessRef | None) -> None:
 
 def _keep_running(home: Path, console: Console, me: ProcessRef, changes: dict[str, Any]) -> None:
     """Start again what dies, until another command stops the endpoint or takes it over."""
-    while True:
-        time.sleep(CHECK_EVERY_S)
-        state = ServingHome(home).load()
-        if state.foreground != me:
-            console.print("stopped, or taken over, by another command")
-            return
-        if state.gateway is not None:  # where it is, or was before it died
-            changes = _address(state.gateway)
-        door = endpoint(home, console, **changes)
-        if door.status()["serving"]:
-            continue
-        try:
-            with door.locked():  # a rollout, or a stop, may have been under way
-                if door.state().foreground == me and not door.status()["serving"]:
-                    console.print("a part of the endpoint ended; starting it again")
-                    door.ensure_running()
-        except ServingBusy:
-            continue
+
+    def find() -> EmbeddedEndpoint:
+        gateway = ServingHome(home).load().gateway  # where the door is, or was before it died
+        return endpoint(home, console, **(changes if gateway is None else _address(gateway)))
+
+    Supervisor(find, me, _lines_on(console)).run()
+    console.print("stopped, or taken over, by another command")
 
 
 def _stop_own(door: EmbeddedEndpoint, me: ProcessRef) -> None:
@@ -110,6 +105,11 @@ def _stop_own(door: EmbeddedEndpoint, me: ProcessRef) -> None:
         with door.locked():
             if door.state().foreground == me:
                 door.stop_all()
+
+
+def _lines_on(console: Console) -> Callable[[str], None]:
+    """Prints lines as they are, whatever paths and other people's messages they hold."""
+    return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _address(gateway: Gateway) -> dict[str, Any]:
@@ -141,21 +141,43 @@ def _signals_as_interrupt() -> Iterator[None]:
 
 
 def show_status(home: Path, console: Console) -> None:
-    """Print what serves, and what is kept for a way back."""
+    """Print what serves, its parts and addresses, and what is kept for a way back."""
     status = endpoint(home).status()
-    current, previous = status["current"], status["previous"]
-    if not status["serving"]:
-        console.print("nothing serves; start it with: kuberec serve")
-    else:
-        console.print(
-            f"model version [bold]{current['version']}[/bold] serves at {status['url']} "
-            f"(REST and gRPC), metrics at http://{current['http_url']} → "
-            f"{current['metrics_url']}, gateway at {status['admin_url']}",
-            highlight=False,
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    if status["serving"]:
+        shares = status["versions"]
+        names = ", ".join(
+            f"[bold]{each['version']}[/bold]"
+            + (f" ({each['percent']} %)" if len(shares) > 1 else "")
+            for each in shares
         )
+        say(f"model version {names} serves at {status['url']} (REST and gRPC)")
+    else:
+        say("nothing serves; start it with: kuberec serve")
+    for each in status["versions"]:
+        _show_parts(each, say)
+    if status["gateway_pid"] is not None:
+        say(
+            f"  Envoy: pid {status['gateway_pid']}, admin {status['admin_url']}, "
+            f"stats {status['stats_url']}"
+        )
+    if status["versions"]:
+        say(f"  logs: {escape(status['logs'])} (requests: access.log)")
+    previous = status["previous"]
     if previous:
         state = "warm" if previous["ready"] else "not running"
-        console.print(f"before it: {previous['version']} ({state}): kuberec rollback")
+        say(f"before it: {previous['version']} ({state}): kuberec rollback")
+
+
+def _show_parts(version: dict[str, Any], say: Callable[[str], None]) -> None:
+    for name, part in version["parts"].items():
+        state = "ready" if part["ready"] else "not ready"
+        process = "ended" if part["pid"] is None else f"pid {part['pid']}, {state}"
+        title = "Triton" if name == "triton" else name
+        say(f"  {title} of {version['version']}: {process}, metrics {part['metrics_url']}")
 
 
 def rollback(home: Path, console: Console) -> None:
@@ -173,7 +195,7 @@ def stop(home: Path, console: Console) -> None:
     foreground = door.state().foreground
     door.stop_all()
     if foreground is not None:
-        wait_until_gone(foreground, CHECK_EVERY_S + 3)  # it sees so at its next look
+        wait_until_gone(foreground, _LEAVES_WITHIN_S)
     console.print("stopped")
 
 

@@ -121,6 +121,12 @@ def log_tail(log: Path, lines: int = 15, width: int = 240) -> str:
     return "\n".join("  " + line[:width] for line in text.splitlines()[-lines:]) or "  (empty log)"
 
 
+def keep_earlier(log: Path) -> None:
+    """Keep the log of a process that ended, one generation of it: it says why it ended."""
+    if log.is_file():
+        log.replace(log.with_name(f"{log.name}.1"))
+
+
 def _session(process: ProcessRef) -> list[ProcessRef]:
     """Living members of the session that `process` led."""
     members = []

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from recommender.errors import KuberecError
 from recommender.files import write_json
-from serving.embedded.routes import DOOR, Backend, bootstrap, clusters, routes
+from serving.embedded.accesslog import rotate
+from serving.embedded.door import bootstrap
+from serving.embedded.routes import DOOR, Backend, clusters, routes
 from serving.embedded.state import Gateway
 from serving.ports import LOCAL, require_free
-from serving.process import alive, find, log_tail, spawn, stop
+from serving.process import alive, find, keep_earlier, log_tail, spawn, stop
 from serving.settings import ServingConfig
 from serving.triton.server import http_status
 
@@ -26,10 +28,12 @@ class GatewayFailed(KuberecError):
 
 
 class Publication:
-    """The two files that a running Envoy follows, in `folder`."""
+    """The two files that a running Envoy follows, in `folder`, and the logs that it writes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, logs: Path) -> None:
         self.folder = Path(folder)
+        self.log = Path(logs) / "envoy.log"
+        self.access_log = Path(logs) / "access.log"
         self.routes = self.folder / "routes.json"
         self.clusters = self.folder / "clusters.json"
         self.bootstrap = self.folder / "bootstrap.json"
@@ -37,17 +41,17 @@ class Publication:
     def write(
         self,
         backends: Mapping[str, Backend],
-        version: str | None,
+        weights: Mapping[str, int],
         timeout_s: float,
         admin_port: int | None,
     ) -> None:
-        """Let `version` serve. With an Envoy at `admin_port`, return when it does as the files say.
+        """Let versions serve, by weight. With an Envoy at `admin_port`, return when it does so.
 
         Clusters come first and go last: no route ever names a cluster that is not there.
         """
         info = uuid.uuid4().hex[:12]
         if admin_port is None:
-            write_json(self.routes, routes(info, version, timeout_s))
+            write_json(self.routes, routes(info, weights, timeout_s))
             write_json(self.clusters, clusters(info, backends))
             return
         new = clusters(info, backends)
@@ -56,7 +60,7 @@ class Publication:
         leaving = [each for each in old if each["name"] not in names]
         write_json(self.clusters, new | {"resources": new["resources"] + leaving})
         self._await(admin_port, "cluster_manager.cds.version_text", info)
-        write_json(self.routes, routes(info, version, timeout_s))
+        write_json(self.routes, routes(info, weights, timeout_s))
         self._await(admin_port, f"http.{DOOR}.rds.{DOOR}.version_text", info)
         if leaving:
             write_json(self.clusters, clusters(f"{info}-final", backends))
@@ -69,7 +73,7 @@ class Publication:
             if time.monotonic() > deadline:
                 raise GatewayFailed(
                     f"Envoy did not take over new routes within {_APPLY_TIMEOUT_S:.0f} s. "
-                    f"The end of its log:\n{log_tail(self.folder / 'envoy.log')}"
+                    f"The end of its log:\n{log_tail(self.log)}"
                 )
             time.sleep(0.01)
 
@@ -84,11 +88,18 @@ def start_gateway(config: ServingConfig, publication: Publication) -> Gateway:
     require_free(config.host, config.port, "serving.port")
     require_free(LOCAL, config.admin_port, "serving.admin_port")
     door = bootstrap(
-        config.host, config.port, config.admin_port, publication.routes, publication.clusters
+        config.host,
+        config.port,
+        config.admin_port,
+        publication.routes,
+        publication.clusters,
+        publication.access_log,
     )
     write_json(publication.bootstrap, door)
-    log = publication.folder / "envoy.log"
-    log.unlink(missing_ok=True)
+    log = publication.log
+    keep_earlier(log)
+    publication.access_log.parent.mkdir(parents=True, exist_ok=True)
+    rotate(publication.access_log, None)
     command = [
         str(envoy_binary()),
         "--config-path",
@@ -98,6 +109,8 @@ def start_gateway(config: ServingConfig, publication: Publication) -> Gateway:
         "2",
         "--log-level",
         "warning",
+        "--file-flush-interval-msec",
+        "500",
     ]
     process = spawn(command, log, dict(os.environ))
     deadline = time.monotonic() + _APPLY_TIMEOUT_S

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from recommender.errors import KuberecError
 from recommender.files import ensure_writable, read_json, write_json
+from serving.embedded.replica import Replica
 from serving.process import ProcessRef
-from serving.triton.server import TritonServer
 
 
 class Gateway(BaseModel):
@@ -30,15 +30,30 @@ class Gateway(BaseModel):
 class State(BaseModel):
     """Ids of the versions that serve and that served before, and the processes behind them.
 
-    `servers` also holds a version that is being tried and serves nobody yet. `foreground` is the
-    `kuberec serve` that keeps the endpoint running; one that is not named here (any more) leaves.
+    `weights` are the shares in percent while several versions serve; empty means that all is the
+    current one's. `replicas` also holds a version that is being tried and serves nobody yet.
+    `foreground` is the `kuberec serve` that keeps the endpoint running; one that is not named here
+    (any more) leaves.
     """
 
     current: str | None = None
     previous: str | None = None
-    servers: dict[str, TritonServer] = {}
+    weights: dict[str, int] = {}
+    replicas: dict[str, Replica] = {}
     gateway: Gateway | None = None
     foreground: ProcessRef | None = None
+
+    @property
+    def shares(self) -> dict[str, int]:
+        """Percent by version that serves, the current one first."""
+        if self.current is None:
+            return {}
+        return {self.current: 100} | self.weights
+
+    @property
+    def in_use(self) -> set[str]:
+        """Versions that serve, and the one that is kept for a way back."""
+        return {*self.shares, *([] if self.previous is None else [self.previous])}
 
 
 class ServingBusy(KuberecError):

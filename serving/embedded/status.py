@@ -3,10 +3,12 @@
 from typing import Any
 
 from serving.embedded.gateway import gateway_serves
-from serving.embedded.state import State
+from serving.embedded.state import ServingHome, State
+from serving.embedded.transformer import TransformerServer
 from serving.ports import LOCAL
 from serving.process import alive
 from serving.settings import ServingConfig
+from serving.triton.server import TritonServer
 
 
 def client_url(config: ServingConfig) -> str:
@@ -15,40 +17,57 @@ def client_url(config: ServingConfig) -> str:
     return f"{host}:{config.port}"
 
 
-def describe(state: State, config: ServingConfig) -> dict[str, Any]:
-    """The door and both versions.
+def describe(state: State, config: ServingConfig, home: ServingHome) -> dict[str, Any]:
+    """The door, the versions behind it and the one kept for a way back.
 
     Returns:
-        serving (the door is open and the current version ready), url, grpc_url, admin_url,
-        gateway_pid, and current and previous: None or {version, ready, pid, http_url, grpc_url,
-        metrics_url, log}, the last five only while a server is known.
+        serving (the door is open and every version that has a share is ready), url, grpc_url,
+        admin_url, stats_url, gateway_pid, logs (a folder), access_log, and versions: those that
+        have a share, the current one first, each {version, percent, ready, parts}; current: the
+        first of them, or None; previous: the same without percent, or None. parts, of what is
+        known, are transformer and triton: {pid (None if it ended), ready, http_url, grpc_url,
+        metrics_url, log}.
     """
-    gateway, current = state.gateway, _describe_version(state, state.current)
+    gateway = state.gateway
     running = gateway is not None and alive(gateway.process)
-    url = client_url(config)
+    url, admin_url = client_url(config), f"http://{LOCAL}:{config.admin_port}"
+    versions = [_version(state, v) | {"percent": share} for v, share in state.shares.items()]
     return {
-        "serving": gateway_serves(gateway, config) and bool(current and current["ready"]),
+        "serving": gateway_serves(gateway, config)
+        and bool(versions)
+        and all(each["ready"] for each in versions),
         "url": f"http://{url}",
         "grpc_url": url,
-        "admin_url": f"http://{LOCAL}:{config.admin_port}",
+        "admin_url": admin_url,
+        "stats_url": f"{admin_url}/stats/prometheus",
         "gateway_pid": gateway.process.pid if gateway is not None and running else None,
-        "current": current,
-        "previous": _describe_version(state, state.previous),
+        "logs": str(home.logs),
+        "access_log": str(home.logs / "access.log"),
+        "versions": versions,
+        "current": versions[0] if versions else None,
+        "previous": None if state.previous is None else _version(state, state.previous),
     }
 
 
-def _describe_version(state: State, version: str | None) -> dict[str, Any] | None:
-    if version is None:
-        return None
-    server = state.servers.get(version)
-    if server is None:
-        return {"version": version, "ready": False}
+def _version(state: State, version: str) -> dict[str, Any]:
+    replica = state.replicas.get(version)
+    if replica is None:
+        return {"version": version, "ready": False, "parts": {}}
+    transformer, triton = replica.transformer, replica.triton
+    parts = {
+        "transformer": _part(transformer, transformer.http_port),
+        "triton": _part(triton, triton.metrics_port),
+    }
+    ready = all(part["ready"] for part in parts.values())
+    return {"version": version, "ready": ready, "parts": parts}
+
+
+def _part(server: TransformerServer | TritonServer, metrics_port: int) -> dict[str, Any]:
     return {
-        "version": version,
+        "pid": server.process.pid if server.alive() else None,
         "ready": server.ready(),
-        "pid": server.process.pid,
         "http_url": server.http_url,
         "grpc_url": server.grpc_url,
-        "metrics_url": f"http://{LOCAL}:{server.metrics_port}/metrics",
+        "metrics_url": f"http://{LOCAL}:{metrics_port}/metrics",
         "log": str(server.log),
     }

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from recommender.errors import Check, require
-from serving.client import RecommendClient
+from recommender.errors import Check, GateFailed, require
+from serving.client import RecommendClient, RecommendError
 from serving.embedded.endpoint import EmbeddedEndpoint
+from serving.embedded.replica import Replica
 from serving.embedded.state import State
 from serving.parity import parity, triton_answers
 from serving.settings import ServingConfig
@@ -13,6 +14,8 @@ from serving.triton.server import Progress
 from serving.version import GoldenRequest
 
 GATE = "rollout"
+# Whether there is such a user does not matter: the way to the features and back is what is tried.
+_NOBODY = "kuberec-rollout"
 
 
 def rollout(
@@ -24,16 +27,17 @@ def rollout(
     """Let a model version serve, or leave everything as it was.
 
     Installs and starts it beside the current version, replays its golden requests on its own
-    server, turns the door, and replays them through the door. A version that serves already is
-    only checked. The version before keeps running for an instant way back.
+    Triton and on its transformer, asks that for a user, turns the door, and replays the requests
+    through the door. A version that serves already is only checked. The version before keeps
+    running for an instant way back.
 
     Returns:
         {version, reused, previous, url, grpc_url, rows}: rows are {name, value, limit, passed}.
 
     Raises:
         GateFailed: an answer is off its limit; VersionError: the files are not as exported;
-        TritonFailed, GatewayFailed, PortTaken: something did not start. In every case the new
-        version is stopped and the old one serves on.
+        TritonFailed, TransformerFailed, GatewayFailed, PortTaken: something did not start. In
+        every case the new version is stopped and the old one serves on.
     """
     config = config or ServingConfig()
     say = progress or (lambda message: None)
@@ -47,9 +51,9 @@ def rollout(
         reused = before.current == version.version and endpoint.status()["serving"]
         checks: list[Check] = []
         try:
-            server = endpoint.start(version.version)
-            say(f"replaying {len(golden)} golden requests on the version's own server")
-            checks += _replay(server.grpc_url, golden, config)
+            replica = endpoint.start(version.version)
+            say(f"replaying {len(golden)} golden requests on the version's own servers")
+            checks += _replay_on(replica, golden, config)
             require(GATE, checks)
             endpoint.point_to(version.version)
             say("replaying them through the gateway")
@@ -69,10 +73,29 @@ def rollout(
         }
 
 
-def _replay(url: str, golden: list[GoldenRequest], config: ServingConfig) -> list[Check]:
-    """On the version's own server, alone: answers must be the golden ones."""
-    found = _compare(url, golden, config, "grpc")
-    return _limits("own server", found, config.min_overlap, config)
+def _replay_on(replica: Replica, golden: list[GoldenRequest], config: ServingConfig) -> list[Check]:
+    """On the version's own servers, without the door: answers must be the golden ones."""
+    checks: list[Check] = []
+    for where, url, protocol in (
+        ("own Triton", replica.triton.grpc_url, "grpc"),
+        ("transformer, grpc", replica.transformer.grpc_url, "grpc"),
+        ("transformer, http", replica.transformer.http_url, "http"),
+    ):
+        found = _compare(url, golden, config, protocol)
+        checks += _limits(where, found, config.min_overlap, config)
+        require(GATE, checks)  # what comes next would only fail for the same reason
+    with RecommendClient(replica.transformer.grpc_url, config.request_timeout_s) as client:
+        try:
+            found_status = client.recommend(user_id=_NOBODY).feature_status or "none"
+        except RecommendError as error:
+            checks.append(
+                Check("transformer: a request by user id", error.code, "an answer", False)
+            )
+        else:
+            checks.append(
+                Check("transformer: a request by user id", found_status, "an answer", True)
+            )
+    return checks
 
 
 def _replay_through_gateway(
@@ -89,7 +112,7 @@ def _replay_through_gateway(
         found = _compare(url, golden, config, protocol)
         checks += _limits(f"gateway, {protocol}", found, config.min_gateway_overlap, config)
     with RecommendClient(url, config.request_timeout_s) as client:
-        named = client.recommend([]).version or "none"
+        named = client.recommend(history=[]).version or "none"
     checks.append(Check("gateway: version that answers", named, version, named == version))
     return checks
 
@@ -118,8 +141,16 @@ def _limits(
 def _compare(
     url: str, golden: list[GoldenRequest], config: ServingConfig, protocol: str
 ) -> dict[str, float]:
+    """How far the answers at `url` are from the golden ones; GateFailed if there are none."""
+    from tritonclient.utils import InferenceServerException
+
     requests = [each.model_dump() for each in golden]
-    return parity(golden, triton_answers(url, requests, protocol, config.request_timeout_s))
+    try:
+        answers = triton_answers(url, requests, protocol, config.request_timeout_s)
+    except (InferenceServerException, OSError) as error:
+        check = Check(f"golden requests at {url}, {protocol}", str(error), "an answer", False)
+        raise GateFailed(GATE, [check]) from error
+    return parity(golden, answers)
 
 
 def _undo(endpoint: EmbeddedEndpoint, version: str, before: State) -> None:

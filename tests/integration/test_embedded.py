@@ -1,31 +1,30 @@
 """The embedded endpoint: two versions, one door, and everything that goes wrong."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from endpoint_load import Load
 from tiny_version import REQUESTS, catalogue, write_tiny_repository, write_tiny_version
 
 from recommender.errors import GateFailed
-from serving.client import RecommendClient
+from serving.client import RecommendClient, RecommendError
 from serving.embedded.endpoint import EmbeddedEndpoint, NothingToServe
 from serving.embedded.state import State
+from serving.embedded.transformer import TransformerMissing
 from serving.parity import golden_answers
 from serving.ports import PortTaken, free_ports
 from serving.process import find
 from serving.rollout.local import rollout
-from serving.settings import ServingConfig
+from serving.settings import ServingConfig, TransformerConfig
 from serving.triton.server import TritonFailed
-from serving.version import VersionError, write_manifest
+from serving.version import VersionError, load_version, write_manifest
 
 A, B, C = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
 
@@ -57,9 +56,14 @@ def roll(endpoint: EmbeddedEndpoint, version_dir: Path) -> dict:
     return rollout(version_dir, endpoint.home.root.parent, endpoint.config)
 
 
-def tritons(endpoint: EmbeddedEndpoint) -> list[int]:
-    folders = endpoint.home.versions.glob("*")
-    return [p.pid for f in folders for p, _ in find("tritonserver", f"--model-repository={f}")]
+def servers(endpoint: EmbeddedEndpoint) -> list[int]:
+    """Pids of Tritons and transformers."""
+    return sorted(
+        process.pid
+        for folder in endpoint.home.versions.glob("*")
+        for process, _ in find("tritonserver", f"--model-repository={folder}")
+        + find("python", f"--model_dir={folder}")
+    )
 
 
 def leftovers(endpoint: EmbeddedEndpoint) -> list[str]:
@@ -79,51 +83,8 @@ def leftovers(endpoint: EmbeddedEndpoint) -> list[str]:
 def answer(endpoint: EmbeddedEndpoint) -> tuple[str, str | None]:
     """First letter of the catalogue that answers, and the version that the door names."""
     with RecommendClient(endpoint.url) as client:
-        found = client.recommend([])
+        found = client.recommend(history=[])
     return found.item_ids[0][0], found.version
-
-
-class Load:
-    """Requests over gRPC (kept connection) and REST (a new one each) until stopped."""
-
-    def __init__(self, endpoint: EmbeddedEndpoint) -> None:
-        self.url, self.running = endpoint.url, True
-        self.errors: list[str] = []
-        self.seen: list[tuple[str, str | None]] = []
-        self.threads = [threading.Thread(target=t) for t in (self.grpc, self.grpc, self.rest)]
-
-    def __enter__(self) -> "Load":
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.running = False
-        for thread in self.threads:
-            thread.join()
-
-    def grpc(self) -> None:
-        with RecommendClient(self.url) as client:
-            while self.running:
-                try:
-                    found = client.recommend(["a-3", "b-4"])
-                    self.seen.append((found.item_ids[0][0], found.version))
-                except Exception as error:
-                    self.errors.append(str(error))
-
-    def rest(self) -> None:
-        tensor = {"name": "history", "shape": [1, 1], "datatype": "BYTES", "data": ["a-3"]}
-        body = json.dumps({"inputs": [tensor]}).encode()
-        while self.running:
-            try:
-                url = f"http://{self.url}/v2/models/recommend/infer"
-                with urllib.request.urlopen(url, body, timeout=10) as response:
-                    outputs = {o["name"]: o["data"] for o in json.load(response)["outputs"]}
-                    version = response.headers["x-kuberec-version"]
-                self.seen.append((outputs["item_ids"][0][0], version))
-            except Exception as error:
-                self.errors.append(str(error))
-            time.sleep(0.002)
 
 
 def test_switching_under_load_loses_no_request(
@@ -133,25 +94,29 @@ def test_switching_under_load_loses_no_request(
         endpoint.ensure_running()
     first = roll(endpoint, make(A))
     assert (first["version"], first["previous"], first["reused"]) == (A, None, False)
-    assert len(first["rows"]) == 7
+    assert len(first["rows"]) == 12
     assert all(row["passed"] for row in first["rows"])
     with pytest.raises(NothingToServe, match="no earlier model version"):
         endpoint.rollback()
-    with Load(endpoint) as load:
-        assert roll(endpoint, make(B))["previous"] == A
+    sources = {version: make(version) for version in (B, C)}
+    golden = {v: load_version(path).golden() for v, path in sources.items()}
+    golden[A] = load_version(endpoint.home.versions / A).golden()
+    with Load(endpoint.url, golden) as load:
+        assert roll(endpoint, sources[B])["previous"] == A
         assert answer(endpoint) == ("b", B)
         before = time.perf_counter()
         assert endpoint.rollback() == A
         assert time.perf_counter() - before < 2  # no server has to start for it
         assert answer(endpoint) == ("a", A)
         assert endpoint.rollback() == B
-        third = roll(endpoint, make(C))
+        third = roll(endpoint, sources[C])
         time.sleep(0.2)
     assert load.errors == []
-    assert set(load.seen) == {("a", A), ("b", B), ("c", C)}  # answers come from whom the door names
+    assert load.wrong == []
+    assert load.versions.keys() == {A, B, C}
     # The one before keeps running; the one before that is stopped, and its folder deleted.
     assert third["previous"] == B
-    assert len(tritons(endpoint)) == 2
+    assert len(servers(endpoint)) == 4
     assert sorted(path.name for path in endpoint.home.versions.iterdir()) == [B, C]
 
 
@@ -160,7 +125,7 @@ def test_a_bad_version_leaves_the_old_one_serving(
 ) -> None:
     good = make(A)
     roll(endpoint, good)
-    pids = tritons(endpoint)
+    pids = servers(endpoint)
 
     tampered = make(B)
     with (tampered / "decode/1/model.onnx").open("ab") as stream:
@@ -172,7 +137,7 @@ def test_a_bad_version_leaves_the_old_one_serving(
     golden = golden_answers(wrong, REQUESTS)
     golden[2].item_ids[0] = "another"
     write_manifest(wrong, C, golden, {})
-    with pytest.raises(GateFailed, match=r"FAIL own server: least top-K overlap .* 0.8 ") as failed:
+    with pytest.raises(GateFailed, match=r"FAIL own Triton: least top-K overlap .* 0.8 ") as failed:
         roll(endpoint, wrong)
     assert [check.passed for check in failed.value.checks] == [False, True]
 
@@ -185,10 +150,10 @@ def test_a_bad_version_leaves_the_old_one_serving(
         roll(endpoint, broken)
 
     assert answer(endpoint) == ("a", A)
-    assert tritons(endpoint) == pids
+    assert servers(endpoint) == pids
     again = roll(endpoint, good)
     assert again["reused"] is True
-    assert tritons(endpoint) == pids
+    assert servers(endpoint) == pids
 
 
 def test_a_failure_after_the_switch_turns_the_door_back(
@@ -197,8 +162,9 @@ def test_a_failure_after_the_switch_turns_the_door_back(
     roll(endpoint, make(A))
     publish = EmbeddedEndpoint._publish
 
-    def interrupted(self: EmbeddedEndpoint, state: State, version: str) -> None:
-        publish(self, state, version)
+    def interrupted(self: EmbeddedEndpoint, state: State, weights: dict[str, int]) -> None:
+        publish(self, state, weights)
+        (version,) = weights
         assert answer(endpoint) == (version[0], version)
         if version == B:
             raise KeyboardInterrupt
@@ -208,7 +174,7 @@ def test_a_failure_after_the_switch_turns_the_door_back(
         roll(endpoint, make(B))
     assert answer(endpoint) == ("a", A)
     assert (endpoint.state().current, endpoint.state().previous) == (A, None)
-    assert len(tritons(endpoint)) == 1
+    assert len(servers(endpoint)) == 2
 
 
 def test_survives_its_starter_and_comes_back_when_killed(
@@ -227,16 +193,18 @@ def test_survives_its_starter_and_comes_back_when_killed(
     assert before["serving"]
     assert endpoint.ensure_running() == before
 
-    os.kill(before["current"]["pid"], signal.SIGKILL)
+    ports = endpoint.state().replicas[A].backend
+    for part in before["current"]["parts"].values():
+        os.kill(part["pid"], signal.SIGKILL)
     os.kill(before["gateway_pid"], signal.SIGKILL)
-    segments = f"{endpoint.state().servers[A].shm_prefix}*"
+    segments = f"{endpoint.state().replicas[A].triton.shm_prefix}*"
     graph = endpoint.home.versions / A / "ranker/1/model.onnx"
     while endpoint.status()["gateway_pid"]:
         time.sleep(0.02)
     assert not endpoint.status()["serving"]
     after = endpoint.ensure_running()
     assert after["serving"]
-    assert after["current"]["pid"] != before["current"]["pid"]
+    assert endpoint.state().replicas[A].backend == ports
     assert answer(endpoint) == ("a", A)
     assert not list(Path("/dev/shm").glob(segments))
 
@@ -245,14 +213,53 @@ def test_survives_its_starter_and_comes_back_when_killed(
     assert not endpoint.status()["serving"]
     endpoint.ensure_running()
     assert answer(endpoint) == ("a", A)
-    assert endpoint.status()["gateway_pid"] == after["gateway_pid"]
+    mended = endpoint.status()
+    assert mended["gateway_pid"] == after["gateway_pid"]
+    parts, earlier = mended["current"]["parts"], after["current"]["parts"]
+    assert parts["transformer"] == earlier["transformer"]
+    assert parts["triton"]["pid"] != earlier["triton"]["pid"]
 
-    segments = f"{endpoint.state().servers[A].shm_prefix}*"
+    segments = f"{endpoint.state().replicas[A].triton.shm_prefix}*"
     endpoint.stop_all()
     assert leftovers(endpoint) == []
     assert not list(Path("/dev/shm").glob(segments))
-    assert endpoint.status()["current"] == {"version": A, "ready": False}
+    assert endpoint.status()["current"] == {
+        "version": A,
+        "percent": 100,
+        "ready": False,
+        "parts": {},
+    }
     endpoint.stop_all()
+
+
+def test_new_settings_reach_a_version_that_serves_without_a_lost_request(
+    endpoint: EmbeddedEndpoint, make: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make(A)
+    roll(endpoint, source)
+    before = endpoint.status()["current"]["parts"]
+    settings = TransformerConfig(max_ids=14)
+    home = endpoint.home.root.parent
+    config = endpoint.config.model_copy(update={"transformer": settings})
+    with Load(endpoint.url, {A: load_version(source).golden()}) as load:
+        assert rollout(source, home, config)["reused"]
+        time.sleep(0.2)
+    assert (load.errors, load.wrong) == ([], [])
+    after = EmbeddedEndpoint(home, config).status()["current"]["parts"]
+    assert after["triton"] == before["triton"]
+    assert len(servers(endpoint)) == 2  # the transformer with the old settings is gone
+    with (
+        RecommendClient(endpoint.url) as client,
+        pytest.raises(RecommendError, match="14") as error,
+    ):
+        client.recommend(history=["a-1"] * 15)
+    assert error.value.code == "INVALID_ARGUMENT"
+
+    monkeypatch.setenv("KUBEREC_TRANSFORMER_ENV", str(home / "nowhere"))
+    with pytest.raises(TransformerMissing, match=r"'.*nowhere': run `make install`, or name its"):
+        roll(endpoint, make(B))
+    assert answer(endpoint) == ("a", A)
+    assert len(servers(endpoint)) == 2
 
 
 def test_port_taken_is_explained_before_any_work(

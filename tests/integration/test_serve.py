@@ -1,6 +1,7 @@
 """The serving commands, from a state home whose path a shell would take apart."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -58,15 +59,17 @@ def repository(home: Path) -> Path:
 
 
 def processes(home: Path) -> list[int]:
-    """Servers and gateways of this home."""
+    """Tritons, transformers and gateways of this home."""
     triton = f"--model-repository={repository_argument(repository(home))}"
+    transformer = f"--model_dir={repository(home)}"
     envoy = str(home.resolve() / "serving/envoy/bootstrap.json")
-    return [p.pid for p, _ in find("tritonserver", triton) + find("envoy", envoy)]
+    found = find("tritonserver", triton) + find("python", transformer) + find("envoy", envoy)
+    return [process.pid for process, _ in found]
 
 
 def answers(url: str) -> bool:
     with RecommendClient(url) as client:
-        return client.recommend([]).version == VERSION
+        return client.recommend(history=[]).version == VERSION
 
 
 def foreground(home: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -98,24 +101,31 @@ def test_impossible_ports_are_refused(port: str) -> None:
 
 def test_a_refused_serve_leaves_what_runs_alone(home: Path, console: Console) -> None:
     before, url = processes(home), address(home)
-    assert len(before) == 2
+    assert len(before) == 3
     assert answers(url)
     (other,) = free_ports(1)
     with pytest.raises(KuberecError, match=rf"open at {url} already; .*serve --port {other}"):
         serve(home, console, port=other, detach=True)
     serve(home, console, port=None, detach=False)
-    assert "already serving; end it with: kuberec stop" in console.export_text()
+    shown = console.export_text()
+    assert "already serving; end it with: kuberec stop" in shown
+    assert "nobody starts its parts again if they end" in shown
     assert processes(home) == before
 
     # A part of it is dead, and cannot be started: the other part stays.
     state = EmbeddedEndpoint(home).state()
-    os.kill(state.servers[VERSION].process.pid, signal.SIGKILL)
+    replica = state.replicas[VERSION]
+    os.kill(replica.triton.process.pid, signal.SIGKILL)
     with (repository(home) / "ranker/1/model.onnx").open("ab") as stream:
         stream.write(b"x")
     with pytest.raises(VersionError, match="changed"):
         serve(home, console, port=None, detach=False)
     assert state.gateway is not None
-    assert processes(home) == [state.gateway.process.pid]
+    assert processes(home) == [replica.transformer.process.pid, state.gateway.process.pid]
+    show_status(home, console)
+    status = console.export_text()
+    assert f"transformer of {VERSION}: pid {replica.transformer.process.pid}" in status
+    assert f"Triton of {VERSION}: ended" in status
 
 
 def test_foreground_on_another_port_until_stopped(home: Path, console: Console) -> None:
@@ -133,7 +143,11 @@ def test_foreground_on_another_port_until_stopped(home: Path, console: Console) 
         wait_for(lambda: serves(home))
         assert address(home) == f"127.0.0.1:{port}"  # every command finds it there
         show_status(home, console)
-        assert f"serves at http://127.0.0.1:{port} " in console.export_text()
+        shown = console.export_text()
+        assert f"serves at http://127.0.0.1:{port} " in shown
+        assert re.search(rf"transformer of {VERSION}: pid \d+, ready, metrics http://", shown)
+        assert re.search(rf"Triton of {VERSION}: pid \d+, ready, metrics http://", shown)
+        assert re.search(r"Envoy: pid \d+, admin http://\S+, stats http://\S+/stats/", shown)
 
         gateway = EmbeddedEndpoint(home).state().gateway
         assert gateway is not None

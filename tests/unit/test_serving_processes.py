@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from recommender.errors import KuberecError
+from serving.embedded.replica import Replica
 from serving.embedded.state import ServingBusy, ServingHome, State
+from serving.embedded.transformer import TransformerServer
 from serving.ports import PortTaken, free_ports, port_holder, require_free
 from serving.process import ProcessRef, alive, find, log_tail, spawn, stop
+from serving.settings import TransformerConfig
 from serving.triton.server import TritonServer
 
 
@@ -98,7 +101,21 @@ def test_state_survives_a_round_trip(tmp_path: Path) -> None:
         shm_prefix="kuberec_x_",
         log=tmp_path / "log",
     )
-    state = State(current="a", servers={"a": server})
+    transformer = TransformerServer(
+        process=ProcessRef(pid=3, started=4),
+        version_dir=tmp_path,
+        http_port=4,
+        grpc_port=5,
+        predictor_port=2,
+        settings=TransformerConfig(max_ids=7),
+        log=tmp_path / "log",
+    )
+    replica = Replica(triton=server, transformer=transformer)
+    state = State(current="a", previous="b", weights={"a": 90, "c": 10}, replicas={"a": replica})
+    assert state.shares == {"a": 90, "c": 10}
+    assert state.in_use == {"a", "b", "c"}
+    assert State(current="a").shares == {"a": 100}
+    assert State().shares == {}
     home.save(state)
     assert home.load() == state
     (home.root / "state.json").write_text("{")
