@@ -74,20 +74,21 @@ def read_request(request: Any, limits: Limits) -> Ask:
     )
 
 
+def check_tensor(name: str, datatype: str) -> None:
+    """Raise BadRequest unless there is an input of this name and datatype."""
+    if name not in INPUTS:
+        raise BadRequest(f"inputs: unknown tensor {name!r:.80}; allowed: {_list(INPUTS)}")
+    allowed = INPUTS[name][0]
+    if datatype not in allowed:
+        raise BadRequest(f"{name}: datatype {datatype!r:.40}; allowed: {_list(allowed)}")
+
+
 def _by_name(inputs: Sequence[Any]) -> dict[str, Any]:
     tensors: dict[str, Any] = {}
     for tensor in inputs:
-        if tensor.name not in INPUTS:
-            raise BadRequest(
-                f"inputs: unknown tensor {tensor.name!r:.80}; allowed: {_list(INPUTS)}"
-            )
+        check_tensor(tensor.name, tensor.datatype)
         if tensor.name in tensors:
             raise BadRequest(f"inputs: tensor '{tensor.name}' is there twice")
-        allowed = INPUTS[tensor.name][0]
-        if tensor.datatype not in allowed:
-            raise BadRequest(
-                f"{tensor.name}: datatype {tensor.datatype!r:.40}; allowed: {_list(allowed)}"
-            )
         tensors[tensor.name] = tensor
     return tensors
 
