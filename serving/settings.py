@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from recommender.config import Section
+from recommender.errors import KuberecError
 from recommender.files import read_json, write_json
 
 SETTINGS_FILE = "settings.json"
@@ -152,7 +153,20 @@ def save_settings(home: Path, config: ServingConfig) -> None:
 
 
 def load_settings(home: Path, **changes: Any) -> ServingConfig:
-    """The settings of the latest rollout in a state home, or the defaults; `changes` win."""
+    """The settings of the latest rollout in a state home, or the defaults; `changes` win.
+
+    Raises:
+        KuberecError: they were saved by another version of kuberec, with other keys.
+    """
     path = home / "serving" / SETTINGS_FILE
     saved = read_json(path) if path.is_file() else {}
-    return ServingConfig.model_validate(saved | changes)
+    try:
+        return ServingConfig.model_validate(saved | changes)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+        )
+        raise KuberecError(
+            f"the settings of the latest rollout do not fit this version of kuberec ({problems}): "
+            f"delete '{path}' and run the pipeline again"
+        ) from error

@@ -1,0 +1,24 @@
+"""The serving settings that a rollout leaves for later commands."""
+
+from pathlib import Path
+
+import pytest
+
+from recommender.errors import KuberecError
+from recommender.files import write_json
+from serving.settings import ServingConfig, load_settings, save_settings
+
+
+def test_later_commands_find_the_settings_of_the_rollout(tmp_path: Path) -> None:
+    assert load_settings(tmp_path) == ServingConfig()
+    save_settings(tmp_path, ServingConfig(port=9000))
+    assert load_settings(tmp_path).port == 9000
+    assert load_settings(tmp_path, port=9001).port == 9001
+
+
+def test_settings_with_unknown_keys_are_explained(tmp_path: Path) -> None:
+    path = tmp_path / "serving" / "settings.json"
+    path.parent.mkdir()
+    write_json(path, {"triton": {"gone": 1}})
+    with pytest.raises(KuberecError, match=r"triton\.gone: .*delete '.*settings\.json'"):
+        load_settings(tmp_path)
