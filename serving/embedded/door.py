@@ -30,11 +30,11 @@ _ACCESS_LOG = {
 # What Envoy itself answers when it has no answer from a transformer, by its response flag:
 # https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage
 _AWAY = "the model version that serves does not answer just now; try again in a few seconds"
+_LATE = "the request took longer than its deadline, or than serving.request_timeout_s"
 _OWN_ANSWERS = {
     ("UF", "UC", "UH", "UR", "LR", "URX", "NC"): _AWAY,
     ("UO",): "too many requests are under way; try again later",
-    ("UT", "SI", "DT"): "the request took longer than the endpoint allows "
-    "(serving.request_timeout_s)",
+    ("UT", "SI", "DT"): _LATE,
 }
 
 
@@ -134,14 +134,14 @@ def _own_answers() -> dict[str, Any]:
             "header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
         }
     }
-    mappers: list[dict[str, Any]] = []
-    for flags, text in _OWN_ANSWERS.items():
-        mappers.append(
-            {
-                "filter": {"response_flag_filter": {"flags": list(flags)}},
-                "body": {"inline_string": text},
-            }
-        )
+    mappers = [
+        {
+            "filter": {"response_flag_filter": {"flags": list(flags)}},
+            "body": {"inline_string": text},
+        }
+        for flags, text in _OWN_ANSWERS.items()
+    ]
+    mappers.append({"filter": _status_is(504), "body": {"inline_string": _LATE}})
     # Of the mappers only the first that fits is used: each once for gRPC, and once for REST.
     plain = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}}
     of_grpc = [
@@ -151,11 +151,7 @@ def _own_answers() -> dict[str, Any]:
         for each in mappers
     ]
     malformed = {
-        "filter": {
-            "status_code_filter": {
-                "comparison": {"value": {"default_value": 400, "runtime_key": "kuberec.malformed"}}
-            }
-        },
+        "filter": _status_is(400),
         "body_format_override": {
             "json_format": {"error": "malformed request: %RESPONSE_CODE_DETAILS%"}
         },
@@ -169,6 +165,12 @@ def _own_answers() -> dict[str, Any]:
         ],
         "body_format": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}},
     }
+
+
+def _status_is(code: int) -> dict[str, Any]:
+    # Envoy wants a name under which the number could be changed while it runs; nobody does.
+    value = {"default_value": code, "runtime_key": f"kuberec.status_{code}"}
+    return {"status_code_filter": {"comparison": {"value": value}}}
 
 
 def _from_file(path: Path) -> dict[str, Any]:

@@ -202,6 +202,22 @@ def test_a_killed_gateway_opens_the_same_door(served: Served) -> None:
     assert ask_rest(served.url, {"history": []})[1] == B
 
 
+def test_what_cannot_be_started_is_tried_again_until_it_can(served: Served) -> None:
+    before, said = served.pids(), len(served.said())
+    graph = served.endpoint.home.versions / B / "ranker/1/model.onnx"
+    whole = graph.read_bytes()
+    graph.write_bytes(whole + b"x")
+    try:
+        os.kill(before["triton"], signal.SIGKILL)
+        wait_for(lambda: "trying again in" in served.said()[said:])
+        assert "changed: ranker/1/model.onnx" in served.said()[said:]
+        assert served.pids()["transformer"] == before["transformer"]
+    finally:
+        graph.write_bytes(whole)
+    wait_for(lambda: "ready again after" in served.said()[said:])
+    assert ask_rest(served.url, {"history": []})[1] == B
+
+
 def test_the_access_log_tells_what_happened_and_nothing_of_users(served: Served) -> None:
     lines = []
     log = served.endpoint.home.logs / "access.log"
