@@ -1,5 +1,7 @@
 """The model repository's files, and what its configs say to which server."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +206,9 @@ def test_graphs_that_do_not_fit_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="ranker: 'seen_ids' is 24 wide, its neighbour 25"):
         write_repository(tmp_path / "out", tmp_path / "lookup.onnx", ranker, decode)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_version_is_read_without_tritonclient() -> None:
+    # The transformer reads it, and kserve cannot share a process with tritonclient.grpc.
+    code = "import sys, serving.version; sys.exit('tritonclient' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

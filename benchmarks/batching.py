@@ -1,0 +1,199 @@
+"""How the ranker should batch: settings of Triton on one exported version, side by side.
+
+    python -m benchmarks.batching [--quick] [VERSION FOLDER]
+
+By default the version that serves from this state home, or served last. First the numbers of
+instances, then, with the best of them, preferred batch sizes and queue delays. Every setting gets a
+server of its own, one after the other, and all of them again in every round. Writes
+results/batching.json; what was found there is the default of serving.settings.TritonConfig, with
+which versions are exported: nothing is measured at export, so that a version's id stays a function
+of what went into it.
+"""
+
+import argparse
+import math
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.figures import summarise
+from benchmarks.machine import keep
+from benchmarks.worker import Sample, Worker
+from components.step import state_home
+from recommender.errors import KuberecError
+from serving.embedded.endpoint import EmbeddedEndpoint
+from serving.ports import free_ports
+from serving.triton.configs import read_config, to_text
+from serving.triton.repository import EMBEDDED, config_path
+from serving.triton.server import Ports, start_triton
+from serving.version import load_version
+
+LEVELS = (1, 16, 64)  # requests in flight
+INSTANCES = tuple(product((1, 2), (1, 2)))  # lookup, ranker
+PREFERRED = ((), (4,), (8,), (16,))
+DELAYS_US = (0, 200, 1000)
+SLOWER = 1.1  # p50 of one request alone, times the best found: not worth any throughput beyond it
+
+
+class Setting(NamedTuple):
+    """What is varied."""
+
+    lookup_instances: int = 1
+    ranker_instances: int = 1
+    preferred: tuple[int, ...] = ()
+    delay_us: int = 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.batching", description=__doc__)
+    parser.add_argument("version", type=Path, nargs="?", help="folder of an exported version")
+    parser.add_argument("--quick", action="store_true", help="one short round: a check")
+    args = parser.parse_args()
+    rounds, seconds, warm_s = (1, 0.3, 0.1) if args.quick else (4, 1.5, 0.3)
+    try:
+        version = load_version(args.version or installed_version())
+        with tempfile.TemporaryDirectory(prefix="kuberec-batching-") as folder:
+            bench = Bench(version.directory, Path(folder), seconds, warm_s)
+            instances = bench.sweep([Setting(*each) for each in INSTANCES], rounds)
+            count = best(instances)
+            grid = [
+                count._replace(preferred=sizes, delay_us=delay)
+                for sizes, delay in product(PREFERRED, DELAYS_US)
+            ]
+            batching = bench.sweep(grid, rounds)
+    except KuberecError as error:
+        sys.exit(f"error: {error}")
+    show("instances", instances)
+    show("batching", batching)
+    chosen = best(batching)
+    print(f"best: {chosen}")
+    figures = {
+        "version": version.version,
+        "quick": args.quick,
+        "best": chosen._asdict(),
+        "instances": as_rows(instances),
+        "batching": as_rows(batching),
+    }
+    if not args.quick:
+        print(f"kept in {keep('batching', ('onnxruntime', 'tritonclient'), figures)}")
+
+
+def installed_version() -> Path:
+    """The version that serves, or served last, from the state home."""
+    endpoint = EmbeddedEndpoint(state_home())
+    current = endpoint.state().current
+    if current is None:
+        raise KuberecError(
+            "there is no version to measure: `kuberec run` makes one, or name an exported one's "
+            "folder (python -m benchmarks.batching FOLDER)"
+        )
+    return endpoint.home.versions / current
+
+
+Results = dict[Setting, dict[int, dict[str, Any]]]  # figures by requests in flight
+
+
+class Bench:
+    """One version's repository, whose settings are changed in a copy below `work`."""
+
+    def __init__(self, version: Path, work: Path, seconds: float, warm_s: float) -> None:
+        self._work, self._times = work, {"seconds": seconds, "warm_s": warm_s}
+        self._repository = work / "repository"
+        shutil.copytree(version, self._repository)
+        self._requests = golden_requests(version)
+
+    def sweep(self, settings: Sequence[Setting], rounds: int) -> Results:
+        """Figures of each setting at each of LEVELS, over all rounds."""
+        ports = Ports(*free_ports(3))
+        target = {"kind": "grpc", "address": f"127.0.0.1:{ports.grpc}", "requests": self._requests}
+        samples: dict[tuple[Setting, int], list[Sample]] = {}
+        with Worker("benchmarks.load", {"triton": target}) as load:
+            for number, setting in product(range(rounds), settings):
+                print(f"round {number + 1} of {rounds}: {setting}", flush=True)
+                self._change(setting)
+                log = self._work / "triton.log"
+                server = start_triton(self._repository, self._work, log, ports=ports)
+                try:
+                    if server.ports != ports:
+                        raise KuberecError(f"another process took one of the ports {ports}")
+                    for level in LEVELS:
+                        sample = load.measure(target="triton", in_flight=level, **self._times)
+                        if sample.errors or not len(sample.latencies_ms):
+                            raise KuberecError(f"{setting}: {sample.errors or 'no answer'}")
+                        samples.setdefault((setting, level), []).append(sample)
+                finally:
+                    server.stop()
+        return {s: {level: summarise(samples[s, level]) for level in LEVELS} for s in settings}
+
+    def _change(self, setting: Setting) -> None:
+        counts = {"lookup": setting.lookup_instances, "ranker": setting.ranker_instances}
+        for model, count in counts.items():
+            path = config_path(self._repository, model, EMBEDDED)
+            message = read_config(path)
+            message.instance_group[0].count = count
+            if model == "ranker":
+                message.ClearField("dynamic_batching")
+                message.dynamic_batching.preferred_batch_size.extend(setting.preferred)
+                message.dynamic_batching.max_queue_delay_microseconds = setting.delay_us
+            path.write_text(to_text(message), encoding="utf-8")
+
+
+def golden_requests(version: Path) -> list[str]:
+    """The version's golden requests, serialised, as hexadecimal digits."""
+    from serving.client.requests import build_request
+
+    golden = load_version(version, verify=False).golden()
+    requests = [build_request(None, [g.history], [g.exclude], None, None) for g in golden]
+    return [request.SerializeToString().hex() for request in requests]
+
+
+def best(results: Results) -> Setting:
+    """The most answers at 16 and 64 in flight (geometric mean) of those that are not SLOWER alone.
+
+    By each setting's best round: what else the machine does only ever makes one worse. Of settings
+    within 5 % of the most, which is less than rounds differ, the first: simplest come first.
+    """
+    alone = {setting: min(levels[1]["round_p50_ms"]) for setting, levels in results.items()}
+    limit = min(alone.values()) * SLOWER
+    rates = {s: rate(levels) for s, levels in results.items() if alone[s] <= limit}
+    return next(s for s, found in rates.items() if found >= 0.95 * max(rates.values()))
+
+
+def rate(levels: dict[int, dict[str, Any]]) -> float:
+    """Geometric mean of answers/s at the levels with several in flight."""
+    rates = [max(each["round_answers_per_s"]) for level, each in levels.items() if level > 1]
+    return math.prod(rates) ** (1 / len(rates))
+
+
+def as_rows(results: Results) -> list[dict[str, Any]]:
+    return [setting._asdict() | {"levels": levels} for setting, levels in results.items()]
+
+
+def show(title: str, results: Results) -> None:
+    table = Table(title=f"{title}: best rounds' p50 in ms and answers/s, by requests in flight")
+    for name in ("lookup", "ranker", "preferred", "delay, µs", *map(str, LEVELS)):
+        table.add_column(name, justify="right")
+    for setting, levels in results.items():
+        row = [
+            f"{min(f['round_p50_ms']):.2f}  {max(f['round_answers_per_s']):,.0f}"
+            for f in levels.values()
+        ]
+        table.add_row(
+            str(setting.lookup_instances),
+            str(setting.ranker_instances),
+            ", ".join(map(str, setting.preferred)) or "–",
+            str(setting.delay_us),
+            *row,
+        )
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
