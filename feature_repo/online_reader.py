@@ -6,6 +6,7 @@ once, and the rest is what Feast asks every kind of store to implement: OnlineSt
 online_read_async. Concurrent lookups share a read.
 """
 
+import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,24 +66,22 @@ class OnlineReader:
         self._opened_file = _identity(self._file)
         self._worker: Worker | None = None
         if self._online.async_supported.read:
-            self._batches = ReadBatches(self._fetch, _NETWORK_LANES, stoppable=True)
+            self._batches = ReadBatches(self._fetch_network, _NETWORK_LANES, stoppable=True)
         else:
             self._worker = Worker("feature-reads")
             self._batches = ReadBatches(self._fetch_blocking, 1, stoppable=False)
             self._try(store)
 
-    async def read(self, user_ids: Sequence[str]) -> list[StoredFeatures]:
+    def read(self, user_ids: Sequence[str]) -> "asyncio.Future[list[StoredFeatures]]":
         """One for each user, in order; ([], None) for an unknown one.
 
-        It has no deadline of its own, and can be cancelled at any time.
+        To be awaited. It has no deadline of its own, and can be cancelled at any time.
 
-        Raises:
+        Raises (when awaited):
             StoreUnavailable: the SQLite file is another one now: open it anew.
             Exception: of the store's own library.
         """
-        if not user_ids:
-            return []
-        return await self._batches.read([self._key(user) for user in user_ids])
+        return self._batches.read([self._key(user) for user in user_ids])
 
     async def close(self) -> None:
         """Let go of connections and of the thread; reads under way fail."""
@@ -97,7 +96,7 @@ class OnlineReader:
             join_keys=[self._join_key], entity_values=[self._value_type(string_val=user)]
         )
 
-    async def _fetch(self, keys: list[Any]) -> list[StoredFeatures]:
+    async def _fetch_network(self, keys: list[Any]) -> list[StoredFeatures]:
         # A new list of names each time: Feast's Redis store appends to it.
         return _stored(
             await self._online.online_read_async(self._config, self._table, keys, [HISTORY])

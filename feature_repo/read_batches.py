@@ -46,18 +46,20 @@ class ReadBatches(Generic[Key, Row]):
         self._starting = False  # a task that has not taken its batch yet
         self._closed: Exception | None = None
 
-    async def read(self, keys: list[Key]) -> list[Row]:
-        """One row for each key, in order; raises what `fetch` raises."""
-        if self._closed:
-            raise self._closed
+    def read(self, keys: list[Key]) -> "asyncio.Future[list[Row]]":
+        """One row for each key, in order, or what `fetch` raises.
+
+        A future, not a coroutine: it needs no task to be waited for with a deadline, and whoever
+        cancels it waits no longer.
+        """
         asked = _Asked(keys)
-        self._queue.append(asked)
-        self._start()
-        try:
-            return await asked.answer
-        except asyncio.CancelledError:
-            self._leave(asked)
-            raise
+        if self._closed:
+            asked.answer.set_exception(self._closed)
+        else:
+            asked.answer.add_done_callback(lambda answer: self._answered(asked))
+            self._queue.append(asked)
+            self._start()
+        return asked.answer
 
     def close(self, error: Exception) -> None:
         """Answer whoever waits, and whoever comes, with `error`."""
@@ -81,7 +83,9 @@ class ReadBatches(Generic[Key, Row]):
         del self._batches[task]
         self._start()
 
-    def _leave(self, asked: _Asked) -> None:
+    def _answered(self, asked: _Asked) -> None:
+        if not asked.answer.cancelled():
+            return
         if asked.task is None:
             if asked in self._queue:
                 self._queue.remove(asked)

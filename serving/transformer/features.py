@@ -23,8 +23,6 @@ log = logging.getLogger("kuberec.features")
 # who asks is not made to wait for the whole deadline, and the store not made to work for nobody.
 _FAILURES_TO_REST = 16
 _REST_S = 0.5
-# Reads whose deadline is over end when they are cancelled; if they do not, no more are begun.
-_MOST_READS = 1024
 
 
 class FeatureStatus(StrEnum):
@@ -43,6 +41,9 @@ class FeatureStatus(StrEnum):
     def reason(self) -> str:
         """The fallback's cause, as metrics name it."""
         return self.removeprefix("fallback_")
+
+
+_LOOKUPS = {status: metrics.LOOKUPS.labels(status) for status in FeatureStatus}
 
 
 class UserFeatures(NamedTuple):
@@ -85,7 +86,6 @@ class FeatureSource:
         self._config, self._clock = config, clock
         # By the time that a failed reader is closed, nobody waits for it any more.
         self._keeper = ReaderKeeper(open_reader, reopen_s, config.lookup_timeout_s)
-        self._reads: set[asyncio.Task[list[StoredFeatures]]] = set()
         self._failures = 0  # in a row
         self._last_failure = (FeatureStatus.FALLBACK_ERROR, "")
         self._ask_again = 0.0  # time of the loop
@@ -121,7 +121,7 @@ class FeatureSource:
         except _StoreFailed as failure:
             found = self._without_store(failure, len(user_ids))
         for row in found:
-            metrics.LOOKUPS.labels(row.status).inc()
+            _LOOKUPS[row.status].inc()
         return found
 
     async def _read(self, reader: Reader, user_ids: Sequence[str]) -> list[StoredFeatures]:
@@ -142,34 +142,31 @@ class FeatureSource:
         return rows
 
     async def _read_in_time(self, reader: Reader, user_ids: Sequence[str]) -> list[StoredFeatures]:
+        read = asyncio.ensure_future(reader.read(user_ids))
+        late = False
+
+        def stop() -> None:
+            # An answer that is there by now counts, as after a busy moment of this process:
+            # asyncio.timeout would throw it away.
+            nonlocal late
+            late = read.cancel()
+
         limit = self._config.lookup_timeout_s
-        late = _StoreFailed(FeatureStatus.FALLBACK_TIMEOUT, f"no answer within {limit * 1e3:g} ms")
-        if len(self._reads) >= _MOST_READS:
-            raise late
-        read = asyncio.get_running_loop().create_task(reader.read(user_ids))
-        self._reads.add(read)
-        read.add_done_callback(self._ended)
+        timer = asyncio.get_running_loop().call_later(limit, stop)
         try:
-            # Unlike asyncio.timeout this waits for no cancellation, and takes an answer that came
-            # together with the end of its time, as after a busy moment of this process.
-            await asyncio.wait([read], timeout=limit)
-            if not read.done():
-                raise late
-            return read.result()
-        except _StoreFailed:
-            raise
+            return await read
+        except asyncio.CancelledError:
+            if not late or asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise  # who asked has gone
+            cause = f"no answer within {limit * 1e3:g} ms"
+            raise _StoreFailed(FeatureStatus.FALLBACK_TIMEOUT, cause) from None
         except TimeoutError as error:  # of the store's own library
             raise _StoreFailed(FeatureStatus.FALLBACK_TIMEOUT, f"timeout: {error}") from error
         except Exception as error:
             self._keeper.reopen()
             raise _StoreFailed(FeatureStatus.FALLBACK_ERROR, describe(error)) from error
         finally:
-            read.cancel()
-
-    def _ended(self, read: "asyncio.Task[list[StoredFeatures]]") -> None:
-        self._reads.discard(read)
-        if not read.cancelled():
-            read.exception()  # or asyncio reports that nobody asked for it
+            timer.cancel()
 
     def _failed(self, failure: _StoreFailed) -> None:
         if not self._failures:

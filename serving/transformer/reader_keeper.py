@@ -6,7 +6,7 @@ A reader that failed stays in use until the next one is open: most failures pass
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from feature_repo.online_reader import StoredFeatures
@@ -24,8 +24,8 @@ class Reader(Protocol):
     def view(self) -> str:
         """Name of the feature view."""
 
-    async def read(self, user_ids: Sequence[str]) -> list[StoredFeatures]:
-        """One for each user, in order; may raise anything, and may hang."""
+    def read(self, user_ids: Sequence[str]) -> Awaitable[list[StoredFeatures]]:
+        """One for each user, in order; may raise anything, and hang until it is cancelled."""
 
     async def close(self) -> None:
         """Let go of the store."""

@@ -114,9 +114,9 @@ def test_event_times_are_right_in_another_time_zone(tmp_path: Path) -> None:
         "import asyncio, sys; from pathlib import Path;"
         "from feature_stores import SERVICE, sqlite_store;"
         "from feature_repo.online_reader import OnlineReader;"
-        "store = sqlite_store(Path(sys.argv[1]));"
-        "rows = asyncio.run(OnlineReader(store, SERVICE).read(['u1', 'u3']));"
-        "print(*(row.event_time for row in rows))"
+        "store = sqlite_store(Path(sys.argv[1]))\n"
+        "async def read(): return await OnlineReader(store, SERVICE).read(['u1', 'u3'])\n"
+        "print(*(row.event_time for row in asyncio.run(read())))"
     )
     # With summer time, in which u1's event is, and without, u3's.
     environment = os.environ | {

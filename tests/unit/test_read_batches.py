@@ -27,8 +27,8 @@ class Store:
             raise OSError("unlucky")
         return [-key for key in keys]
 
-    def ask(self, *keys: int) -> "asyncio.Task[list[int]]":
-        return asyncio.create_task(self.batches.read(list(keys)))
+    def ask(self, *keys: int) -> "asyncio.Future[list[int]]":
+        return self.batches.read(list(keys))
 
 
 async def settle() -> None:
