@@ -110,7 +110,7 @@ class RecommendModel(Model):
     ) -> Answered:
         """Ask Triton for the ranking."""
         with STAGE["predictor"].time(), self._tracing.span("triton", {"rows": payload.ask.rows}):
-            metadata = [(key, headers[key]) for key in _FORWARDED if headers and key in headers]
+            metadata = [(key, headers[key]) for key in _FORWARDED if _fit(headers, key)]
             ranking = await self._predictor.rank(
                 [user.history for user in payload.users],
                 payload.ask.exclude,
@@ -178,6 +178,12 @@ class RecommendModel(Model):
             {"name": name, "datatype": datatype, "shape": shape}
             for name, (datatype, shape) in OUTPUTS.items()
         ]
+
+
+def _fit(headers: Mapping[str, str] | None, key: str) -> bool:
+    """Whether a header is there that gRPC can carry: HTTP allows more characters."""
+    value = (headers or {}).get(key, "")
+    return bool(value) and value.isascii() and value.isprintable()
 
 
 def _described(name: str, rows: int, columns: int) -> tuple[str, list[int]]:

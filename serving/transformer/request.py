@@ -54,6 +54,8 @@ def read_request(request: Any, limits: Limits) -> Ask:
     Raises:
         BadRequest: naming the tensor, what is wrong with it, and what is allowed.
     """
+    if "\0" in (request.id or ""):  # Triton would cut it off there
+        raise BadRequest(f"id: {request.id!r:.60}; allowed: a string without NUL")
     tensors = _by_name(request.inputs)
     if "user_id" not in tensors and "history" not in tensors:
         raise BadRequest("inputs: a request needs 'user_id', or a 'history' of its own")

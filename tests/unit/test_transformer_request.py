@@ -29,8 +29,10 @@ class Tensor:
 class Request:
     """As kserve.InferRequest."""
 
-    def __init__(self, *inputs: Tensor, outputs: Sequence[Tensor] = ()) -> None:
-        self.inputs, self.request_outputs = inputs, list(outputs)
+    def __init__(
+        self, *inputs: Tensor, outputs: Sequence[Tensor] = (), id: str | None = None
+    ) -> None:
+        self.inputs, self.request_outputs, self.id = inputs, list(outputs), id
 
 
 def test_a_request_is_taken_apart() -> None:
@@ -51,6 +53,13 @@ def test_a_request_is_taken_apart() -> None:
     assert ask.exclude == [[b"a", b""], [b"b", b"c"]]
     assert (ask.rows, ask.k, ask.history) == (2, 3, None)
     assert ask.outputs == ("scores", "item_ids")
+
+
+def test_an_id_that_triton_would_cut_off_is_refused() -> None:
+    user = Tensor("user_id", [1], ["x"])
+    assert read_request(Request(user, id="é-1"), LIMITS).rows == 1
+    with pytest.raises(BadRequest, match=r"id: 'a.x00b'; allowed: a string without NUL"):
+        read_request(Request(user, id="a\0b"), LIMITS)
 
 
 def test_a_history_alone_is_enough_and_may_be_empty() -> None:
