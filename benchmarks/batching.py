@@ -4,14 +4,20 @@
 
 By default the version that serves from this state home, or served last. First the numbers of
 instances, then, with the best of them, preferred batch sizes and queue delays. Every setting gets a
-server of its own, one after the other, and all of them again in every round. Writes
-results/batching.json; what was found there is the default of serving.settings.TritonConfig, with
-which versions are exported: nothing is measured at export, so that a version's id stays a function
-of what went into it.
+server of its own, one after the other, and all of them again in every round.
+
+Settings are compared by the processor time that the server and its stubs take for an answer: the
+cores of a machine over that time are the answers/s that it can give, and on one that does other
+things too, answers/s tell more of those (between rounds of one setting they differed by 1.6).
+
+Writes results/batching.json. What was found there is the default of serving.settings.TritonConfig,
+with which versions are exported: nothing is measured at export, so that a version's id stays a
+function of what went into it.
 """
 
 import argparse
 import math
+import os
 import shutil
 import sys
 import tempfile
@@ -30,6 +36,7 @@ from components.step import state_home
 from recommender.errors import KuberecError
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.ports import free_ports
+from serving.process import ProcessRef
 from serving.triton.configs import read_config, to_text
 from serving.triton.repository import EMBEDDED, config_path
 from serving.triton.server import Ports, start_triton
@@ -37,7 +44,7 @@ from serving.version import load_version
 
 LEVELS = (1, 16, 64)  # requests in flight
 INSTANCES = tuple(product((1, 2), (1, 2)))  # lookup, ranker
-PREFERRED = ((), (4,), (8,), (16,))
+PREFERRED = ((), (8,), (16,))
 DELAYS_US = (0, 200, 1000)
 SLOWER = 1.1  # p50 of one request alone, times the best found: not worth any throughput beyond it
 
@@ -56,7 +63,7 @@ def main() -> None:
     parser.add_argument("version", type=Path, nargs="?", help="folder of an exported version")
     parser.add_argument("--quick", action="store_true", help="one short round: a check")
     args = parser.parse_args()
-    rounds, seconds, warm_s = (1, 0.3, 0.1) if args.quick else (4, 1.5, 0.3)
+    rounds, seconds, warm_s = (1, 0.3, 0.1) if args.quick else (3, 1.5, 0.3)
     try:
         version = load_version(args.version or installed_version())
         with tempfile.TemporaryDirectory(prefix="kuberec-batching-") as folder:
@@ -114,6 +121,7 @@ class Bench:
         ports = Ports(*free_ports(3))
         target = {"kind": "grpc", "address": f"127.0.0.1:{ports.grpc}", "requests": self._requests}
         samples: dict[tuple[Setting, int], list[Sample]] = {}
+        cpu_ms: dict[tuple[Setting, int], list[float]] = {}
         with Worker("benchmarks.load", {"triton": target}) as load:
             for number, setting in product(range(rounds), settings):
                 print(f"round {number + 1} of {rounds}: {setting}", flush=True)
@@ -124,13 +132,25 @@ class Bench:
                     if server.ports != ports:
                         raise KuberecError(f"another process took one of the ports {ports}")
                     for level in LEVELS:
+                        before = cpu_seconds(server.process)
                         sample = load.measure(target="triton", in_flight=level, **self._times)
+                        spent = cpu_seconds(server.process) - before
                         if sample.errors or not len(sample.latencies_ms):
                             raise KuberecError(f"{setting}: {sample.errors or 'no answer'}")
                         samples.setdefault((setting, level), []).append(sample)
+                        # The sample leaves out the warm-up's answers; `spent` has their time.
+                        whole = sample.seconds + self._times["warm_s"]
+                        answers = sample.answers_per_s * whole
+                        cpu_ms.setdefault((setting, level), []).append(spent * 1e3 / answers)
                 finally:
                     server.stop()
-        return {s: {level: summarise(samples[s, level]) for level in LEVELS} for s in settings}
+        return {
+            setting: {
+                level: summarise(samples[setting, level]) | {"round_cpu_ms": cpu_ms[setting, level]}
+                for level in LEVELS
+            }
+            for setting in settings
+        }
 
     def _change(self, setting: Setting) -> None:
         counts = {"lookup": setting.lookup_instances, "ranker": setting.ranker_instances}
@@ -155,21 +175,34 @@ def golden_requests(version: Path) -> list[str]:
 
 
 def best(results: Results) -> Setting:
-    """The most answers at 16 and 64 in flight (geometric mean) of those that are not SLOWER alone.
+    """The least time at 16 and 64 in flight (geometric mean) of those that are not SLOWER alone.
 
     By each setting's best round: what else the machine does only ever makes one worse. Of settings
-    within 5 % of the most, which is less than rounds differ, the first: simplest come first.
+    within 5 % of the least, which is less than rounds differ, the first: simplest come first.
     """
     alone = {setting: min(levels[1]["round_p50_ms"]) for setting, levels in results.items()}
     limit = min(alone.values()) * SLOWER
-    rates = {s: rate(levels) for s, levels in results.items() if alone[s] <= limit}
-    return next(s for s, found in rates.items() if found >= 0.95 * max(rates.values()))
+    costs = {s: cost(levels) for s, levels in results.items() if alone[s] <= limit}
+    return next(s for s, found in costs.items() if found <= 1.05 * min(costs.values()))
 
 
-def rate(levels: dict[int, dict[str, Any]]) -> float:
-    """Geometric mean of answers/s at the levels with several in flight."""
-    rates = [max(each["round_answers_per_s"]) for level, each in levels.items() if level > 1]
-    return math.prod(rates) ** (1 / len(rates))
+def cost(levels: dict[int, dict[str, Any]]) -> float:
+    """Geometric mean of the processor's ms an answer at the levels with several in flight."""
+    times = [min(figures["round_cpu_ms"]) for level, figures in levels.items() if level > 1]
+    return math.prod(times) ** (1 / len(times))
+
+
+def cpu_seconds(leader: ProcessRef) -> float:
+    """Processor time of a server and all of its session's processes so far."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended just now
+        if int(fields[3]) == leader.pid:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def as_rows(results: Results) -> list[dict[str, Any]]:
@@ -177,12 +210,15 @@ def as_rows(results: Results) -> list[dict[str, Any]]:
 
 
 def show(title: str, results: Results) -> None:
-    table = Table(title=f"{title}: best rounds' p50 in ms and answers/s, by requests in flight")
+    table = Table(
+        title=f"{title}, by requests in flight: best rounds' p50 in ms, answers/s, CPU ms an answer"
+    )
     for name in ("lookup", "ranker", "preferred", "delay, µs", *map(str, LEVELS)):
         table.add_column(name, justify="right")
     for setting, levels in results.items():
         row = [
-            f"{min(f['round_p50_ms']):.2f}  {max(f['round_answers_per_s']):,.0f}"
+            f"{min(f['round_p50_ms']):.2f}  {max(f['round_answers_per_s']):,.0f}  "
+            f"{min(f['round_cpu_ms']):.2f}"
             for f in levels.values()
         ]
         table.add_row(

@@ -1,29 +1,45 @@
 """Which setting the sweep of benchmarks.batching calls the best."""
 
+import subprocess
+import sys
+import time
 from typing import Any
 
-from benchmarks.batching import Setting, best
+from benchmarks.batching import Setting, best, cpu_seconds
+from serving.process import ProcessRef
 
 PLAIN, DELAYED, MERGED = Setting(), Setting(delay_us=1000), Setting(preferred=(8,))
 
 
-def levels(alone_ms: float, *rates: float) -> dict[int, dict[str, Any]]:
-    found = {1: {"round_p50_ms": [alone_ms, 9.0], "round_answers_per_s": [1e6]}}
-    for level, rate in zip((16, 64), rates, strict=True):
-        found[level] = {"round_p50_ms": [1.0], "round_answers_per_s": [rate, 1.0]}
-    return found
+def levels(alone_ms: float, cpu_ms: float) -> dict[int, dict[str, Any]]:
+    alone = {1: {"round_p50_ms": [alone_ms, 9.0], "round_cpu_ms": [0.01]}}
+    return alone | {n: {"round_p50_ms": [1.0], "round_cpu_ms": [cpu_ms, 9.0]} for n in (16, 64)}
 
 
-def test_most_answers_by_the_best_rounds() -> None:
-    results = {PLAIN: levels(1.0, 1000, 1000), MERGED: levels(1.05, 1500, 1500)}
+def test_least_time_by_the_best_rounds() -> None:
+    results = {PLAIN: levels(1.0, 1.5), MERGED: levels(1.05, 1.0)}
     assert best(results) == MERGED
 
 
 def test_a_lone_request_does_not_pay_for_throughput() -> None:
-    results = {PLAIN: levels(1.0, 1000, 1000), DELAYED: levels(2.0, 3000, 3000)}
+    results = {PLAIN: levels(1.0, 3.0), DELAYED: levels(2.0, 1.0)}
     assert best(results) == PLAIN
 
 
 def test_the_simplest_where_the_rounds_cannot_tell() -> None:
-    results = {PLAIN: levels(1.0, 1000, 1000), MERGED: levels(1.0, 1030, 1020)}
+    results = {PLAIN: levels(1.0, 1.03), MERGED: levels(1.0, 1.0)}
     assert best(results) == PLAIN
+
+
+def test_time_of_a_session() -> None:
+    code = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code + "\ninput()"], stdin=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while cpu_seconds(ProcessRef(pid=child.pid, started=0)) < 0.3:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        child.communicate(b"\n")
