@@ -6,7 +6,7 @@ asked more rarely, in a thread of its own so that a slow answer delays nothing e
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 from recommender.errors import KuberecError
@@ -42,21 +42,21 @@ class BackOff:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._tries: dict[str, int] = {}
-        self._last: dict[str, float] = {}
+        self._tries: dict[Hashable, int] = {}
+        self._last: dict[Hashable, float] = {}
 
-    def wait_s(self, key: str) -> float:
+    def wait_s(self, key: Hashable) -> float:
         """Seconds until the next try; 0 or less: now."""
         return self._last.get(key, self._clock()) + self._pause(key) - self._clock()
 
-    def tried(self, key: str) -> float:
+    def tried(self, key: Hashable) -> float:
         """Note a start, successful or not; the pause before the next, if it is needed soon."""
         quiet = self._clock() - self._last.get(key, -_QUIET_S) >= _QUIET_S
         self._tries[key] = 1 if quiet else self._tries[key] + 1
         self._last[key] = self._clock()
         return self._pause(key)
 
-    def _pause(self, key: str) -> float:
+    def _pause(self, key: Hashable) -> float:
         tries = self._tries.get(key, 0)
         return min(_LONGEST_WAIT_S, 2.0 ** (tries - 2)) if tries > 1 else 0.0
 
@@ -108,7 +108,7 @@ class Supervisor:
     def _mend(self, broken: list[Part]) -> None:
         """Start again, together, what may be started by now."""
         for key in sorted({part.version for part in broken}, key=bool):  # Envoy first: it is quick
-            if self._back_off.wait_s(key) > 0:
+            if all(self._back_off.wait_s(part) > 0 for part in broken if part.version == key):
                 continue
             try:
                 self._mend_one(key)
@@ -131,7 +131,7 @@ class Supervisor:
             stuck = [parts[part] for part in broken if alive(parts[part])]
             self._say(f"{names} {'does not answer' if stuck else 'ended'}; starting it again")
             begin = time.monotonic()
-            pause = self._back_off.tried(key)
+            pause = max(self._back_off.tried(part) for part in broken)
             try:
                 for process in stuck:
                     stop(process, timeout_s=1.0)  # it would not hear a request to end, either
@@ -156,10 +156,11 @@ class Supervisor:
             try:
                 endpoint = self._open()
                 state = endpoint.state()
-            except KuberecError:
-                continue  # `run` finds it too, and says so
-            if state.gateway is not None:
-                rotate(endpoint.home.logs / "access.log", state.gateway.admin_port)
+                if state.gateway is not None:
+                    rotate(endpoint.home.logs / "access.log", state.gateway.admin_port)
+            except (KuberecError, OSError) as error:
+                self._say(f"could not look after the endpoint: {error}")
+                continue
             silent = {
                 (part, process)
                 for part, process in _parts(state).items()
