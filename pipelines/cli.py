@@ -116,20 +116,37 @@ def runs(runs_folder: RunsFolder = Path("runs")) -> None:
 @app.command()
 def recommend(
     user: Annotated[
-        str | None, typer.Option("--user", "-u", help="History from the online feature store.")
+        str | None, typer.Option("--user", "-u", help="The endpoint looks the history up.")
     ] = None,
     history: Annotated[
         list[str] | None,
         typer.Option("--item", "-i", help="Give the history by item ids, oldest first."),
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", "-x", help="An item that must not come back; repeatable."),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=0.001, help="Seconds to wait for the answer.")
+    ] = 10.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON for programs, without a user's history.")
+    ] = False,
 ) -> None:
     """Ask the running endpoint for recommendations."""
     from pipelines.recommend import recommend as ask
     from pipelines.screen import show_recommendations
 
-    answer = ask(state_home(), user=user, history=history, k=k)
+    answer = ask(
+        state_home(),
+        user=user,
+        history=history,
+        exclude=exclude or [],
+        k=k,
+        timeout_s=timeout_s,
+        read_history=not as_json,  # by Feast, which takes seconds to load
+    )
     show_recommendations(answer, console, as_json=as_json)
 
 

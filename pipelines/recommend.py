@@ -8,22 +8,35 @@ from recommender.errors import KuberecError
 
 
 def recommend(
-    home: Path, *, user: str | None, history: Sequence[str] | None, k: int
+    home: Path,
+    *,
+    user: str | None,
+    history: Sequence[str] | None,
+    exclude: Sequence[str] = (),
+    k: int = 10,
+    timeout_s: float = 10.0,
+    read_history: bool = True,
 ) -> dict[str, Any]:
     """One answer of the running endpoint (reporting.answers); `user` or `history`, not both.
 
     Raises:
-        KuberecError: neither or both are given, or nothing serves.
+        KuberecError: neither or both are given, nothing serves, or the endpoint refuses.
     """
     if bool(user) == bool(history):
         raise KuberecError(
             "name either a user (--user 196) or the items of a history (--item 50 --item 172)"
         )
     from pipelines.serve import address
-
-    where = address(home)  # before the feature store's slow import
     from reporting.answers import answer
 
-    users = [user] if user else []
-    (result,) = answer(home, where, users=users, histories=[history] if history else [], k=k)
+    (result,) = answer(
+        home,
+        address(home),
+        users=[user] if user else [],
+        histories=[history] if history else [],
+        exclude=exclude,
+        k=k,
+        timeout_s=timeout_s,
+        read_histories=read_history,
+    )
     return result

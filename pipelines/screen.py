@@ -134,6 +134,18 @@ def show_runs(root: Path, console: Console) -> None:
     console.print(f"reports: {shown(root)}/<run>/report.html", highlight=False, markup=False)
 
 
+def feature_warning(status: str | None, age_s: float | None) -> str:
+    """What a person should know of the features that an answer was made from; "" for nothing."""
+    age = "" if age_s is None else f" ({age_s / 86_400:,.1f} days old)"
+    return {
+        "stale": f"the stored history is older than the endpoint's limit{age}",
+        "fallback_stale": f"the stored history was too old to be used{age}: popular items",
+        "fallback_timeout": "the feature store did not answer in time: popular items",
+        "fallback_error": "the feature store failed: popular items",
+        "fallback_unavailable": "the endpoint has no feature store to read: popular items",
+    }.get(status or "", "")
+
+
 def show_recommendations(answer: Mapping[str, Any], console: Console, *, as_json: bool) -> None:
     """The items of one answer, by title where the feature store knows one."""
     if as_json:
@@ -143,13 +155,16 @@ def show_recommendations(answer: Mapping[str, Any], console: Console, *, as_json
     def say(text: str) -> None:
         console.print(text, style="dim", highlight=False, markup=False)
 
-    known = len(answer["history"])
+    known = len(answer["history"] or ())
     who = f"user {answer['user']}" if answer["user"] else "the given history"
     if known:
         latest = "; ".join(item["title"] for item in answer["history"][-3:])
         say(f"{who}: {known} items seen, latest: {latest}")
     else:
         say(f"{who} has no history: popular items")
+    warning = feature_warning(answer["feature_status"], answer["feature_age_s"])
+    if warning:
+        console.print(warning, style="yellow", highlight=False, markup=False)
     table = Table()
     table.add_column("", justify="right")
     table.add_column("item")

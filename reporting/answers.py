@@ -1,10 +1,8 @@
-"""The endpoint's answers as a person reads them: a user's history in, titles out."""
+"""The endpoint's answers as a person reads them: with titles, and what the user has seen."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from recommender.errors import KuberecError
 
 
 def answer(
@@ -13,48 +11,68 @@ def answer(
     *,
     users: Sequence[str] = (),
     histories: Sequence[Sequence[str]] = (),
+    exclude: Sequence[str] = (),
     k: int = 10,
+    timeout_s: float = 10.0,
+    read_histories: bool = True,
 ) -> list[dict[str, Any]]:
-    """Recommendations for users (history from the online store) or for given histories.
+    """Recommendations for users, whose histories the endpoint looks up, or for given histories.
 
     Args:
-        home: the state folder, whose feature store is read.
+        home: the state folder, whose feature store has the titles.
         address: host:port of the endpoint.
-        users: user ids; an unknown user has an empty history.
+        users: user ids, at most 64; an unknown user has an empty history.
         histories: item ids, oldest first, in place of `users`.
+        exclude: item ids that nobody gets.
         k: items wanted, at most what the model version answers.
+        timeout_s: deadline of the request.
+        read_histories: also say what the users have seen, for which Feast is loaded (seconds).
 
     Returns:
-        for each: user ("" for a given history), history and recommendations as lists of
-        {item_id, title}, the latter with score; an item without a title is shown by its id.
+        for each: user ("" for a given history), version, feature_status, feature_age_s (None
+        where no stored row was used), history and recommendations as lists of {item_id, title},
+        the latter with score; an item without a title is shown by its id, and history is None
+        where it was not read.
 
     Raises:
-        KuberecError: the endpoint does not answer, or `k` is more than it gives.
+        RecommendError: the endpoint does not answer, or refuses, as it does a `k` that is more
+            than it gives.
     """
-    from feature_repo.online import online_histories
     from feature_repo.titles import item_titles
     from serving.client import RecommendClient
 
-    if users:
+    rows = len(users) or len(histories)
+    with RecommendClient(address, timeout_s) as client:
+        results = client.recommend_batch(
+            None if users else histories,
+            [exclude] * rows if exclude else None,
+            k,
+            user_ids=users or None,
+        )
+    seen: list[Sequence[str] | None] = [None] * rows if users else [*histories]
+    if users and read_histories:
+        from feature_repo.online import online_histories
+
         known = online_histories(home, users)
-        histories = [known[user] for user in users]
-    with RecommendClient(address) as client:
-        try:
-            results = client.recommend_batch(histories, k=k)
-        except ValueError as error:
-            raise KuberecError(f"{error} (export.k)") from error
-    wanted = {item for history in histories for item in history}
+        seen = [known[user] for user in users]
+    wanted = {item for history in seen for item in history or ()}
     wanted |= {item for result in results for item in result.item_ids}
     titles = item_titles(home, sorted(wanted))
-    names = list(users) or [""] * len(results)
+
+    def described(items: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"item_id": item, "title": titles.get(item, item)} for item in items]
+
     return [
         {
             "user": user,
-            "history": [{"item_id": item, "title": titles.get(item, item)} for item in history],
+            "version": result.version,
+            "feature_status": result.feature_status,
+            "feature_age_s": result.feature_age_s,
+            "history": None if history is None else described(history),
             "recommendations": [
-                {"item_id": item, "title": titles.get(item, item), "score": float(score)}
-                for item, score in zip(result.item_ids, result.scores, strict=True)
+                item | {"score": score}
+                for item, score in zip(described(result.item_ids), result.scores, strict=True)
             ],
         }
-        for user, history, result in zip(names, histories, results, strict=True)
+        for user, history, result in zip(users or [""] * rows, seen, results, strict=True)
     ]

@@ -141,7 +141,7 @@ def _read_k(tensor: Any, max_k: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise BadRequest(f"k: {value!r:.60} is not an integer")
     if not 1 <= value <= max_k:
-        raise BadRequest(f"k: {value}; allowed: 1 to {max_k}, as this model version answers")
+        raise BadRequest(f"k: {value}; allowed: 1 to {max_k}, the version's export.k")
     return int(value)
 
 

@@ -243,18 +243,25 @@ def test_the_endpoint_answers_curl(place, finished):
     assert len(outputs["item_ids"]) == len(outputs["scores"]) == 20
 
 
-def test_recommend_looks_up_a_users_history(place, finished):
-    user = place.summary()["samples"][0]["user"]
+def test_recommend_goes_by_user(place, finished):
+    sample = place.summary()["samples"][0]
+    user, expected = sample["user"], [item["item_id"] for item in sample["recommendations"][:5]]
+    events = [line.split("\t") for line in (place.folder / "events.tsv").read_text().splitlines()]
+    assert {item["item_id"] for item in sample["history"]} == {e[1] for e in events if e[0] == user}
+
     done = place.kuberec("recommend", "--user", user, "-k", "5", "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert len(answer["recommendations"]) == 5
-    events = [line.split("\t") for line in (place.folder / "events.tsv").read_text().splitlines()]
-    assert {item["item_id"] for item in answer["history"]} == {e[1] for e in events if e[0] == user}
-    sample = place.summary()["samples"][0]["recommendations"][:5]
-    assert [item["item_id"] for item in answer["recommendations"]] == [
-        item["item_id"] for item in sample
-    ]
+    assert [item["item_id"] for item in answer["recommendations"]] == expected
+    assert all(item["title"] for item in answer["recommendations"])
+    assert (answer["version"], answer["feature_status"]) == (place.summary()["version"], "ok")
+
+    arguments = ["--user", user, "-k", "4", "--exclude", expected[0], "--timeout", "5"]
+    done = place.kuberec("recommend", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"user {user}: {len(sample['history'])} items seen" in done.stdout
+    shown = re.findall(r"^│ \d+ │ (\S+)", done.stdout, re.MULTILINE)
+    assert shown == expected[1:]
 
 
 def test_more_items_than_a_version_answers_are_refused_with_the_limit(place, finished):

@@ -30,7 +30,7 @@ TOO_MANY_ROWS = MAX_BATCH_SIZE + 1
 USER = tensor("user_id", [1], ["196"])
 BINARY_USER = rest_request(tensor("user_id", [1], binary_data_size=7))
 NO_USER = "a request needs 'user_id', or a 'history' of its own"
-K_LIMIT = f"allowed: 1 to {K}, as this model version answers"
+K_LIMIT = f"allowed: 1 to {K}, the version's export.k"
 
 
 @pytest.fixture(scope="module")
