@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -118,6 +119,13 @@ class _DataPlane(DataPlane):
     def __init__(self, repository: ModelRepository, model: RecommendModel) -> None:
         super().__init__(model_registry=repository)
         self._model = model
+
+    def metadata(self) -> dict[str, Any]:
+        # kserve names the extension that loads and unloads models, which is not offered here.
+        return super().metadata() | {"extensions": []}
+
+    async def model_metadata(self, model_name: str) -> dict[str, Any]:
+        return await super().model_metadata(model_name) | {"versions": [self._model.version]}
 
     async def ready(self) -> bool:
         return await self._model.answers()

@@ -1,5 +1,6 @@
 """One request from its decoded form to its answer or its failure, whichever wire it came by."""
 
+import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -54,6 +55,9 @@ class Answerer:
         in_flight.inc()
         try:
             yield
+        except asyncio.CancelledError:  # the client went away, or its deadline passed
+            code = "CANCELLED"
+            raise
         except Exception as error:
             code = failure(error, quiet=True).code
             raise

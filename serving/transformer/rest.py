@@ -19,6 +19,7 @@ from kserve.protocol.rest.v2_datamodels import (
 from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from prometheus_client import REGISTRY, exposition
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from serving.transformer.answer import Answerer, failure
 from serving.transformer.decode import LENGTH_HEADER, decode_rest
@@ -40,6 +41,8 @@ def create_app(dataplane: DataPlane, answerer: Answerer, max_bytes: int) -> Fast
             )
             content, json_length = response.to_rest()
             if json_length is None:
+                if content["id"] is None:
+                    del content["id"]  # it is the client's, and this one gave none
                 return Response(orjson.dumps(content), media_type="application/json")
             return Response(
                 content,
@@ -72,11 +75,16 @@ def create_app(dataplane: DataPlane, answerer: Answerer, max_bytes: int) -> Fast
 
 async def _read(request: Request, max_bytes: int) -> bytes:
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > max_bytes:
-            raise HTTPException(413, f"the body has more than {max_bytes} bytes")
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > max_bytes:
+                raise RequestFailed(
+                    f"the body has more than {max_bytes} bytes", "RESOURCE_EXHAUSTED"
+                )
+            parts.append(part)
+    except ClientDisconnect:
+        raise RequestFailed("the client went away", "CANCELLED") from None
     return b"".join(parts)
 
 
@@ -95,4 +103,8 @@ async def _invalid(request: Request, error: Any) -> Response:
 
 
 async def _http_error(request: Request, error: Any) -> Response:
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    text = error.detail
+    if error.status_code == 404:
+        text = f"nothing is at {request.url.path}; GET /v2/models lists the models, and inference "
+        text += "is POST /v2/models/{name}/infer"
+    return JSONResponse({"error": text}, error.status_code, error.headers)

@@ -228,7 +228,17 @@ def test_metadata_describes_the_tensors_and_nothing_unloads(pod: Pod) -> None:
         assert client.is_model_ready("recommend")
         with pytest.raises(InferenceServerException, match=r"[Mm]ethod not found"):
             client.unload_model("recommend")
-    assert rest(pod, {}, "/v2/repository/models/recommend/unload")[0] == 404
+    status, answer = rest(pod, {}, "/v2/repository/models/recommend/unload")
+    assert (status, answer["error"][:30]) == (404, "nothing is at /v2/repository/m")
+    assert rest(pod, None, "/v2")[1]["extensions"] == []
+    assert rest(pod, None, "/v2/models/recommend")[1]["versions"] == [VERSION]
+
+
+def test_bodies_have_a_limit_and_absent_ids_stay_absent(pod: Pod) -> None:
+    assert "id" not in rest(pod, {"inputs": [user("ann")]})[1]
+    status, answer = rest(pod, {"inputs": [user("ann")], "parameters": {"x": "y" * (9 << 20)}})
+    assert status == 413
+    assert "the body has more than" in answer["error"]
 
 
 def test_what_happens_is_counted(pod: Pod) -> None:
