@@ -90,11 +90,15 @@ def _fill(draft: Path, offline: Path, version: str, tell: Progress) -> dict[str,
 
 
 def _replace_content(source: Path, target: Path) -> None:
-    """Everything of the database `source` in place of what `target` holds, as one transaction."""
+    """Everything of the database `source` in place of what `target` holds, as one transaction.
+
+    Who reads meanwhile reads on: with a write-ahead log nobody waits for the writer.
+    """
     with (
         contextlib.closing(sqlite3.connect(source)) as new,
         contextlib.closing(sqlite3.connect(target, timeout=30)) as old,
     ):
+        old.execute("PRAGMA journal_mode=WAL").fetchall()
         new.backup(old)
 
 

@@ -7,6 +7,7 @@ online_read_async. Concurrent lookups share a read.
 """
 
 import asyncio
+import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,10 +87,12 @@ class OnlineReader:
     async def close(self) -> None:
         """Let go of connections and of the thread; reads under way fail."""
         self._batches.close(StoreUnavailable("the feature store was closed meanwhile"))
-        if self._worker:
-            self._worker.stop()
         await self._online.close()
         del self._online  # its connections go with it: not every store of Feast's closes them
+        if self._worker:
+            # SQLite's connection is part of a reference cycle. The last one to close tidies up its
+            # write-ahead log, which takes time: so in the thread.
+            self._worker.stop(gc.collect)
 
     def _key(self, user: str) -> Any:
         return self._key_type(

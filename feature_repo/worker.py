@@ -14,28 +14,30 @@ Result = TypeVar("Result")
 
 
 class Worker:
-    """Runs calls one after another in a daemon thread of its own, which starts with the first."""
+    """Runs calls one after another in a daemon thread of its own."""
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
 
     async def run(self, call: Callable[[], Result]) -> Result:
         """The result of `call`. Giving up on it (cancellation) does not stop the call."""
-        if not self._thread.ident:
-            self._thread.start()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Result] = loop.create_future()
         self._jobs.put((loop, answer, call))
         return await answer
 
-    def stop(self) -> None:
-        """End the thread after the calls it has; nothing waits for that."""
-        self._jobs.put(None)
+    def stop(self, last: Callable[[], object] = lambda: None) -> None:
+        """End the thread after the calls it has and a `last` one; nothing waits for that."""
+        self._jobs.put((None, None, last))
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            loop, answer, call = job
+        while True:
+            job = loop, answer, call = self._jobs.get()
+            if loop is None:
+                call()
+                return
             result, error = None, None
             try:
                 result = call()
