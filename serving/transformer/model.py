@@ -110,7 +110,7 @@ class RecommendModel(Model):
     ) -> Answered:
         """Ask Triton for the ranking."""
         with STAGE["predictor"].time(), self._tracing.span("triton", {"rows": payload.ask.rows}):
-            metadata = [(key, headers[key]) for key in _FORWARDED if _fit(headers, key)]
+            metadata = [(key, value) for key in _FORWARDED if (value := _carried(headers, key))]
             ranking = await self._predictor.rank(
                 [user.history for user in payload.users],
                 payload.ask.exclude,
@@ -180,10 +180,10 @@ class RecommendModel(Model):
         ]
 
 
-def _fit(headers: Mapping[str, str] | None, key: str) -> bool:
-    """Whether a header is there that gRPC can carry: HTTP allows more characters."""
+def _carried(headers: Mapping[str, str] | None, key: str) -> str:
+    """A header's value, if gRPC can carry it: HTTP allows more characters. Else ""."""
     value = (headers or {}).get(key, "")
-    return bool(value) and value.isascii() and value.isprintable()
+    return value if value.isascii() and value.isprintable() else ""
 
 
 def _described(name: str, rows: int, columns: int) -> tuple[str, list[int]]:
