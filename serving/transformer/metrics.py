@@ -28,7 +28,7 @@ STAGE_SECONDS = Histogram(
 STAGE = {name: STAGE_SECONDS.labels(name) for name in STAGES}
 
 LOOKUPS = Counter(
-    "kuberec_feature_lookups", "Users looked up, by the feature_status of their row", ["status"]
+    "kuberec_feature_lookups", "Rows answered, by the feature_status that they show", ["status"]
 )
 LOOKUP_SECONDS = Histogram(
     "kuberec_feature_lookup_seconds",

@@ -9,7 +9,7 @@ from kserve import InferOutput, InferRequest, InferResponse, Model
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from serving.transformer.features import FeatureSource, FeatureStatus, UserFeatures
-from serving.transformer.metrics import STAGE
+from serving.transformer.metrics import LOOKUPS, STAGE
 from serving.transformer.predictor import Predictor, Ranking
 from serving.transformer.request import INPUTS, OUTPUTS, Ask, Limits, read_request
 from serving.transformer.tracing import Tracing
@@ -99,6 +99,7 @@ class RecommendModel(Model):
         with STAGE["parse"].time():
             ask = read_request(payload, self.limits)
         if ask.history is not None:
+            LOOKUPS.labels(FeatureStatus.GIVEN).inc(ask.rows)
             users = [UserFeatures(row, -1.0, FeatureStatus.GIVEN) for row in ask.history]
             return Prepared(payload, ask, users)
         assert ask.user_ids is not None
