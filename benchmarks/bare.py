@@ -57,7 +57,7 @@ def prepare(setup: dict[str, Any]) -> Callable[..., Sample]:
             thread.start()
         for thread in threads:
             thread.join()
-        return Sample(np.array(latencies, dtype="<f4"), {}, clock() - start)
+        return Sample(np.array(latencies, dtype="<f4"), {}, clock() - start, len(latencies))
 
     return measure
 

@@ -51,15 +51,18 @@ class _Loop:
     async def run(self, senders: list[Send]) -> Sample:
         latencies: list[float] = []
         errors: dict[str, int] = {}
+        requests = 0
         clock = time.perf_counter
         start = clock() + self.warm_s
         end = start + self.seconds
 
         async def sender(number: int) -> None:
+            nonlocal requests
             send = senders[number % len(senders)]
             place = number * 7919  # every sender begins elsewhere
             while (began := clock()) < end:
                 place += 1
+                requests += 1
                 error = await send(self.requests[place % len(self.requests)])
                 if began < start:
                     continue
@@ -70,7 +73,7 @@ class _Loop:
 
         await asyncio.gather(*(sender(number) for number in range(self.in_flight)))
         # Those begun before the end are waited for and counted, over the time that it took.
-        return Sample(np.array(latencies, dtype="<f4"), errors, clock() - start)
+        return Sample(np.array(latencies, dtype="<f4"), errors, clock() - start, requests)
 
 
 async def _over_grpc(target: dict[str, Any], loop: _Loop) -> Sample:

@@ -13,9 +13,10 @@ import os
 import sys
 import tempfile
 import urllib.request
+from collections import Counter
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -23,10 +24,11 @@ from rich.markdown import Markdown
 from benchmarks.bare import answerer
 from benchmarks.figures import aims, at_equal_p99, summarise
 from benchmarks.machine import RESULTS, keep
-from benchmarks.startup import memory_mib, seconds_to_ready
+from benchmarks.startup import seconds_to_ready
 from benchmarks.subject import Subject, find_subject
 from benchmarks.systems import BARE, ENVOY, PEER, TRITON, WHOLE, Running, start
 from benchmarks.tables import as_markdown
+from benchmarks.usage import memory_mib, processor_s
 from benchmarks.worker import Sample, Worker
 from components.step import state_home
 from recommender.errors import KuberecError
@@ -67,10 +69,10 @@ def run(subject: Subject, output: Path, *, quick: bool) -> Path:
         tell("starting all systems")
         with start(subject, config, Path(folder)) as running:
             overlap = common_items(subject, running)
-            samples = measure(subject, running, levels, rounds, seconds=seconds, warm_s=warm_s)
+            found = measure(subject, running, levels, rounds, seconds=seconds, warm_s=warm_s)
             memory = {part: memory_mib(leader) for part, leader in running.processes.items()}
     systems = {
-        name: {level: summarise(samples[name, level]) for level in levels} for name in SYSTEMS
+        name: {level: summarise(found.samples[name, level]) for level in levels} for name in SYSTEMS
     }
     errors = {
         f"{name}, {level} in flight": figures["errors"]
@@ -88,6 +90,8 @@ def run(subject: Subject, output: Path, *, quick: bool) -> Path:
         "systems": systems,
         "errors": errors,
         "overlap": overlap,
+        "processor_in_flight": 4 if quick else 16,
+        "processor_ms": found.processor_ms(4 if quick else 16),
         "start_s": started,
         "memory": memory,
     }
@@ -98,15 +102,33 @@ def run(subject: Subject, output: Path, *, quick: bool) -> Path:
     return page
 
 
+class Found(NamedTuple):
+    """Samples of each round, and seconds of processor time by server, by system and level."""
+
+    samples: dict[tuple[str, int], list[Sample]]
+    processor_s: dict[tuple[str, int], Counter[str]]
+
+    def processor_ms(self, level: int) -> dict[str, dict[str, float]]:
+        """Milliseconds an answer by system and server; bare ONNX Runtime has no server."""
+        return {
+            name: {
+                part: seconds * 1e3 / sum(sample.requests for sample in self.samples[name, level])
+                for part, seconds in parts.items()
+            }
+            for (name, each), parts in self.processor_s.items()
+            if each == level
+        }
+
+
 def measure(
     subject: Subject,
     running: Running,
     levels: tuple[int, ...],
     rounds: int,
     **times: float,
-) -> dict[tuple[str, int], list[Sample]]:
+) -> Found:
     """A sample of every system at every level, in turn; each round begins with another system."""
-    found: dict[tuple[str, int], list[Sample]] = {}
+    found = Found({}, {})
     bare = {
         "version": str(subject.version.directory),
         "histories": list(subject.histories.values()),
@@ -120,11 +142,20 @@ def measure(
                     if name == BARE:
                         sample = own.measure(in_flight=level, **times)
                     else:
+                        before = used(running)
                         sample = load.measure(target=name, in_flight=level, **times)
+                        spent = used(running)
+                        spent.subtract(before)
+                        found.processor_s.setdefault((name, level), Counter()).update(spent)
                     if not len(sample.latencies_ms):
                         raise KuberecError(f"{name} answered nothing: {sample.errors}")
-                    found.setdefault((name, level), []).append(sample)
+                    found.samples.setdefault((name, level), []).append(sample)
     return found
+
+
+def used(running: Running) -> Counter[str]:
+    """Seconds of processor time of every server so far."""
+    return Counter({part: processor_s(leader) for part, leader in running.processes.items()})
 
 
 def common_items(subject: Subject, running: Running, users: int = 20) -> dict[str, float]:

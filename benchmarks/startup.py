@@ -1,4 +1,4 @@
-"""From a process's start to its READY, each part alone on the machine; and what memory it holds."""
+"""From a process's start to its READY, each part alone on the machine."""
 
 import statistics
 import tempfile
@@ -10,7 +10,7 @@ from benchmarks.subject import Subject
 from benchmarks.systems import start_peer
 from serving.embedded.transformer import launch_transformer, wait_for_transformer
 from serving.ports import free_ports
-from serving.process import ProcessRef, stop
+from serving.process import stop
 from serving.settings import ServingConfig
 from serving.triton.server import start_triton
 
@@ -53,23 +53,3 @@ def seconds_to_ready(subject: Subject, config: ServingConfig, repeats: int) -> d
             taken["peer"].append(time.perf_counter() - began)
             stop(peer)
     return {part: statistics.median(values) for part, values in taken.items()}
-
-
-def memory_mib(leader: ProcessRef) -> dict[str, float]:
-    """Memory of a process and its session: PSS shares what processes share, RSS counts it twice."""
-    total = {"pss_mib": 0.0, "rss_mib": 0.0}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            session = (entry / "stat").read_text().rpartition(")")[2].split()[3]
-            lines = (entry / "smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue  # it ended just now, or is another user's
-        if int(session) == leader.pid:
-            for line in lines[1:]:
-                name, value, *_ = line.split()
-                key = f"{name.rstrip(':').lower()}_mib"
-                if key in total:
-                    total[key] += int(value) / 1024
-    return total

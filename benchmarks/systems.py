@@ -81,6 +81,7 @@ def start(subject: Subject, config: ServingConfig, work: Path) -> Iterator[Runni
                 "Triton": replica.triton.process,
                 "transformer": replica.transformer.process,
                 "Envoy": door.process,
+                "Envoy before Triton": gateway.process,
                 "peer": peer,
             },
         )

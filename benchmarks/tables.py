@@ -45,6 +45,19 @@ def as_markdown(kept: Mapping[str, Any]) -> str:
         ),
         "## Throughput (answers/s)",
         _by_level(figures["systems"], lambda f: f"{f['answers_per_s']:,.0f}"),
+        f"## Processor time an answer (ms, {figures['processor_in_flight']} in flight)",
+        _table(
+            ("", "sum", "of it"),
+            (
+                (
+                    name,
+                    f"{sum(parts.values()):.2f}",
+                    ", ".join(f"{part} {ms:.2f}" for part, ms in parts.items() if ms >= 0.005),
+                )
+                for name, parts in figures["processor_ms"].items()
+            ),
+        ),
+        "Of the servers, not of who asks; cores divided by the sum is what a machine can answer.",
         "Requests without an answer: "
         + (", ".join(f"{name}: {errors}" for name, errors in figures["errors"].items()) or "none")
         + ". Top-10 items in common, for the same users: "

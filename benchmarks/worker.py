@@ -20,6 +20,7 @@ class Sample(NamedTuple):
     latencies_ms: np.ndarray  # of every answered request, in no order
     errors: dict[str, int]  # by code
     seconds: float
+    requests: int  # made, those of the warm-up too
 
     @property
     def answers_per_s(self) -> float:
@@ -31,7 +32,9 @@ class Sample(NamedTuple):
             for code in self.errors.keys() | other.errors.keys()
         }
         latencies = np.concatenate([self.latencies_ms, other.latencies_ms])
-        return Sample(latencies, errors, self.seconds + other.seconds)
+        return Sample(
+            latencies, errors, self.seconds + other.seconds, self.requests + other.requests
+        )
 
 
 class Worker:
@@ -60,7 +63,7 @@ class Worker:
         """One measurement, as the module's `serve_orders` describes it."""
         found = self._ask(order)
         latencies = np.frombuffer(base64.b64decode(found["latencies_ms"]), dtype="<f4")
-        return Sample(latencies, found["errors"], found["seconds"])
+        return Sample(latencies, found["errors"], found["seconds"], found["requests"])
 
     def _ask(self, line: dict[str, Any]) -> Any:
         assert self._process.stdin is not None

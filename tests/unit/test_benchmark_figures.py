@@ -22,8 +22,8 @@ PEERS = levels((1, 3, 9, 300), (4, 10, 20, 400), (16, 40, 90, 350))
 
 
 def test_rounds_are_pooled_by_answers_and_time() -> None:
-    fast = Sample(np.full(900, 1.0, dtype="<f4"), {}, 1.0)
-    slow = Sample(np.full(100, 11.0, dtype="<f4"), {"UNAVAILABLE": 2}, 3.0)
+    fast = Sample(np.full(900, 1.0, dtype="<f4"), {}, 1.0, 950)
+    slow = Sample(np.full(100, 11.0, dtype="<f4"), {"UNAVAILABLE": 2}, 3.0, 150)
     found = summarise([fast, slow])
     assert (found["p50_ms"], found["p99_ms"]) == (1.0, 11.0)
     assert found["answers_per_s"] == 250
@@ -67,10 +67,13 @@ def test_the_page_names_machine_and_definitions() -> None:
                 "errors": {},
                 "overlap": {WHOLE: 1.0},
                 "start_s": {"Triton": 0.5},
+                "processor_ms": {WHOLE: {"Triton": 0.75, "Envoy": 0.001}},
+                "processor_in_flight": 16,
                 "memory": {"Triton": {"pss_mib": 100, "rss_mib": 200}},
             },
         }
     )
     for text in ("a processor, 2 cores", "| quick | <= 2 ms | 1.23 | met |", "limit is the peer's"):
         assert text in page
+    assert f"| {WHOLE} | 0.75 | Triton 0.75 |" in page
     assert f"| {WHOLE} | 1.50 / 3.00 / 3.00 |" in page
