@@ -19,6 +19,7 @@ from serving.embedded.replica import Place, Replica, run_replica, stop_stray_par
 from serving.embedded.state import ServingHome, State
 from serving.process import alive, stop
 from serving.settings import ServingConfig
+from serving.triton.plain_paths import remove_links
 from serving.triton.server import Progress
 
 
@@ -123,6 +124,8 @@ class Processes:
         known = {pid for replica in state.replicas.values() for pid in replica.pids()}
         for folder in self.home.versions.glob("*"):
             stop_stray_parts(folder, known)
+            if folder.name not in state.replicas:
+                remove_links(folder)  # made for a Triton that was interrupted before it began
         stop_stray_gateways(
             self.publication, {state.gateway.process.pid} if state.gateway else set()
         )

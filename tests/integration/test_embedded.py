@@ -23,6 +23,7 @@ from serving.ports import PortTaken, free_ports
 from serving.process import find
 from serving.rollout.local import rollout
 from serving.settings import ServingConfig, TransformerConfig
+from serving.triton.repository import EMBEDDED
 from serving.triton.server import TritonFailed
 from serving.version import VersionError, load_version, write_manifest
 
@@ -142,7 +143,8 @@ def test_a_bad_version_leaves_the_old_one_serving(
     assert [check.passed for check in failed.value.checks] == [False, True]
 
     broken = write_tiny_repository(tmp_path / "broken", catalogue())
-    (broken / "ranker/config.pbtxt").write_text('name: "ranker" backend: "nothing"')
+    config = broken / "ranker" / "configs" / f"{EMBEDDED}.pbtxt"
+    config.write_text('name: "ranker" backend: "nothing"')
     with pytest.raises(VersionError, match=r"has no kuberec\.json"):
         roll(endpoint, broken)
     write_manifest(broken, B, golden_answers(broken, REQUESTS), {})
