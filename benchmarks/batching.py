@@ -8,10 +8,10 @@ server of its own, one after the other, and all of them again in every round.
 
 Settings are compared by the processor time that the server and its stubs take for an answer: the
 cores of a machine over that time are the answers/s that it can give, and on one that does other
-things too, answers/s tell more of those (between rounds of one setting they differed by 1.6).
+things too, answers/s tell more of those (of one setting measured twice they differed by 1.5).
 
-Writes results/batching.json. What was found there is the default of serving.settings.TritonConfig,
-with which versions are exported: nothing is measured at export, so that a version's id stays a
+Writes results/batching.json, from which the defaults of serving.settings.TritonConfig come (see
+there for how far they follow it): nothing is measured at export, so that a version's id stays a
 function of what went into it.
 """
 
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short round: a check")
     args = parser.parse_args()
     rounds, seconds, warm_s = (1, 0.3, 0.1) if args.quick else (3, 1.5, 0.3)
+    load = os.getloadavg()[0]
     try:
         version = load_version(args.version or installed_version())
         with tempfile.TemporaryDirectory(prefix="kuberec-batching-") as folder:
@@ -84,6 +85,7 @@ def main() -> None:
     figures = {
         "version": version.version,
         "quick": args.quick,
+        "load_before": load,
         "best": chosen._asdict(),
         "instances": as_rows(instances),
         "batching": as_rows(batching),
