@@ -78,7 +78,7 @@ class AsyncRecommendClient:
         """One answer for each user or history: `RecommendClient.recommend_batch`."""
         call = self._core.begin(user_ids, histories, excludes, k, request_id, timeout_s)
         while call.rows:
-            sent = self._infer(call.request, timeout=call.next_timeout_s())
+            sent = self._infer(call.request, timeout=call.next_timeout_s(), metadata=call.metadata)
             try:
                 response = await sent
             except grpc.RpcError as error:

@@ -64,7 +64,8 @@ class RecommendClient:
             k: how many; by default as many as the model version answers with.
             user_id: whose stored history is used where none is given. A bare Triton knows no
                 users and no `k`.
-            request_id: comes back with the answer, and stands in the endpoint's traces.
+            request_id: comes back with the answer, and stands in the endpoint's access log and
+                traces.
             timeout_s: deadline of this call, in place of the client's.
 
         Raises:
@@ -99,7 +100,9 @@ class RecommendClient:
         call = self._core.begin(user_ids, histories, excludes, k, request_id, timeout_s)
         while call.rows:
             try:
-                response, sent = self._infer.with_call(call.request, timeout=call.next_timeout_s())
+                response, sent = self._infer.with_call(
+                    call.request, timeout=call.next_timeout_s(), metadata=call.metadata
+                )
             except grpc.RpcError as error:
                 time.sleep(call.wait_after(error))
             else:

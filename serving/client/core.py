@@ -46,6 +46,12 @@ class Call:
         self._core, self._timeout_s = core, timeout_s
         self._attempts = Attempts(core.policy, core.budget, timeout_s)
 
+    @property
+    def metadata(self) -> list[tuple[str, str]]:
+        """The request's id where gateways look for it, and note it in their access logs."""
+        name = self.request.id
+        return [("x-request-id", name)] if name.isascii() and name.isprintable() and name else []
+
     def next_timeout_s(self) -> float:
         """Begin an attempt; its deadline in seconds."""
         return self._attempts.next_timeout_s()

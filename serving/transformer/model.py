@@ -1,5 +1,6 @@
 """The model that clients see: `recommend`, by user id."""
 
+import asyncio
 import contextvars
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -64,10 +65,18 @@ class RecommendModel(Model):
         self._features, self._predictor, self._tracing = features, predictor, tracing
         self._check_predictor = check_predictor
 
-    async def start_parts(self) -> None:
-        """Connect to Triton and open the feature store, in the loop that serves."""
+    async def start_parts(self, patience_s: float = 15.0) -> None:
+        """Connect to Triton and open the feature store, in the loop that serves.
+
+        Returns when the first attempt to open the store has ended: after a restart, users are not
+        answered as unknown ones for as long as the store's libraries take to load. A store that
+        hangs is not waited for longer than `patience_s`.
+        """
         await self._predictor.start()
         await self._features.start()
+        end = asyncio.get_running_loop().time() + patience_s
+        while self._features.opening and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.01)
         self.ready = True
 
     async def stop_parts(self) -> None:
@@ -81,7 +90,7 @@ class RecommendModel(Model):
         Not kserve's `healthy`, which is called before every inference. A feature store that cannot
         be opened is no hindrance: a request is answered without it.
         """
-        if not self.ready or self._features.opening:
+        if not self.ready:
             return False
         return not self._check_predictor or await self._predictor.answers()
 

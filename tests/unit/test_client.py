@@ -59,11 +59,13 @@ class Endpoint(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.seen: list[Any] = []
         self.deadlines: list[float] = []  # of each attempt, on time.monotonic()
         self.peers: set[str] = set()
+        self.metadata: dict[str, Any] = {}  # of the latest attempt
 
     def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
         self.seen.append(request)
         self.deadlines.append(time.monotonic() + context.time_remaining())
         self.peers.add(context.peer())
+        self.metadata = dict(context.invocation_metadata())
         time.sleep(self.slow_s)
         code = self.plan.pop(0) if self.plan else None
         if code is not None:
@@ -111,6 +113,7 @@ both = pytest.mark.parametrize("ask", [blocking, asynchronous])
 def test_an_answer_is_typed(endpoint: Endpoint, ask: Ask) -> None:
     found = ask(endpoint.url, user_id="196", k=2, exclude=["é"], request_id="r-1")
     assert found == Recommendations(["one"], [2.5], "abc", "ok", 7.5, "r-1")
+    assert endpoint.metadata["x-request-id"] == "r-1"  # what gateways log
     (request,) = endpoint.seen
     sent = {each.name: (each.datatype, list(each.shape)) for each in request.inputs}
     assert sent == {"user_id": ("BYTES", [1, 1]), "exclude": ("BYTES", [1, 1]), "k": ("INT64", [1])}
