@@ -126,7 +126,9 @@ def recommend(
         list[str] | None,
         typer.Option("--exclude", "-x", help="An item that must not come back; repeatable."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, help="How many items; by default up to 10.")
+    ] = None,
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=0.001, help="Seconds to wait for the answer.")
     ] = 10.0,

@@ -13,7 +13,7 @@ def recommend(
     user: str | None,
     history: Sequence[str] | None,
     exclude: Sequence[str] = (),
-    k: int = 10,
+    k: int | None = None,
     timeout_s: float = 10.0,
     read_history: bool = True,
 ) -> dict[str, Any]:

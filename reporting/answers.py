@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+SHOWN = 10
+
 
 def answer(
     home: Path,
@@ -12,7 +14,7 @@ def answer(
     users: Sequence[str] = (),
     histories: Sequence[Sequence[str]] = (),
     exclude: Sequence[str] = (),
-    k: int = 10,
+    k: int | None = None,
     timeout_s: float = 10.0,
     read_histories: bool = True,
 ) -> list[dict[str, Any]]:
@@ -24,7 +26,7 @@ def answer(
         users: user ids, at most 64; an unknown user has an empty history.
         histories: item ids, oldest first, in place of `users`.
         exclude: item ids that nobody gets.
-        k: items wanted, at most what the model version answers.
+        k: items wanted, at most what the model version answers; by default up to SHOWN.
         timeout_s: deadline of the request.
         read_histories: also say what the users have seen, for which Feast is loaded (seconds).
 
@@ -55,12 +57,15 @@ def answer(
 
         known = online_histories(home, users)
         seen = [known[user] for user in users]
+    best = [
+        list(zip(result.item_ids, result.scores, strict=True))[: k or SHOWN] for result in results
+    ]
     wanted = {item for history in seen for item in history or ()}
-    wanted |= {item for result in results for item in result.item_ids}
+    wanted |= {item for pairs in best for item, _ in pairs}
     titles = item_titles(home, sorted(wanted))
 
-    def described(items: Sequence[str]) -> list[dict[str, Any]]:
-        return [{"item_id": item, "title": titles.get(item, item)} for item in items]
+    def named(item: str) -> dict[str, Any]:
+        return {"item_id": item, "title": titles.get(item, item)}
 
     return [
         {
@@ -68,11 +73,10 @@ def answer(
             "version": result.version,
             "feature_status": result.feature_status,
             "feature_age_s": result.feature_age_s,
-            "history": None if history is None else described(history),
-            "recommendations": [
-                item | {"score": score}
-                for item, score in zip(described(result.item_ids), result.scores, strict=True)
-            ],
+            "history": None if history is None else [named(item) for item in history],
+            "recommendations": [named(item) | {"score": score} for item, score in pairs],
         }
-        for user, history, result in zip(users or [""] * rows, seen, results, strict=True)
+        for user, history, result, pairs in zip(
+            users or [""] * rows, seen, results, best, strict=True
+        )
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from feature_stores import Histories, sqlite_store
 from tiny_version import catalogue, write_tiny_version
 
+from recommender.files import write_json
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.ports import free_ports
 from serving.settings import ServingConfig
@@ -25,7 +26,8 @@ HISTORIES: Histories = {
 def tiny_endpoint(folder: Path) -> Iterator[EmbeddedEndpoint]:
     """Serving, on free ports; stopped when the block ends."""
     version = write_tiny_version(folder / VERSION, catalogue(), VERSION)
-    sqlite_store(folder / "home" / "feature_store", HISTORIES)
+    store = sqlite_store(folder / "home" / "feature_store", HISTORIES)
+    write_json(store / "versions.json", [VERSION])
     port, admin_port = free_ports(2)
     endpoint = EmbeddedEndpoint(folder / "home", ServingConfig(port=port, admin_port=admin_port))
     try:

@@ -328,3 +328,24 @@ def test_serving_in_the_foreground_ends_with_ctrl_c(place, finished):
     os.killpg(serve.pid, signal.SIGINT)
     assert serve.wait(timeout=30) == 0
     assert "nothing serves" in place.kuberec("status").stdout
+
+
+def test_the_benchmark_measures_every_system_on_this_version(place, finished, tmp_path):
+    command = [sys.executable, "-m", "benchmarks.serving", "--quick", "--output", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--runs", str(place.folder / "runs")],
+        cwd=Path(__file__).resolve().parents[2],
+        env=place.environment() | {"KUBEREC_HOME": str(place.folder / ".kuberec")},
+        capture_output=True,
+        text=True,
+        timeout=RUN_TIMEOUT_S,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = read_json(tmp_path / "serving.json")["figures"]
+    assert figures["version"] == place.summary()["version"]
+    assert figures["errors"] == {}
+    assert figures["overlap"]["the whole way"] == 1.0
+    for levels in figures["systems"].values():
+        assert all(found["answers_per_s"] > 10 for found in levels.values())
+    assert set(figures["start_s"]) == {"Triton", "transformer", "peer"}
+    assert (tmp_path / "serving.md").read_text().count("\n| ") > 20
