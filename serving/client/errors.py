@@ -2,6 +2,9 @@
 
 from recommender.errors import KuberecError
 
+# gRPC's own words, where no connection could be made; what others say comes from who is there.
+_NOBODY_THERE = ("failed to connect", "DNS resolution failed")
+
 
 class RecommendError(KuberecError):
     """No answer: `code` is gRPC's status name, such as UNAVAILABLE or DEADLINE_EXCEEDED."""
@@ -15,8 +18,7 @@ def explain(
     url: str, code: str, details: str, *, timeout_s: float, attempts: int = 1
 ) -> RecommendError:
     """The error for a status that a server or gRPC itself gave."""
-    if code == "UNAVAILABLE" and "connect" in details and "upstream" not in details:
-        # gRPC's own words where no connection stands; "upstream" are a gateway's, which is there.
+    if code == "UNAVAILABLE" and details.startswith(_NOBODY_THERE):
         what = f"nothing answers at {url}; `kuberec serve` starts the endpoint"
     elif code == "UNAVAILABLE":
         what = f"{url} cannot answer now; try again, and see `kuberec status`"

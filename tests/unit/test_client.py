@@ -21,6 +21,7 @@ from serving.client import (
 )
 from serving.client.answers import read_answers
 from serving.client.connection import target
+from serving.client.errors import explain
 from serving.client.requests import build_request
 from serving.ports import free_ports
 
@@ -270,6 +271,16 @@ def test_rows_of_mixed_lengths_are_padded() -> None:
     request = build_request(None, [["a", "bc"], []], None, None, None)
     assert list(request.inputs[0].shape) == [2, 2]
     assert request.raw_input_contents[0] == b"\1\0\0\0a\2\0\0\0bc" + b"\0" * 8
+
+
+def test_who_is_away_is_told_apart() -> None:
+    def said(details: str) -> str:
+        return str(explain("host:1", "UNAVAILABLE", details, timeout_s=1))
+
+    assert "nothing answers at host:1" in said("failed to connect to all addresses; last error: x")
+    assert "nothing answers at host:1" in said("DNS resolution failed for host:1: NXDOMAIN")
+    # Somebody answers, and says what is away behind him.
+    assert "host:1 cannot answer now" in said("Triton cannot answer now (failed to connect)")
 
 
 @pytest.mark.parametrize("url", ["host:1", "http://host:1", "grpc://host:1/"])
