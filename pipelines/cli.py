@@ -49,6 +49,7 @@ def run(
 ) -> None:
     """Run the whole pipeline on this machine, up to an endpoint that serves."""
     from pipelines.config import load_config
+    from pipelines.keeper import start_keeper
     from pipelines.local import run_locally
     from pipelines.screen import show_summary
 
@@ -56,6 +57,7 @@ def run(
     if loaded.source.acknowledgement:
         console.print(loaded.source.acknowledgement, style="dim", highlight=False, markup=False)
     finished = run_locally(loaded, runs_folder, state_home(), console, cache=cache, verbose=verbose)
+    start_keeper(state_home())
     show_summary(finished, console)
 
 

@@ -10,34 +10,22 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from pipelines.endpoint import endpoint, last_known, lines_on
+from pipelines.keeper import start_keeper
 from recommender.errors import KuberecError
 from serving.embedded.endpoint import EmbeddedEndpoint, NothingToServe
-from serving.embedded.state import Gateway, ServingHome
 from serving.embedded.supervisor import Supervisor
-from serving.process import ProcessRef, alive, this_process, wait_until_gone
-from serving.settings import load_settings
+from serving.process import ProcessRef, this_process, wait_until_gone
 
 # A foreground command may be starting a part again when it is told to leave.
 _LEAVES_WITHIN_S = 10.0
 
 
-def endpoint(home: Path, console: Console | None = None, **changes: Any) -> EmbeddedEndpoint:
-    """The endpoint of a state home; `changes` override what the latest rollout was told.
-
-    A door that is open decides where the endpoint is, whoever opened it with which settings.
-    """
-    config = load_settings(home, **changes)
-    gateway = ServingHome(home).load().gateway
-    if gateway is not None and alive(gateway.process):
-        config = config.model_copy(update=_address(gateway))
-    return EmbeddedEndpoint(home, config, None if console is None else _lines_on(console))
-
-
 def serve(home: Path, console: Console, *, port: int | None, detach: bool) -> None:
     """Serve the current version; in the foreground, until Ctrl-C, SIGTERM or `kuberec stop`.
 
-    An endpoint that runs already is only shown. In the foreground a part that dies is started
-    again, and everything is stopped in the end.
+    An endpoint that runs already is only shown. A part that dies is started again: by this process
+    in the foreground, which stops everything in the end, else by a keeper in the background.
 
     Raises:
         KuberecError: the endpoint is open on another port than `port`, or cannot start.
@@ -53,14 +41,11 @@ def serve(home: Path, console: Console, *, port: int | None, detach: bool) -> No
         if door.status()["serving"]:
             show_status(home, console)
             console.print("already serving; end it with: kuberec stop")
-            keeper = door.state().foreground
-            if not detach and (keeper is None or not alive(keeper)):
-                console.print(
-                    "nobody starts its parts again if they end: kuberec stop && kuberec serve"
-                )
+            start_keeper(home)
             return
         if detach:
             _start(door, None)
+            start_keeper(home)
             show_status(home, console)
             return
         me = this_process()
@@ -91,11 +76,7 @@ def _start(door: EmbeddedEndpoint, foreground: ProcessRef | None) -> None:
 def _keep_running(home: Path, console: Console, me: ProcessRef, changes: dict[str, Any]) -> None:
     """Start again what dies, until another command stops the endpoint or takes it over."""
 
-    def find() -> EmbeddedEndpoint:
-        gateway = ServingHome(home).load().gateway  # where the door is, or was before it died
-        return endpoint(home, console, **(changes if gateway is None else _address(gateway)))
-
-    Supervisor(find, me, _lines_on(console)).run()
+    Supervisor(lambda: last_known(home, console, changes), me, lines_on(console)).run()
     console.print("stopped, or taken over, by another command")
 
 
@@ -105,15 +86,6 @@ def _stop_own(door: EmbeddedEndpoint, me: ProcessRef) -> None:
         with door.locked():
             if door.state().foreground == me:
                 door.stop_all()
-
-
-def _lines_on(console: Console) -> Callable[[str], None]:
-    """Prints lines as they are, whatever paths and other people's messages they hold."""
-    return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _address(gateway: Gateway) -> dict[str, Any]:
-    return gateway.model_dump(include={"host", "port", "admin_port"})
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
         yield home
     finally:
         stop(home, Console(quiet=True))
-        assert processes(home) == []
+        assert processes(home) + keepers(home) == []
         assert not repository_argument(repository(home)).parent.exists()
 
 
@@ -65,6 +65,11 @@ def processes(home: Path) -> list[int]:
     envoy = str(home.resolve() / "serving/envoy/bootstrap.json")
     found = find("tritonserver", triton) + find("python", transformer) + find("envoy", envoy)
     return [process.pid for process, _ in found]
+
+
+def keepers(home: Path) -> list[int]:
+    """Processes that keep this home's endpoint running."""
+    return [process.pid for process, _ in find(Path(sys.executable).name, str(home.absolute()))]
 
 
 def answers(url: str) -> bool:
@@ -107,10 +112,10 @@ def test_a_refused_serve_leaves_what_runs_alone(home: Path, console: Console) ->
     with pytest.raises(KuberecError, match=rf"open at {url} already; .*serve --port {other}"):
         serve(home, console, port=other, detach=True)
     serve(home, console, port=None, detach=False)
-    shown = console.export_text()
-    assert "already serving; end it with: kuberec stop" in shown
-    assert "nobody starts its parts again if they end" in shown
+    assert "already serving; end it with: kuberec stop" in console.export_text()
     assert processes(home) == before
+    for keeper in keepers(home):
+        os.kill(keeper, signal.SIGKILL)
 
     # A part of it is dead, and cannot be started: the other part stays.
     state = EmbeddedEndpoint(home).state()
@@ -126,6 +131,19 @@ def test_a_refused_serve_leaves_what_runs_alone(home: Path, console: Console) ->
     status = console.export_text()
     assert f"transformer of {VERSION}: pid {replica.transformer.process.pid}" in status
     assert f"Triton of {VERSION}: ended" in status
+
+
+def test_a_background_endpoint_has_a_keeper(home: Path, console: Console) -> None:
+    assert keepers(home) == []
+    for _ in range(2):
+        serve(home, console, port=None, detach=True)
+        assert len(keepers(home)) == 1
+    triton = EmbeddedEndpoint(home).state().replicas[VERSION].triton
+    os.kill(triton.process.pid, signal.SIGKILL)
+    wait_for(lambda: EmbeddedEndpoint(home).state().replicas[VERSION].triton != triton)
+    wait_for(lambda: serves(home))
+    log = home / "serving" / "logs" / "keeper.log"
+    assert f"Triton of model version {VERSION}" in log.read_text()
 
 
 def test_foreground_on_another_port_until_stopped(home: Path, console: Console) -> None:
