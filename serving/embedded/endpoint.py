@@ -201,8 +201,9 @@ class EmbeddedEndpoint:
         """
         with self.locked():
             state = self.state()
-            # A foreground command that is not named any more leaves, and starts nothing again.
+            # Who is not named any more leaves: first, so that nobody takes this for a failure.
             state.foreground = None
+            self.home.save(state)
             self._processes.stop_all(state)
 
     def stop_since(self, earlier: State) -> None:

@@ -116,6 +116,13 @@ class Supervisor:
                 if self._waits_for != key:
                     self._say(f"{_names(broken, key)} failed; waiting for another command's end")
                 self._waits_for = key
+            except (KuberecError, OSError) as error:
+                # Unreadable settings, a full disk: no reason to give up what still runs.
+                pause = max(self._back_off.tried(part) for part in broken if part.version == key)
+                self._say(
+                    f"{_names(broken, key)} could not be started: {error}\n"
+                    f"trying again in {pause:.0f} s"
+                )
 
     def _mend_one(self, key: str) -> None:
         """Start again what is broken of one version, or Envoy; `key` is as in `Part.version`."""
@@ -131,14 +138,10 @@ class Supervisor:
             stuck = [parts[part] for part in broken if alive(parts[part])]
             self._say(f"{names} {'does not answer' if stuck else 'ended'}; starting it again")
             begin = time.monotonic()
+            for process in stuck:
+                stop(process, timeout_s=1.0)  # it would not hear a request to end, either
+            self._start(endpoint, state, key)
             pause = max(self._back_off.tried(part) for part in broken)
-            try:
-                for process in stuck:
-                    stop(process, timeout_s=1.0)  # it would not hear a request to end, either
-                self._start(endpoint, state, key)
-            except KuberecError as error:
-                self._say(f"{names} could not be started: {error}\ntrying again in {pause:.0f} s")
-                return
             self._say(f"{names} is ready again after {time.monotonic() - begin:.1f} s")
             if pause:
                 self._say(f"it keeps failing: the next start waits {pause:.0f} s")
@@ -152,14 +155,18 @@ class Supervisor:
     def _ask(self, done: threading.Event) -> None:
         """Ask every part whether it answers; note those that do not, time and again."""
         strikes: dict[tuple[Part, ProcessRef], int] = {}
+        trouble = ""
         while not done.wait(ASK_EVERY_S):
             try:
                 endpoint = self._open()
                 state = endpoint.state()
                 if state.gateway is not None:
                     rotate(endpoint.home.logs / "access.log", state.gateway.admin_port)
+                trouble = ""
             except (KuberecError, OSError) as error:
-                self._say(f"could not look after the endpoint: {error}")
+                if trouble != str(error):  # once, not every time that it is looked
+                    self._say(f"could not look after the endpoint: {error}")
+                trouble = str(error)
                 continue
             silent = {
                 (part, process)

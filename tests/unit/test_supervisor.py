@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from recommender.errors import KuberecError
 from serving.embedded.accesslog import rotate
-from serving.embedded.endpoint import SplitRefused, _check_shares
-from serving.embedded.state import State
-from serving.embedded.supervisor import BackOff
+from serving.embedded.endpoint import EmbeddedEndpoint, SplitRefused, _check_shares
+from serving.embedded.state import Gateway, State
+from serving.embedded.supervisor import BackOff, Supervisor
+from serving.process import ProcessRef, this_process
 
 
 class Clock:
@@ -32,6 +34,28 @@ def test_the_first_start_is_at_once_and_the_next_ones_later_and_later() -> None:
 
     clock.now += 61
     assert back_off.tried("a") == 0  # it ran for a good while
+
+
+def test_trouble_is_no_reason_to_give_up_what_runs(tmp_path: Path) -> None:
+    gone = Gateway(process=ProcessRef(pid=2**22, started=1), host="127.0.0.1", port=1, admin_port=2)
+    endpoint = EmbeddedEndpoint(tmp_path)
+    endpoint.home.save(State(gateway=gone, foreground=this_process()))
+    troubles = iter([None, KuberecError("the settings do not fit"), OSError("no space left")])
+
+    def find() -> EmbeddedEndpoint:
+        trouble = next(troubles, None)
+        if trouble is not None:
+            raise trouble
+        if len(said) == 2:
+            endpoint.stop_all()  # by which the supervisor leaves
+        return endpoint
+
+    said: list[str] = []
+    Supervisor(find, this_process(), said.append).run()
+    assert said == [
+        "Envoy could not be started: the settings do not fit\ntrying again in 0 s",
+        "Envoy could not be started: no space left\ntrying again in 1 s",
+    ]
 
 
 def test_the_access_log_takes_so_much_and_no_more(tmp_path: Path) -> None:
