@@ -8,6 +8,12 @@ from serving.ports import LOCAL
 
 _MANAGER = f"{TYPES}.extensions.filters.network.http_connection_manager.v3"
 _MAX_CONNECTIONS = 10_000
+# Of Envoy's admin pages those that show, and the one that `accesslog` asks for. The others end or
+# change the endpoint, and a web page may post to this machine's ports.
+_ADMIN_PAGES = (
+    r"/(|help|ready|reopen_logs|stats|stats/prometheus|clusters|listeners|server_info|config_dump)"
+    r"(\?.*)?"
+)
 _NOBODY = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 # Of a request, nothing that says who asked for what: no body, no query, no address, no user agent.
 _ACCESS_LOG = {
@@ -61,7 +67,10 @@ def bootstrap(
     limit = f"{TYPES}.extensions.resource_monitors.downstream_connections.v3"
     return {
         "node": {"id": "kuberec", "cluster": "kuberec"},
-        "admin": {"address": address(LOCAL, admin_port)},
+        "admin": {
+            "address": address(LOCAL, admin_port),
+            "allow_paths": [{"safe_regex": {"regex": _ADMIN_PAGES}}],
+        },
         "dynamic_resources": {"cds_config": _from_file(clusters)},
         "static_resources": {"listeners": [listener]},
         "overload_manager": {

@@ -178,6 +178,20 @@ def test_headers(door: Door) -> None:
     assert arrived["x-request-id"] == answered["x-request-id"]
 
 
+def test_the_admin_page_shows_and_changes_nothing(door: Door) -> None:
+    def status(method: str, path: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", door.gateway.admin_port, timeout=5)
+        connection.request(method, path)
+        found = connection.getresponse().status
+        connection.close()
+        return found
+
+    for path in ("/quitquitquit", "/healthcheck/fail", "/drain_listeners", "/reset_counters"):
+        assert status("POST", path) == 403
+    for path in ("/", "/ready", "/stats/prometheus", "/stats?filter=cds", "/clusters?format=json"):
+        assert status("GET", path) == 200
+
+
 def test_a_malformed_path_is_said_to_be_so(door: Door) -> None:
     status, body, _ = door.rest("/v2/a%2fb")
     assert status == 400
