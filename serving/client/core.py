@@ -10,6 +10,10 @@ from serving.client.requests import Rows, build_request
 from serving.client.retries import Attempts, RetryBudget, RetryPolicy
 from serving.embedded.routes import VERSION_HEADER
 
+# Longer than any id that means something, and far below the 16 KiB of metadata that gRPC accepts:
+# a header beyond breaks the connection, and with it the calls of everybody who shares it.
+_MAX_ID_HEADER = 128
+
 
 class Core:
     """An endpoint's address, the deadline and the retries of one client."""
@@ -50,7 +54,8 @@ class Call:
     def metadata(self) -> list[tuple[str, str]]:
         """The request's id where gateways look for it, and note it in their access logs."""
         name = self.request.id
-        return [("x-request-id", name)] if name.isascii() and name.isprintable() and name else []
+        fits = name.isascii() and name.isprintable() and 0 < len(name) <= _MAX_ID_HEADER
+        return [("x-request-id", name)] if fits else []
 
     def next_timeout_s(self) -> float:
         """Begin an attempt; its deadline in seconds."""

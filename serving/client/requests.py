@@ -21,9 +21,15 @@ def build_request(
     """The ModelInferRequest of B rows; what is None is left out.
 
     Raises:
-        ValueError: neither users nor histories, or lists of different lengths.
+        ValueError: neither users nor histories, lists of different lengths, a string in place of a
+            list, an id that is no UTF-8, or a `k` beyond 64 bits.
     """
     given = {"user_ids": user_ids, "histories": histories, "excludes": excludes}
+    # A string is a sequence of strings too: its letters would be taken for ids.
+    for name, rows in given.items():
+        lists = [rows] if name == "user_ids" else [rows, *(rows or ())]
+        if any(isinstance(each, str) for each in lists):
+            raise ValueError(f"{name}: a string where a list of ids belongs")
     lengths = {name: len(rows) for name, rows in given.items() if rows is not None}
     if user_ids is None and histories is None:
         raise ValueError("name users, or give histories")
@@ -37,6 +43,8 @@ def build_request(
     if excludes is not None:
         _add_ids(request, "exclude", excludes)
     if k is not None:
+        if not -(2**63) <= k < 2**63:
+            raise ValueError(f"k: {k} is no 64-bit number")
         request.inputs.add(name="k", datatype="INT64", shape=[1])
         request.raw_input_contents.append(struct.pack("<q", k))
     return request

@@ -214,6 +214,13 @@ def test_a_server_that_comes_back_is_found_by_the_same_client(endpoint: Endpoint
         second.stop(0).wait()
 
 
+@both
+def test_a_long_request_id_breaks_no_connection(endpoint: Endpoint, ask: Ask) -> None:
+    name = "r" * 20_000  # more than gRPC accepts in a header
+    assert ask(endpoint.url, user_id="u", request_id=name).request_id == name
+    assert "x-request-id" not in endpoint.metadata
+
+
 def test_a_cancelled_call_ends(endpoint: Endpoint) -> None:
     endpoint.slow_s = 2.0
 
@@ -265,6 +272,16 @@ def test_requests_that_make_no_sense_are_refused_before_they_are_sent() -> None:
         build_request(None, None, None, 5, None)
     with pytest.raises(ValueError, match="one of each for every row"):
         build_request(["a", "b"], [["x"]], None, None, None)
+    for users, histories, excludes in (
+        ("196", None, None),
+        (None, "196", None),
+        (None, ["196"], None),
+        (["196"], None, ["50"]),
+    ):
+        with pytest.raises(ValueError, match="a string where a list of ids belongs"):
+            build_request(users, histories, excludes, None, None)
+    with pytest.raises(ValueError, match="no 64-bit number"):
+        build_request(["196"], None, None, 2**63, None)
 
 
 def test_rows_of_mixed_lengths_are_padded() -> None:
