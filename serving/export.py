@@ -71,11 +71,11 @@ def write_version(
         progress(1, 4, "comparing torch with ONNX Runtime")
         rows = _graph_parity(compressed, lookup, requests)
         progress(2, 4, "comparing ONNX Runtime with Triton")
-        for protocol, found in check_on_triton(repository, workdir / "triton", golden).items():
+        for way, found in check_on_triton(repository, workdir / "triton", golden).items():
             rows.append(
                 {
                     "from": "ONNX Runtime INT8",
-                    "to": f"Triton, {protocol}",
+                    "to": f"Triton, {way}",
                     "requests": int(found["requests"]),
                     "max_abs_score_diff": found["max_abs_score_diff"],
                     "top_k_overlap": found["min_overlap"],

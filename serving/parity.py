@@ -9,7 +9,7 @@ import numpy as np
 
 from recommender.files import read_json
 from recommender.onnx_session import open_session
-from serving.triton.repository import MODELS, graph_path
+from serving.triton.repository import EMBEDDED, MODELS, STAGES, graph_path
 from serving.version import GOLDEN, GoldenRequest
 
 Request = Mapping[str, Any]
@@ -42,7 +42,7 @@ def golden_answers(repository: Path, requests: Sequence[Request]) -> list[Golden
 def triton_answers(
     url: str, requests: Sequence[Request], protocol: str = "grpc", timeout_s: float = 30.0
 ) -> list[GoldenRequest]:
-    """Answer requests with the `recommend` ensemble at host:port; protocol "grpc" or "http".
+    """Answer requests with the `recommend` model at host:port; protocol "grpc" or "http".
 
     `exclude` is left out of a request where it is empty, as a client would.
     """
@@ -81,14 +81,17 @@ def check_on_triton(
     golden: Sequence[GoldenRequest] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Start a Triton on a model repository, replay golden requests, stop it: parity by protocol.
+    """Replay golden requests on both of a model repository's forms, each on a Triton of its own.
+
+    The ensemble is what the full image runs, over gRPC and HTTP; "one process" is what the embedded
+    server serves with.
 
     Args:
-        workdir: for the server's files and log.
+        workdir: for the servers' files and logs.
         golden: requests with answers; by default the repository's own golden.json.
 
     Returns:
-        {"grpc": ..., "http": ...}, each as `parity` gives it.
+        {"grpc": ..., "http": ..., "one process": ...}, each as `parity` gives it.
     """
     from serving.triton.server import temporary_triton
 
@@ -96,12 +99,17 @@ def check_on_triton(
         stored = read_json(Path(repository) / GOLDEN)
         golden = [GoldenRequest.model_validate(each) for each in stored]
     requests = [each.model_dump() for each in golden]
-    with temporary_triton(repository, workdir, progress) as server:
-        urls = {"grpc": server.grpc_url, "http": server.http_url}
-        return {
-            protocol: parity(golden, triton_answers(url, requests, protocol))
-            for protocol, url in urls.items()
-        }
+    found = {}
+    for variant, ways in (
+        (STAGES, {"grpc": "grpc", "http": "http"}),
+        (EMBEDDED, {"one process": "grpc"}),
+    ):
+        with temporary_triton(repository, workdir / variant, progress, variant) as server:
+            urls = {"grpc": server.grpc_url, "http": server.http_url}
+            for way, protocol in ways.items():
+                answers = triton_answers(urls[protocol], requests, protocol)
+                found[way] = parity(golden, answers)
+    return found
 
 
 def parity(expected: Sequence[GoldenRequest], actual: Sequence[GoldenRequest]) -> dict[str, float]:

@@ -55,10 +55,14 @@ class TritonConfig(Section):
         description="how long the ranker waits for a fuller batch; 0 = only while it is busy",
     )
     ranker_instances: int = Field(
-        default=1, ge=1, description="ranker instances (a process each, embedded)"
+        default=1,
+        ge=1,
+        description="ranker instances; embedded, processes that run all three graphs",
     )
     lookup_instances: int = Field(
-        default=1, ge=1, description="the same for lookup, whose requests are never merged"
+        default=1,
+        ge=1,
+        description="lookup instances of the full image, where its requests are never merged",
     )
     intra_threads: int = Field(default=1, ge=1, description="threads within one run of a graph")
     response_cache: bool = Field(
@@ -106,6 +110,11 @@ class TransformerConfig(Section):
     )
     predictor_timeout_s: float = Field(
         default=5.0, gt=0, description="longest wait for Triton, a restart of it included"
+    )
+    predictor_concurrency: int = Field(
+        default=2,
+        ge=1,
+        description="requests to Triton under way at once; what comes meanwhile shares the next",
     )
     max_ids: int = Field(
         default=10_000, ge=1, description="most ids that one row of history or exclude may have"

@@ -18,7 +18,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from serving.settings import TritonConfig
-from serving.triton.repository import EMBEDDED, ENSEMBLE, GPU, MODELS, Shapes
+from serving.triton.repository import EMBEDDED, ENSEMBLE, GPU, MODELS, STAGES, Shapes
 
 # ms; a request takes about one, and 100 is late. Triton's own are 100, 500, 2000 and 5000.
 LATENCY_BUCKETS = (0.25, 0.5, 1, 1.5, 2, 3, 5, 8, 12, 20, 35, 60, 100, 250)
@@ -34,9 +34,9 @@ def build_configs(
 ) -> dict[tuple[str, str | None], Any]:
     """A ModelConfig for each model and server: (model, variant) -> message.
 
-    Variant None is the full image on a CPU. The embedded server's is written for every model,
-    because its Triton (2.51) does not load a config with the field `model_metrics`; the GPU's for
-    the ranker alone.
+    Variant None is the full image on a CPU. STAGES is the same for the embedded server, written for
+    every model, because its Triton (2.51) does not load a config with the field `model_metrics`.
+    EMBEDDED is for `recommend`, the only model loaded where it serves; GPU for the ranker.
 
     Args:
         gpu_graph: name of the graph that the ranker runs on a GPU.
@@ -54,9 +54,10 @@ def build_configs(
         control.metric_identifier.family = LATENCY_FAMILY
         control.histogram_options.buckets.extend(LATENCY_BUCKETS)
         configs[model, None] = message
-        configs[model, EMBEDDED] = embedded = pb.ModelConfig()
-        embedded.CopyFrom(message)
-        embedded.ClearField("model_metrics")
+        configs[model, STAGES] = stage = pb.ModelConfig()
+        stage.CopyFrom(message)
+        stage.ClearField("model_metrics")
+    configs[ENSEMBLE, EMBEDDED] = _pipeline(shapes, config)
     configs["ranker", GPU] = _gpu_ranker(full["ranker"], shapes, config, gpu_graph, engine)
     return configs
 
@@ -75,9 +76,7 @@ def _model(
     name: str, max_batch_size: int, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
 ) -> Any:
     message = pb.ModelConfig(name=name, max_batch_size=max_batch_size)
-    if name == ENSEMBLE:
-        message.platform = "ensemble"
-    else:
+    if name != ENSEMBLE:
         message.backend = "onnxruntime"
     for tensor, data_type, dims in inputs:
         message.input.add(name=tensor, data_type=data_type, dims=dims)
@@ -156,12 +155,8 @@ def _decode(shapes: Shapes, config: TritonConfig) -> Any:
 
 
 def _ensemble(shapes: Shapes, config: TritonConfig) -> Any:
-    message = _model(
-        ENSEMBLE,
-        config.max_batch_size,
-        [("history", pb.TYPE_STRING, [-1]), ("exclude", pb.TYPE_STRING, [-1])],
-        [("item_ids", pb.TYPE_STRING, [shapes.k]), ("scores", pb.TYPE_FP32, [shapes.k])],
-    )
+    message = _recommend(shapes, config)
+    message.platform = "ensemble"
     steps = {
         "lookup": (["history", "exclude"], ["history_ids", "seen_ids"]),
         "ranker": (["history_ids", "seen_ids"], ["item_indices", "scores"]),
@@ -172,9 +167,34 @@ def _ensemble(shapes: Shapes, config: TritonConfig) -> Any:
         step = message.ensemble_scheduling.step.add(model_name=model, model_version=-1)
         step.input_map.update({name: name for name in inputs})
         step.output_map.update({name: name for name in outputs})
-    if config.response_cache:
-        # On the ensemble: a hit skips all three models (core, EnsembleScheduler::Enqueue).
-        message.response_cache.enable = True
+    return message
+
+
+def _pipeline(shapes: Shapes, config: TritonConfig) -> Any:
+    """The ensemble as one model of backend/model.py, for a lack of hand-overs between processes."""
+    message = _recommend(shapes, config)
+    message.backend = "onnxruntime"
+    message.parameters["pipeline"].string_value = ",".join(MODELS)
+    for tensor in message.input:
+        tensor.allow_ragged_batch = True  # histories of different lengths share a batch
+    _batch(message, config.preferred_batch_sizes, config.max_queue_delay_us)
+    _run_on_cpu(message, config.ranker_instances, config)
+    dims = {"history": [shapes.max_length], "exclude": [1]}
+    _warm_up(message, "one", 1, dims)
+    _warm_up(message, "full", config.max_batch_size, dims)
+    return message
+
+
+def _recommend(shapes: Shapes, config: TritonConfig) -> Any:
+    """What clients see, whatever runs it."""
+    message = _model(
+        ENSEMBLE,
+        config.max_batch_size,
+        [("history", pb.TYPE_STRING, [-1]), ("exclude", pb.TYPE_STRING, [-1])],
+        [("item_ids", pb.TYPE_STRING, [shapes.k]), ("scores", pb.TYPE_FP32, [shapes.k])],
+    )
+    # Of the whole: a hit skips all three graphs (core, EnsembleScheduler::Enqueue).
+    message.response_cache.enable = config.response_cache
     return message
 
 

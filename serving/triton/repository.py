@@ -3,8 +3,13 @@
 The same files load on the embedded server (backend/model.py) and on the full Triton image, with or
 without a GPU. A model's `config.pbtxt` is the full image's on a CPU; where another server needs
 another one it lies beside it as `configs/<name>.pbtxt` and is taken with `--model-config-name`:
-`embedded` for the embedded server, `gpu` for the image on a GPU. A model without such a file has
-its config.pbtxt everywhere (core, GetModelConfigFullPath). What the messages say is in configs.py.
+
+- `gpu`: the image on a GPU;
+- `embedded`: the embedded server as it serves, `recommend` by itself, which runs the three graphs;
+- `stages`: the embedded server with the ensemble and its models, as the image runs them.
+
+A model without such a file has its config.pbtxt everywhere (core, GetModelConfigFullPath). What the
+messages say is in configs.py.
 
 This module needs neither protobuf messages nor tritonclient: the transformer imports it, and
 kserve and tritonclient.grpc cannot share a process.
@@ -19,7 +24,7 @@ from serving.settings import TritonConfig
 
 ENSEMBLE = "recommend"
 MODELS = ("lookup", "ranker", "decode")
-EMBEDDED, GPU = "embedded", "gpu"  # names for --model-config-name
+EMBEDDED, STAGES, GPU = "embedded", "stages", "gpu"  # names for --model-config-name
 GRAPH = "model.onnx"
 # Beside model.onnx, for TensorRT, which takes no asymmetric 8-bit activations: see configs.py.
 GPU_GRAPH = "gpu.onnx"

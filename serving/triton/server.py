@@ -7,36 +7,24 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from recommender.errors import KuberecError
 from serving.ports import LOCAL, free_ports
 from serving.process import ProcessRef, alive, find, spawn, stop
+from serving.triton.command import EXIT_TIMEOUT_S, SHM_PREFIX, Ports, server_command
 from serving.triton.environment import backend_directory, find_environment
 from serving.triton.log import lost_a_port, telling_lines
 from serving.triton.plain_paths import make_plain, remove_links, repository_argument
-from serving.triton.repository import EMBEDDED, ENSEMBLE, config_path
+from serving.triton.repository import EMBEDDED, ENSEMBLE
 
 Progress = Callable[[str], None]
-_SHM = "shm-region-prefix-name="
-# Triton waits this long for open client connections; requests under way are answered first.
-_EXIT_TIMEOUT_S = 3
-_CACHE_BYTES = 64 * 2**20  # of all answers together, for a version that wants a response cache
 _START_ATTEMPTS = 3  # a port found free can be gone a moment later
 
 
 class TritonFailed(KuberecError):
     """A server that ended or did not become ready; the message carries the end of its log."""
-
-
-class Ports(NamedTuple):
-    """Where a server listens, on this machine only."""
-
-    http: int
-    grpc: int
-    metrics: int
 
 
 class TritonServer(BaseModel):
@@ -85,7 +73,7 @@ class TritonServer(BaseModel):
 
     def stop(self) -> None:
         """End it with its stub processes and shared memory; does nothing if it is gone."""
-        stop(self.process, timeout_s=_EXIT_TIMEOUT_S + 7)
+        stop(self.process, timeout_s=EXIT_TIMEOUT_S + 7)
         _remove_shared_memory(self.shm_prefix)
         remove_links(self.repository)
 
@@ -97,8 +85,9 @@ def start_triton(
     timeout_s: float = 90.0,
     progress: Progress | None = None,
     ports: Ports | None = None,
+    variant: str = EMBEDDED,
 ) -> TritonServer:
-    """Start a server on this machine and wait until all models are ready.
+    """Start a server on this machine and wait until it answers.
 
     Args:
         repository: a model repository; it is read once, later changes do nothing.
@@ -106,6 +95,8 @@ def start_triton(
         log: file for the server's output; written anew.
         ports: of a server that ended, so that its clients find this one in its place; by
             default, and where one of them is taken by now, free ones.
+        variant: which of the repository's configs it runs by: EMBEDDED, or STAGES for the ensemble
+            as the full image has it.
 
     Raises:
         TritonMissing: the environment is not installed.
@@ -113,7 +104,7 @@ def start_triton(
     """
     for attempt in range(1, _START_ATTEMPTS + 1):
         chosen = ports if ports is not None and attempt == 1 else Ports(*free_ports(3))
-        server = _launch(Path(repository).resolve(), state, log, chosen)
+        server = _launch(Path(repository).resolve(), state, log, chosen, variant)
         try:
             _wait_until_ready(server, timeout_s, progress or (lambda message: None))
             return server
@@ -129,10 +120,11 @@ def start_triton(
 
 @contextmanager
 def temporary_triton(
-    repository: Path, workdir: Path, progress: Progress | None = None
+    repository: Path, workdir: Path, progress: Progress | None = None, variant: str = EMBEDDED
 ) -> Iterator[TritonServer]:
     """A server that is gone when the block ends; its files go to `workdir`."""
-    server = start_triton(repository, workdir, workdir / "triton.log", progress=progress)
+    log = workdir / "triton.log"
+    server = start_triton(repository, workdir, log, progress=progress, variant=variant)
     try:
         yield server
     finally:
@@ -145,10 +137,10 @@ def stop_strays(repository: Path, known: set[int]) -> None:
     argument = f"--model-repository={repository_argument(repository)}"
     for process, command in find("tritonserver", argument):
         if process.pid not in known:
-            stop(process, timeout_s=_EXIT_TIMEOUT_S + 7)
+            stop(process, timeout_s=EXIT_TIMEOUT_S + 7)
             for part in command:
-                if _SHM in part:
-                    _remove_shared_memory(part.partition(_SHM)[2])
+                if SHM_PREFIX in part:
+                    _remove_shared_memory(part.partition(SHM_PREFIX)[2])
             remove_links(repository)
 
 
@@ -169,35 +161,11 @@ def _request(port: int, path: str, body: str | None, timeout_s: float) -> tuple[
         connection.close()
 
 
-def _launch(repository: Path, state: Path, log: Path, ports: Ports) -> TritonServer:
+def _launch(repository: Path, state: Path, log: Path, ports: Ports, variant: str) -> TritonServer:
     environment = find_environment()
     models, backends = make_plain(repository, backend_directory(environment, Path(state).resolve()))
     shm_prefix = f"kuberec_{uuid.uuid4().hex[:12]}_"
-    command = [
-        str(environment.server),
-        f"--model-repository={models}",
-        f"--backend-directory={backends}",
-        f"--model-config-name={EMBEDDED}",
-        "--model-control-mode=none",
-        "--disable-auto-complete-config",
-        "--strict-readiness=true",
-        f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
-        f"--http-address={LOCAL}",
-        f"--http-port={ports.http}",
-        f"--grpc-address={LOCAL}",
-        f"--grpc-port={ports.grpc}",
-        f"--metrics-address={LOCAL}",
-        f"--metrics-port={ports.metrics}",
-        "--allow-gpu-metrics=false",
-        "--pinned-memory-pool-byte-size=0",
-        # Its shared memory is found again by this name, also after it was killed.
-        f"--backend-config=python,{_SHM}{shm_prefix}",
-    ]
-    if _wants_cache(repository):
-        command += [
-            f"--cache-directory={environment.caches}",
-            f"--cache-config=local,size={_CACHE_BYTES}",
-        ]
+    command = server_command(environment, models, backends, variant, ports, shm_prefix)
     log.unlink(missing_ok=True)
     return TritonServer(
         process=spawn(command, log, environment.variables()),
@@ -208,13 +176,6 @@ def _launch(repository: Path, state: Path, log: Path, ports: Ports) -> TritonSer
         shm_prefix=shm_prefix,
         log=log,
     )
-
-
-def _wants_cache(repository: Path) -> bool:
-    from serving.triton.configs import read_config
-
-    path = config_path(repository, ENSEMBLE, EMBEDDED)
-    return path.is_file() and read_config(path).response_cache.enable
 
 
 def _wait_until_ready(server: TritonServer, timeout_s: float, progress: Progress) -> None:

@@ -143,8 +143,8 @@ def test_a_bad_version_leaves_the_old_one_serving(
     assert [check.passed for check in failed.value.checks] == [False, True]
 
     broken = write_tiny_repository(tmp_path / "broken", catalogue())
-    config = broken / "ranker" / "configs" / f"{EMBEDDED}.pbtxt"
-    config.write_text('name: "ranker" backend: "nothing"')
+    config = broken / "recommend" / "configs" / f"{EMBEDDED}.pbtxt"
+    config.write_text('name: "recommend" backend: "nothing"')
     with pytest.raises(VersionError, match=r"has no kuberec\.json"):
         roll(endpoint, broken)
     write_manifest(broken, B, golden_answers(broken, REQUESTS), {})
@@ -200,7 +200,7 @@ def test_survives_its_starter_and_comes_back_when_killed(
         os.kill(part["pid"], signal.SIGKILL)
     os.kill(before["gateway_pid"], signal.SIGKILL)
     segments = f"{endpoint.state().replicas[A].triton.shm_prefix}*"
-    graph = endpoint.home.versions / A / "ranker/1/model.onnx"
+    stub_argument = endpoint.home.versions / A / "recommend/1/model.onnx"
     while endpoint.status()["gateway_pid"]:
         time.sleep(0.02)
     assert not endpoint.status()["serving"]
@@ -211,7 +211,7 @@ def test_survives_its_starter_and_comes_back_when_killed(
     assert not list(Path("/dev/shm").glob(segments))
 
     # Only a stub process, which Triton does not notice by itself; the door stays open.
-    os.kill(find("triton_python_backend_stub", str(graph))[0][0].pid, signal.SIGKILL)
+    os.kill(find("triton_python_backend_stub", str(stub_argument))[0][0].pid, signal.SIGKILL)
     assert not endpoint.status()["serving"]
     endpoint.ensure_running()
     assert answer(endpoint) == ("a", A)

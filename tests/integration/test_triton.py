@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +13,16 @@ import grpc
 import numpy as np
 import pytest
 from tiny_version import (
-    MAX_LENGTH,
-    MAX_SEEN,
     REQUESTS,
     K,
     catalogue,
     write_tiny_version,
 )
 from triton_metrics import metric
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.parity import check_on_triton, golden_answers, parity, triton_answers
+from serving.triton.repository import EMBEDDED, STAGES
 from serving.triton.server import TritonFailed, TritonServer, start_triton, temporary_triton
 
 POPULAR = ["item-1", "item-2", "item-3", "item-4", "item-5"]  # the tiny ranker's popularity falls
@@ -34,9 +35,17 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_version(tmp_path_factory.mktemp("v") / "v", catalogue(), "0123456789ab")
 
 
+@pytest.fixture(scope="module", params=[EMBEDDED, STAGES])
+def variant(request: pytest.FixtureRequest) -> str:
+    """As the embedded server serves, and the ensemble as the full image has it."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def triton(version: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    with temporary_triton(version, tmp_path_factory.mktemp("triton")) as server:
+def triton(
+    version: Path, variant: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TritonServer]:
+    with temporary_triton(version, tmp_path_factory.mktemp("triton"), variant=variant) as server:
         yield server
 
 
@@ -95,13 +104,17 @@ def test_a_batch_of_mixed_lengths_equals_single_requests(ask: Any) -> None:
 
 
 def test_parity_of_onnx_runtime_and_triton(version: Path, tmp_path: Path) -> None:
-    for result in check_on_triton(version, tmp_path / "work").values():
+    found = check_on_triton(version, tmp_path / "work")
+    assert list(found) == ["grpc", "http", "one process"]
+    for result in found.values():
         assert result["requests"] == len(REQUESTS)
         assert result["min_overlap"] == 1.0
         assert result["max_abs_score_diff"] < 1e-5
 
 
-def test_concurrent_requests_of_mixed_lengths(version: Path, triton: TritonServer) -> None:
+def test_concurrent_requests_of_mixed_lengths(
+    version: Path, variant: str, triton: TritonServer
+) -> None:
     rng = np.random.default_rng(0)
     requests = [
         {
@@ -116,8 +129,9 @@ def test_concurrent_requests_of_mixed_lengths(version: Path, triton: TritonServe
         found = list(pool.map(lambda share: triton_answers(triton.grpc_url, share), shares))
     for start, answers in enumerate(found):
         assert [a.item_ids for a in answers] == [e.item_ids for e in expected[start::16]]
-    # Different history lengths do meet in the ranker's batches.
-    assert metric(triton, "exec_count", "ranker") < metric(triton, "count", "ranker")
+    # Different history lengths do meet in the batches.
+    batches = {EMBEDDED: "recommend", STAGES: "ranker"}[variant]
+    assert metric(triton, "exec_count", batches) < metric(triton, "count", batches)
 
 
 def test_one_bad_request_is_an_error_of_its_own(triton: TritonServer, ask: Any) -> None:
@@ -150,35 +164,31 @@ def test_parity_sees_a_difference(version: Path, triton: TritonServer) -> None:
 
 
 def test_only_wanted_outputs_come_back(triton: TritonServer) -> None:
-    body = {
-        "inputs": [
-            {
-                "name": "history_ids",
-                "shape": [1, MAX_LENGTH],
-                "datatype": "INT64",
-                "data": [0] * MAX_LENGTH,
-            },
-            {
-                "name": "seen_ids",
-                "shape": [1, MAX_SEEN],
-                "datatype": "INT64",
-                "data": [0] * MAX_SEEN,
-            },
-        ],
-        "outputs": [{"name": "scores"}],
-    }
+    history = {"name": "history", "shape": [1, 1], "datatype": "BYTES", "data": ["item-2"]}
+    body = {"inputs": [history], "outputs": [{"name": "scores"}]}
     request = urllib.request.Request(
-        f"http://{triton.http_url}/v2/models/ranker/infer", json.dumps(body).encode()
+        f"http://{triton.http_url}/v2/models/recommend/infer", json.dumps(body).encode()
     )
     with urllib.request.urlopen(request) as response:
         assert [each["name"] for each in json.load(response)["outputs"]] == ["scores"]
 
 
-def test_a_model_that_does_not_load_is_explained(version: Path, tmp_path: Path) -> None:
+def test_nobody_loads_models(triton: TritonServer) -> None:
+    url = f"http://{triton.http_url}/v2/repository/models/recommend/unload"
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(urllib.request.Request(url, b"{}"))
+    with grpc.insecure_channel(triton.grpc_url) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        with pytest.raises(grpc.RpcError, match="restricted"):
+            stub.RepositoryModelLoad(service_pb2.RepositoryModelLoadRequest(model_name="ranker"))
+    assert triton.ready()
+
+
+def test_a_model_that_does_not_load_is_explained(tmp_path: Path, variant: str) -> None:
     broken = write_tiny_version(tmp_path / "v", catalogue(), "0123456789ab")
     (broken / "ranker/1/model.onnx").write_bytes(b"not a model")
     with pytest.raises(TritonFailed, match=r"(?s)Triton ended while it loaded.*ranker"):
-        start_triton(broken, tmp_path / "state", tmp_path / "triton.log")
+        start_triton(broken, tmp_path / "state", tmp_path / "triton.log", variant=variant)
 
 
 @pytest.mark.parametrize(
@@ -191,8 +201,6 @@ def test_a_model_that_does_not_load_is_explained(version: Path, tmp_path: Path) 
     ],
 )
 def test_raw_bytes(triton: TritonServer, ask: Any, raw: bytes, error: str | None) -> None:
-    from tritonclient.grpc import service_pb2, service_pb2_grpc
-
     request = service_pb2.ModelInferRequest(model_name="recommend", raw_input_contents=[raw])
     request.inputs.add(name="history", datatype="BYTES", shape=[1, 1])
     with grpc.insecure_channel(triton.grpc_url) as channel:

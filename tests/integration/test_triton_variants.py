@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_version import REQUESTS, K, catalogue, split_weights, tiny_graphs, write_tiny_version
@@ -12,7 +14,7 @@ from triton_metrics import metric
 
 from serving.parity import check_on_triton, golden_answers, parity, triton_answers
 from serving.settings import TritonConfig
-from serving.triton.repository import EMBEDDED, GPU, write_repository
+from serving.triton.repository import EMBEDDED, GPU, STAGES, write_repository
 from serving.triton.server import TritonServer, temporary_triton
 
 pytestmark = pytest.mark.timeout(60)
@@ -31,25 +33,41 @@ def triton(version: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def test_every_servers_files_may_lie_there(version: Path, triton: TritonServer) -> None:
     variants = {path.stem for path in version.glob("*/configs/*.pbtxt")}
-    assert variants == {EMBEDDED, GPU}
-    with urllib.request.urlopen(f"http://{triton.http_url}/v2/models/ranker/config") as response:
-        loaded = json.load(response)
-    assert loaded["instance_group"][0]["kind"] == "KIND_CPU"
+    assert variants == {EMBEDDED, STAGES, GPU}
+    loaded = loaded_config(triton, "recommend")
+    assert loaded["parameters"]["pipeline"]["string_value"] == "lookup,ranker,decode"
     assert len(loaded["model_warmup"]) == 2
+    # What it runs by itself is not loaded a second time.
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        loaded_config(triton, "ranker")
 
 
-def test_response_cache(tmp_path: Path) -> None:
+def test_the_ensemble_of_the_image_runs_too(version: Path, tmp_path: Path) -> None:
+    with temporary_triton(version, tmp_path / "triton", variant=STAGES) as server:
+        assert loaded_config(server, "recommend")["platform"] == "ensemble"
+        ranker = loaded_config(server, "ranker")
+    assert ranker["instance_group"][0]["kind"] == "KIND_CPU"
+    assert len(ranker["model_warmup"]) == 2
+
+
+def loaded_config(server: TritonServer, model: str) -> Any:
+    with urllib.request.urlopen(f"http://{server.http_url}/v2/models/{model}/config") as response:
+        return json.load(response)
+
+
+@pytest.mark.parametrize(("variant", "ranks"), [(EMBEDDED, "recommend"), (STAGES, "ranker")])
+def test_response_cache(tmp_path: Path, variant: str, ranks: str) -> None:
     config = TritonConfig(response_cache=True)
     version = write_tiny_version(tmp_path / "v", catalogue(), "0123456789ab", config=config)
-    with temporary_triton(version, tmp_path / "triton") as server:
+    with temporary_triton(version, tmp_path / "triton", variant=variant) as server:
         first = triton_answers(server.grpc_url, REQUESTS)
-        ran = metric(server, "exec_count", "ranker")
+        ran = metric(server, "exec_count", ranks)
         assert server.ready()  # asked past the cache, which would hide a stub that died
-        assert metric(server, "exec_count", "ranker") == ran + 1
+        assert metric(server, "exec_count", ranks) == ran + 1
         assert metric(server, "nv_cache_num_hits_per_model", "recommend") == 0
         again = triton_answers(server.grpc_url, REQUESTS)
         assert metric(server, "nv_cache_num_hits_per_model", "recommend") == len(REQUESTS)
-        assert metric(server, "exec_count", "ranker") == ran + 1
+        assert metric(server, "exec_count", ranks) == ran + 1
         # Another request is no hit, though it differs only by what is excluded.
         best = first[1].item_ids[0]
         other = dict(REQUESTS[1]) | {"exclude": [best]}
@@ -61,9 +79,9 @@ def test_response_cache(tmp_path: Path) -> None:
 
 def test_no_cache_unless_wanted(triton: TritonServer) -> None:
     triton_answers(triton.grpc_url, REQUESTS)
-    before = metric(triton, "exec_count", "ranker")
+    before = metric(triton, "exec_count", "recommend")
     triton_answers(triton.grpc_url, REQUESTS)
-    assert metric(triton, "exec_count", "ranker") == before + len(REQUESTS)
+    assert metric(triton, "exec_count", "recommend") == before + len(REQUESTS)
 
 
 def test_external_data_loads(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from serving.triton.repository import (
     ENSEMBLE,
     GPU,
     MODELS,
+    STAGES,
     config_path,
     graph_path,
     write_repository,
@@ -46,17 +47,18 @@ def test_layout(tmp_path: Path) -> None:
     assert files == [
         "decode/1/model.onnx",
         "decode/config.pbtxt",
-        "decode/configs/embedded.pbtxt",
+        "decode/configs/stages.pbtxt",
         "lookup/1/model.onnx",
         "lookup/config.pbtxt",
-        "lookup/configs/embedded.pbtxt",
+        "lookup/configs/stages.pbtxt",
         "ranker/1/model.onnx",
         "ranker/config.pbtxt",
-        "ranker/configs/embedded.pbtxt",
         "ranker/configs/gpu.pbtxt",
+        "ranker/configs/stages.pbtxt",
         "recommend/1/.keep",
         "recommend/config.pbtxt",
         "recommend/configs/embedded.pbtxt",
+        "recommend/configs/stages.pbtxt",
     ]
     # Only the ranker has a GPU's; the others have their usual one there too.
     assert config_path(repository, "lookup", GPU) == repository / "lookup/config.pbtxt"
@@ -108,16 +110,43 @@ def test_configs_of_the_full_image(tmp_path: Path) -> None:
         assert (buckets[0], buckets[-1]) == (0.25, 250)
 
 
-def test_the_embedded_server_differs_only_by_what_it_does_not_know(tmp_path: Path) -> None:
+def test_the_embedded_servers_ensemble_lacks_only_what_it_does_not_know(tmp_path: Path) -> None:
     repository = write_tiny_repository(
         tmp_path / "repository", catalogue(), config=TritonConfig(response_cache=True)
     )
     for model in (*MODELS, ENSEMBLE):
-        full, embedded = config(repository, model), config(repository, model, EMBEDDED)
+        full, stages = config(repository, model), config(repository, model, STAGES)
         assert full.HasField("model_metrics")
         full.ClearField("model_metrics")
-        assert embedded == full
-    assert embedded.response_cache.enable
+        assert stages == full
+    assert stages.response_cache.enable
+
+
+def test_the_embedded_server_serves_one_model_that_looks_like_the_ensemble(tmp_path: Path) -> None:
+    settings = TritonConfig(
+        max_batch_size=32,
+        preferred_batch_sizes=[4],
+        max_queue_delay_us=300,
+        ranker_instances=2,
+        lookup_instances=3,
+        intra_threads=5,
+        response_cache=True,
+    )
+    repository = write_tiny_repository(tmp_path / "repository", catalogue(), config=settings)
+    ensemble, served = (config(repository, ENSEMBLE, variant) for variant in (STAGES, EMBEDDED))
+    assert served.parameters["pipeline"].string_value == ",".join(MODELS)
+    assert served.parameters["intra_op_thread_count"].string_value == "5"
+    assert (served.backend, served.instance_group[0].count) == ("onnxruntime", 2)
+    assert list(served.dynamic_batching.preferred_batch_size) == [4]
+    assert served.dynamic_batching.max_queue_delay_microseconds == 300
+    assert [sample.batch_size for sample in served.model_warmup] == [1, 32]
+    # Requests of different lengths would not be merged without it.
+    assert all(tensor.allow_ragged_batch for tensor in served.input)
+    # To a client it is the same model.
+    for tensor in served.input:
+        tensor.allow_ragged_batch = False
+    for field in ("input", "output", "max_batch_size", "response_cache"):
+        assert getattr(served, field) == getattr(ensemble, field)
 
 
 def test_gpu_ranker(tmp_path: Path) -> None:
