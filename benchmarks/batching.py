@@ -1,10 +1,11 @@
-"""How the ranker should batch: settings of Triton on one exported version, side by side.
+"""How the embedded server should batch: settings of Triton on one version's graphs, side by side.
 
     python -m benchmarks.batching [--quick] [VERSION FOLDER]
 
-By default the version that serves from this state home, or served last. First the numbers of
-instances, then, with the best of them, preferred batch sizes and queue delays. Every setting gets a
-server of its own, one after the other, and all of them again in every round.
+By default the version that serves from this state home, or served last; what is not varied is as
+TritonConfig has it. First the number of instances, then, with the best of them, preferred batch
+sizes and queue delays. Every setting gets a server of its own, one after the other, and all of them
+again in every round.
 
 Settings are compared by the processor time that the server and its stubs take for an answer: the
 cores of a machine over that time are the answers/s that it can give, and on one that does other
@@ -18,7 +19,6 @@ function of what went into it.
 import argparse
 import math
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -37,13 +37,13 @@ from recommender.errors import KuberecError
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.ports import free_ports
 from serving.process import ProcessRef
-from serving.triton.configs import read_config, to_text
-from serving.triton.repository import EMBEDDED, config_path
+from serving.settings import TritonConfig
+from serving.triton.repository import MODELS, graph_path, write_repository
 from serving.triton.server import Ports, start_triton
 from serving.version import load_version
 
 LEVELS = (1, 16, 64)  # requests in flight
-INSTANCES = tuple(product((1, 2), (1, 2)))  # lookup, ranker
+INSTANCES = (1, 2)
 PREFERRED = ((), (8,), (16,))
 DELAYS_US = (0, 200, 1000)
 SLOWER = 1.1  # p50 of one request alone, times the best found: not worth any throughput beyond it
@@ -52,8 +52,7 @@ SLOWER = 1.1  # p50 of one request alone, times the best found: not worth any th
 class Setting(NamedTuple):
     """What is varied."""
 
-    lookup_instances: int = 1
-    ranker_instances: int = 1
+    instances: int = 1
     preferred: tuple[int, ...] = ()
     delay_us: int = 0
 
@@ -69,7 +68,7 @@ def main() -> None:
         version = load_version(args.version or installed_version())
         with tempfile.TemporaryDirectory(prefix="kuberec-batching-") as folder:
             bench = Bench(version.directory, Path(folder), seconds, warm_s)
-            instances = bench.sweep([Setting(*each) for each in INSTANCES], rounds)
+            instances = bench.sweep([Setting(count) for count in INSTANCES], rounds)
             count = best(instances)
             grid = [
                 count._replace(preferred=sizes, delay_us=delay)
@@ -110,12 +109,12 @@ Results = dict[Setting, dict[int, dict[str, Any]]]  # figures by requests in fli
 
 
 class Bench:
-    """One version's repository, whose settings are changed in a copy below `work`."""
+    """One version's graphs, in a repository below `work` that is written for each setting."""
 
     def __init__(self, version: Path, work: Path, seconds: float, warm_s: float) -> None:
         self._work, self._times = work, {"seconds": seconds, "warm_s": warm_s}
+        self._graphs = [graph_path(version, model) for model in MODELS]
         self._repository = work / "repository"
-        shutil.copytree(version, self._repository)
         self._requests = golden_requests(version)
 
     def sweep(self, settings: Sequence[Setting], rounds: int) -> Results:
@@ -155,16 +154,12 @@ class Bench:
         }
 
     def _change(self, setting: Setting) -> None:
-        counts = {"lookup": setting.lookup_instances, "ranker": setting.ranker_instances}
-        for model, count in counts.items():
-            path = config_path(self._repository, model, EMBEDDED)
-            message = read_config(path)
-            message.instance_group[0].count = count
-            if model == "ranker":
-                message.ClearField("dynamic_batching")
-                message.dynamic_batching.preferred_batch_size.extend(setting.preferred)
-                message.dynamic_batching.max_queue_delay_microseconds = setting.delay_us
-            path.write_text(to_text(message), encoding="utf-8")
+        config = TritonConfig(
+            ranker_instances=setting.instances,
+            preferred_batch_sizes=list(setting.preferred),
+            max_queue_delay_us=setting.delay_us,
+        )
+        write_repository(self._repository, *self._graphs, config)
 
 
 def golden_requests(version: Path) -> list[str]:
@@ -215,7 +210,7 @@ def show(title: str, results: Results) -> None:
     table = Table(
         title=f"{title}, by requests in flight: best rounds' p50 in ms, answers/s, CPU ms an answer"
     )
-    for name in ("lookup", "ranker", "preferred", "delay, µs", *map(str, LEVELS)):
+    for name in ("instances", "preferred", "delay, µs", *map(str, LEVELS)):
         table.add_column(name, justify="right")
     for setting, levels in results.items():
         row = [
@@ -224,8 +219,7 @@ def show(title: str, results: Results) -> None:
             for f in levels.values()
         ]
         table.add_row(
-            str(setting.lookup_instances),
-            str(setting.ranker_instances),
+            str(setting.instances),
             ", ".join(map(str, setting.preferred)) or "–",
             str(setting.delay_us),
             *row,
