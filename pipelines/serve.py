@@ -90,7 +90,7 @@ def _stop_own(door: EmbeddedEndpoint, me: ProcessRef) -> None:
 
 @contextmanager
 def _signals_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block like Ctrl-C, so that it can clean up."""
+    """Let SIGINT (Ctrl-C), SIGTERM and SIGHUP end the block once, so that it can clean up."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in before:  # once is enough: the next one would break off the cleaning up
@@ -100,7 +100,7 @@ def _signals_as_interrupt() -> Iterator[None]:
     # One that is ignored stays so: that is how nohup protects from SIGHUP.
     before = {
         each: signal.getsignal(each)
-        for each in (signal.SIGTERM, signal.SIGHUP)
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(each) is not signal.SIG_IGN
     }
     for each in before:

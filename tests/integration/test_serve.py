@@ -197,3 +197,19 @@ def test_a_signal_while_it_starts_leaves_nothing(
     finally:
         running.kill()
         running.wait()
+
+
+def test_an_impatient_ctrl_c_breaks_off_no_cleaning_up(home: Path, console: Console) -> None:
+    stop(home, console)
+    running = foreground(home)
+    try:
+        wait_for(lambda: serves(home))
+        for _ in range(3):
+            running.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+        assert running.wait(20) == 0
+        assert processes(home) == []
+        assert EmbeddedEndpoint(home).state().foreground is None
+    finally:
+        running.kill()
+        running.wait()
