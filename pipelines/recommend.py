@@ -20,12 +20,18 @@ def recommend(
     """One answer of the running endpoint (reporting.answers); `user` or `history`, not both.
 
     Raises:
-        KuberecError: neither or both are given, nothing serves, or the endpoint refuses.
+        KuberecError: neither or both are given, an id is no UTF-8, nothing serves, or the
+            endpoint refuses.
     """
     if bool(user) == bool(history):
         raise KuberecError(
             "name either a user (--user 196) or the items of a history (--item 50 --item 172)"
         )
+    for each in (user or "", *(history or ()), *exclude):
+        try:
+            each.encode()
+        except UnicodeEncodeError:  # bytes of the command line that are no text
+            raise KuberecError(f"{each!r} is not UTF-8, as ids are") from None
     from pipelines.serve import address
     from reporting.answers import answer
 

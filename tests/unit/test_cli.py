@@ -162,6 +162,14 @@ def test_recommend_wants_a_user_or_items(tmp_path):
     assert "--user" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--user", "--item"])
+def test_recommend_refuses_what_is_no_text(tmp_path, option):
+    done = kuberec("recommend", option, b"a\xff", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "is not UTF-8" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_recommend_without_an_endpoint_says_how_to_start_one(tmp_path):
     done = kuberec("recommend", "--user", "1", cwd=tmp_path)
     assert done.returncode == 1
