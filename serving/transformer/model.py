@@ -21,6 +21,8 @@ time_left_s: contextvars.ContextVar[float | None] = contextvars.ContextVar(
     "time_left_s", default=None
 )
 _FORWARDED = ("x-request-id", "traceparent", "tracestate")
+# All of them together stay below the 8 KiB of metadata from which on gRPC, in Triton, may refuse.
+_MAX_FORWARDED = 1024
 
 
 class Prepared(NamedTuple):
@@ -121,11 +123,12 @@ class RecommendModel(Model):
         """Ask Triton for the ranking."""
         with STAGE["predictor"].time(), self._tracing.span("triton", {"rows": payload.ask.rows}):
             metadata = [(key, value) for key in _FORWARDED if (value := _carried(headers, key))]
+            outgoing = self._tracing.outgoing(metadata)
             ranking = await self._predictor.rank(
                 [user.history for user in payload.users],
                 payload.ask.exclude,
                 payload.request.id or (headers or {}).get("x-request-id", ""),
-                self._tracing.outgoing(metadata),
+                [pair for pair in outgoing if len(pair[1]) <= _MAX_FORWARDED],
                 time_left_s.get(),
             )
         return Answered(payload, ranking)

@@ -28,7 +28,13 @@ from serving.transformer.errors import HTTP_STATUS, RequestFailed
 
 def create_app(dataplane: DataPlane, answerer: Answerer, max_bytes: int) -> FastAPI:
     """The application; kserve's own endpoints but for inference, and no load or unload."""
-    app = FastAPI(title="Kuberec", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Kuberec",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # to whatever host the request names
+    )
 
     async def infer(request: Request) -> Response:
         name, version = request.path_params["model_name"], request.path_params.get("version", "")

@@ -61,6 +61,7 @@ def test_unknown_models_and_versions(wire: Wire) -> None:
         ("GET", "/metrics", 404),
         ("GET", "/", 404),
         ("GET", "/v2/models/no/ready", 404),
+        ("GET", "/v2/", 404),
     ],
 )
 def test_other_paths(wire: Wire, method: str, path: str, status: int) -> None:
@@ -80,6 +81,12 @@ def test_requests_beyond_any_size(wire: Wire) -> None:
         "RESOURCE_EXHAUSTED",
         "larger than max",
     )
+
+
+@pytest.mark.parametrize("name", ["x-request-id", "traceparent", "tracestate"])
+def test_a_header_longer_than_triton_takes_is_not_passed_on(wire: Wire, name: str) -> None:
+    answer = wire.rest(rest_request(USER), {name: "a" * 20_000})
+    assert answer.code == 200, answer
 
 
 def test_requests_that_are_unusual_but_right(wire: Wire) -> None:
