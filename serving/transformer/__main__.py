@@ -73,7 +73,13 @@ async def serve(args: argparse.Namespace) -> None:
         read_max_batch_size(args.model_dir, args.model_name), version.k, settings.max_ids
     )
     features = FeatureSource(settings, lambda: _open_reader(args.feature_store, version.version))
-    predictor = Predictor(args.predictor_host, args.model_name, settings.predictor_timeout_s)
+    predictor = Predictor(
+        args.predictor_host,
+        args.model_name,
+        settings.predictor_timeout_s,
+        settings.predictor_concurrency,
+        limits.max_rows,
+    )
     model = RecommendModel(
         args.model_name,
         version.version,

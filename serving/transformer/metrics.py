@@ -27,6 +27,12 @@ STAGE_SECONDS = Histogram(
 )
 STAGE = {name: STAGE_SECONDS.labels(name) for name in STAGES}
 
+PREDICTOR_ROWS = Histogram(
+    "kuberec_predictor_rows",
+    "Rows of each request to Triton, which clients' requests share while it is busy",
+    buckets=[1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128],
+)
+
 LOOKUPS = Counter(
     "kuberec_feature_lookups", "Rows answered, by the feature_status that they show", ["status"]
 )

@@ -10,8 +10,9 @@ from kserve import InferOutput, InferRequest, InferResponse, Model
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from serving.transformer.features import FeatureSource, FeatureStatus, UserFeatures
+from serving.transformer.merging import Job, Ranking
 from serving.transformer.metrics import LOOKUPS, STAGE
-from serving.transformer.predictor import Predictor, Ranking
+from serving.transformer.predictor import Predictor
 from serving.transformer.request import INPUTS, OUTPUTS, Ask, Limits, read_request
 from serving.transformer.tracing import Tracing
 from serving.transformer.wire import first_columns, pack, unpack
@@ -124,13 +125,13 @@ class RecommendModel(Model):
         with STAGE["predictor"].time(), self._tracing.span("triton", {"rows": payload.ask.rows}):
             metadata = [(key, value) for key in _FORWARDED if (value := _carried(headers, key))]
             outgoing = self._tracing.outgoing(metadata)
-            ranking = await self._predictor.rank(
+            job = Job(
                 [user.history for user in payload.users],
                 payload.ask.exclude,
                 payload.request.id or (headers or {}).get("x-request-id", ""),
                 [pair for pair in outgoing if len(pair[1]) <= _MAX_FORWARDED],
-                time_left_s.get(),
             )
+            ranking = await self._predictor.rank(job, time_left_s.get())
         return Answered(payload, ranking)
 
     async def postprocess(

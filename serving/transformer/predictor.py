@@ -1,16 +1,20 @@
 """The way to the Triton of this pod: its `recommend` ensemble, over gRPC."""
 
 import asyncio
+import itertools
 import time
+import uuid
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 
+from serving.transformer import metrics
 from serving.transformer.errors import RequestFailed
-from serving.transformer.wire import pack_rows
+from serving.transformer.merging import Job, Merger, Ranking
+from serving.transformer.wire import pack_rows, split_rows
 
 _OPTIONS = [
     ("grpc.enable_http_proxy", 0),
@@ -22,14 +26,7 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
 ]
 _ATTEMPTS = 3
-
-
-class Ranking(NamedTuple):
-    """Triton's answer for B rows: BYTES [B, K] and FP32 [B, K], as they came."""
-
-    item_ids: bytes
-    scores: bytes
-    width: int  # K
+_MAX_ID = 512
 
 
 class Predictor:
@@ -39,10 +36,15 @@ class Predictor:
         address: host:port of its gRPC.
         model: the ensemble.
         timeout_s: longest that one answer may take, waiting included.
+        concurrency: requests to it under way at once; what comes meanwhile is merged.
+        max_rows: most rows that one request may have.
     """
 
-    def __init__(self, address: str, model: str, timeout_s: float) -> None:
+    def __init__(
+        self, address: str, model: str, timeout_s: float, concurrency: int, max_rows: int
+    ) -> None:
         self._address, self._model, self._timeout_s = address, model, timeout_s
+        self._merger = Merger(self._send, concurrency, max_rows)
         self._channel: Any = None
         self._infer: Any = None
 
@@ -52,18 +54,12 @@ class Predictor:
         self._infer = pb_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer
 
     async def close(self) -> None:
+        await self._merger.close()
         if self._channel is not None:
             await self._channel.close()
 
-    async def rank(
-        self,
-        histories: Sequence[Sequence[bytes | str]],
-        excludes: Sequence[Sequence[bytes]] | None,
-        request_id: str,
-        metadata: Sequence[tuple[str, str]] = (),
-        time_left_s: float | None = None,
-    ) -> Ranking:
-        """The best items after each history.
+    async def rank(self, job: Job, time_left_s: float | None = None) -> Ranking:
+        """The best items after each history of the job.
 
         Args:
             time_left_s: what the client's own deadline leaves.
@@ -72,32 +68,51 @@ class Predictor:
             RequestFailed: UNAVAILABLE or DEADLINE_EXCEEDED, saying whose time was over; INTERNAL
                 if Triton refuses what it should not.
         """
+        limit = self._timeout_s if time_left_s is None else min(time_left_s, self._timeout_s)
+        try:
+            async with asyncio.timeout(limit):
+                return await self._merger.ask(job)
+        except TimeoutError:
+            if limit < self._timeout_s:
+                raise RequestFailed(
+                    "the request's deadline passed while Triton was asked", "DEADLINE_EXCEEDED"
+                ) from None
+            raise self._late() from None
+
+    async def answers(self, timeout_s: float = 2.0) -> bool:
+        """Whether Triton answers a request: a server whose stub died still calls itself ready."""
+        unknown = f"readiness-{uuid.uuid4().hex}"  # an answer from a cache would prove nothing
+        try:
+            await asyncio.wait_for(self._send([Job([[unknown]], None, "readiness")]), timeout_s)
+        except (RequestFailed, TimeoutError):
+            return False
+        return True
+
+    async def _send(self, jobs: Sequence[Job]) -> list[Ranking]:
+        """All jobs as one request."""
+        counts = [job.rows for job in jobs]
+        metrics.PREDICTOR_ROWS.observe(sum(counts))
+        request_id = ",".join(job.request_id for job in jobs)[:_MAX_ID]
         request = pb.ModelInferRequest(model_name=self._model, id=request_id)
-        _add(request, "history", histories)
-        if excludes is not None:
-            _add(request, "exclude", excludes)
-        response = await self._ask(request, metadata, time_left_s)
+        _add(request, "history", [row for job in jobs for row in job.histories])
+        if any(job.excludes is not None for job in jobs):
+            rows = [row for job in jobs for row in job.excludes or [[]] * job.rows]
+            _add(request, "exclude", rows)
+        response = await self._ask(request, jobs[0].metadata)
         if response.id != request_id:
             raise RequestFailed("Triton answered another request", "INTERNAL")
         raw = {
             output.name: content
             for output, content in zip(response.outputs, response.raw_output_contents, strict=True)
         }
-        return Ranking(raw["item_ids"], raw["scores"], response.outputs[0].shape[1])
+        width = response.outputs[0].shape[1]
+        ends = [4 * width * end for end in itertools.accumulate(counts)]
+        scores = [raw["scores"][begin:end] for begin, end in itertools.pairwise([0, *ends])]
+        items = split_rows(raw["item_ids"], counts, width)
+        return [Ranking(ids, of_them, width) for ids, of_them in zip(items, scores, strict=True)]
 
-    async def answers(self, timeout_s: float = 2.0) -> bool:
-        """Whether Triton answers a request: a server whose stub died still calls itself ready."""
-        try:
-            await asyncio.wait_for(self.rank([[]], None, "readiness"), timeout_s)
-        except (RequestFailed, TimeoutError):
-            return False
-        return True
-
-    async def _ask(
-        self, request: Any, metadata: Sequence[tuple[str, str]], time_left_s: float | None
-    ) -> Any:
-        limit = self._timeout_s if time_left_s is None else min(time_left_s, self._timeout_s)
-        end = time.monotonic() + limit
+    async def _ask(self, request: Any, metadata: Sequence[tuple[str, str]]) -> Any:
+        end = time.monotonic() + self._timeout_s
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await self._infer(
@@ -111,27 +126,24 @@ class Predictor:
                 # as soon as Triton is back.
                 broke = error.code() == grpc.StatusCode.UNAVAILABLE
                 if not broke or attempt == _ATTEMPTS or time.monotonic() >= end:
-                    raise self._explain(error, time_left_s) from None
+                    raise self._explain(error) from None
         raise AssertionError("unreachable")
 
-    def _explain(self, error: Any, time_left_s: float | None) -> RequestFailed:
+    def _explain(self, error: Any) -> RequestFailed:
         code, details = error.code().name, str(error.details())[:300]
-        if (
-            code == "DEADLINE_EXCEEDED"
-            and time_left_s is not None
-            and time_left_s < self._timeout_s
-        ):
-            return RequestFailed("the request's deadline passed while Triton was asked", code)
         if code == "DEADLINE_EXCEEDED":
-            return RequestFailed(
-                f"Triton did not answer within {self._timeout_s:g} s "
-                "(serving.transformer.predictor_timeout_s)",
-                "UNAVAILABLE",
-            )
+            return self._late()
         if code == "INVALID_ARGUMENT":  # requests are checked before: this is a fault of ours
             return RequestFailed(f"Triton refused a checked request: {details}", "INTERNAL")
         # A dead stub process, a model that is not loaded: better on another replica, or later.
         return RequestFailed(f"Triton cannot answer now ({code}: {details})", "UNAVAILABLE")
+
+    def _late(self) -> RequestFailed:
+        return RequestFailed(
+            f"Triton did not answer within {self._timeout_s:g} s "
+            "(serving.transformer.predictor_timeout_s)",
+            "UNAVAILABLE",
+        )
 
 
 def _add(request: Any, name: str, rows: Sequence[Sequence[bytes | str]]) -> None:

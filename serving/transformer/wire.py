@@ -46,6 +46,19 @@ def first_columns(content: bytes, rows: int, width: int, columns: int) -> bytes:
     return b"".join(kept)
 
 
+def split_rows(content: bytes, counts: Sequence[int], width: int) -> list[bytes]:
+    """A BYTES tensor [sum of counts, width] as tensors of so many rows each."""
+    if len(counts) == 1:
+        return [content]
+    parts, offset = [], 0
+    for count in counts:
+        begin = offset
+        for _ in range(count * width):
+            offset += 4 + _LENGTH.unpack_from(content, offset)[0]
+        parts.append(content[begin:offset])
+    return parts
+
+
 def unpack(content: bytes) -> list[bytes]:
     """All values, row by row."""
     values, offset = [], 0

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -195,6 +196,30 @@ def test_k_and_exclude_shape_the_answer(pod: Pod, protocol: str) -> None:
     assert less[1] == whole[1]
 
 
+def test_requests_that_share_one_to_triton_get_their_own_answers(pod: Pod) -> None:
+    def merged() -> float:
+        return counted(pod, 'kuberec_predictor_rows_bucket{le="64.0"}') - counted(
+            pod, 'kuberec_predictor_rows_bucket{le="1.0"}'
+        )
+
+    def asked(number: int) -> dict[str, Any]:
+        length = number % 7
+        history = [[f"item-{1 + (number * 5 + place) % 40}" for place in range(length)]]
+        exclude = {"exclude": [[f"item-{1 + number % 40}"]]} if number % 3 == 0 else {}
+        return {"history": history} | exclude if length else {"user_id": ["ann"]} | exclude
+
+    asks = [asked(number) for number in range(24)]
+    alone = [ask(pod, **each) for each in asks]
+    before = merged()
+    with ThreadPoolExecutor(len(asks)) as pool:
+        together = list(pool.map(lambda each: ask(pod, **each), asks * 8))
+    assert merged() > before
+    for one, other in zip(alone * 8, together, strict=True):
+        assert items(one) == items(other)
+        scores = [each.as_numpy("scores") for each in (one, other)]
+        np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
+
+
 def test_json_binary_and_grpc_say_the_same(pod: Pod) -> None:
     status, plain = rest(pod, {"inputs": [user("ann")], "outputs": [{"name": "item_ids"}]})
     assert status == 200
@@ -241,20 +266,22 @@ def test_bodies_have_a_limit_and_absent_ids_stay_absent(pod: Pod) -> None:
     assert "the body has more than" in answer["error"]
 
 
-def test_what_happens_is_counted(pod: Pod) -> None:
-    def counted(text: str) -> float:
-        with urllib.request.urlopen(f"http://{pod.transformer.http_url}/metrics") as response:
-            lines = response.read().decode().splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(text))
+def counted(pod: Pod, text: str) -> float:
+    """The sum of the metrics whose line begins so."""
+    with urllib.request.urlopen(f"http://{pod.transformer.http_url}/metrics") as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(text))
 
+
+def test_what_happens_is_counted(pod: Pod) -> None:
     stale = 'kuberec_feature_lookups_total{status="stale"}'
     refused = 'kuberec_requests_total{code="INVALID_ARGUMENT",protocol="rest"}'
-    before = counted(stale), counted(refused)
+    before = counted(pod, stale), counted(pod, refused)
     ask(pod, user_id=["old"])
     rest(pod, {"inputs": []})
-    assert (counted(stale), counted(refused)) == (before[0] + 1, before[1] + 1)
-    assert counted('kuberec_stage_seconds_count{stage="predictor"}') > 0
-    assert counted(f'kuberec_model_info{{version="{VERSION}"}}') == 1
+    assert (counted(pod, stale), counted(pod, refused)) == (before[0] + 1, before[1] + 1)
+    assert counted(pod, 'kuberec_stage_seconds_count{stage="predictor"}') > 0
+    assert counted(pod, f'kuberec_model_info{{version="{VERSION}"}}') == 1
 
 
 def test_a_request_is_a_trace(pod: Pod) -> None:
