@@ -9,11 +9,11 @@ export UV_PYTHON_DOWNLOADS := never
 COMPILE := $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --custom-compile-command "make lock"
 
-.PHONY: help run test lint bench clean lock install python-3.11
+.PHONY: help run test lint bench bench-serving bench-lookup bench-batching clean lock install python-3.11
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z -]+:.*## /{split($$1, names, " "); printf "  make %-14s %s\n", names[1], $$2}' $(MAKEFILE_LIST)
 
 install: .venv/.installed .venv-triton/.installed .venv-transformer/.installed  ## make the environments (run and test do it by themselves)
 
@@ -56,8 +56,10 @@ lint: install  ## ruff and mypy
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-bench: install  ## measure against a named peer; prints ratios, writes benchmarks/results/
-	.venv/bin/python -m benchmarks
+bench: bench-lookup bench-serving  ## measure against named peers; prints ratios, writes benchmarks/results/
+
+bench-serving bench-lookup bench-batching: bench-%: install  ## one of them: every layer of the endpoint, feature lookup, Triton's batching
+	.venv/bin/python -m benchmarks.$*
 
 lock: | $(filter .uv/%,$(UV))  ## pin every version and hash anew
 	$(COMPILE) pyproject.toml --group pipeline --group ingest --group features --group train --group encode \
