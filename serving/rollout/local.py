@@ -1,5 +1,6 @@
 """Roll a model version out on this machine: beside the current one, checked, switched, checked."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from serving.version import GoldenRequest
 GATE = "rollout"
 # Whether there is such a user does not matter: the way to the features and back is what is tried.
 _NOBODY = "kuberec-rollout"
+_LOOKUPS = 5
 
 
 def rollout(
@@ -35,7 +37,7 @@ def rollout(
         {version, reused, previous, url, grpc_url, rows}: rows are {name, value, limit, passed}.
 
     Raises:
-        GateFailed: an answer is off its limit; VersionError: the files are not as exported;
+        GateFailed: an answer is off its limit, or made without features; VersionError: the files are not as exported;
         TritonFailed, TransformerFailed, GatewayFailed, PortTaken: something did not start. In
         every case the new version is stopped and the old one serves on.
     """
@@ -54,6 +56,7 @@ def rollout(
             replica = endpoint.start(version.version)
             say(f"replaying {len(golden)} golden requests on the version's own servers")
             checks += _replay_on(replica, golden, config)
+            checks.append(_ask_for_a_user(replica, config, endpoint.home.feature_store.exists()))
             require(GATE, checks)
             endpoint.point_to(version.version)
             say("replaying them through the gateway")
@@ -84,18 +87,26 @@ def _replay_on(replica: Replica, golden: list[GoldenRequest], config: ServingCon
         found = _compare(url, golden, config, protocol)
         checks += _limits(where, found, config.min_overlap, config)
         require(GATE, checks)  # what comes next would only fail for the same reason
-    with RecommendClient(replica.transformer.grpc_url, config.request_timeout_s) as client:
-        try:
-            found_status = client.recommend(user_id=_NOBODY).feature_status or "none"
-        except RecommendError as error:
-            checks.append(
-                Check("transformer: a request by user id", error.code, "an answer", False)
-            )
-        else:
-            checks.append(
-                Check("transformer: a request by user id", found_status, "an answer", True)
-            )
     return checks
+
+
+def _ask_for_a_user(replica: Replica, config: ServingConfig, has_store: bool) -> Check:
+    """Does the version find users' features? Else it would answer everybody alike.
+
+    Without a feature store in the home (`has_store`) any answer will do.
+    """
+    what, limit = "transformer: a request by user id", "features read" if has_store else "an answer"
+    found = "none"
+    with RecommendClient(replica.transformer.grpc_url, config.request_timeout_s) as client:
+        for attempt in range(_LOOKUPS):
+            time.sleep(0.2 * attempt)  # one lookup may be late on a busy machine, not all of them
+            try:
+                found = client.recommend(user_id=_NOBODY).feature_status or "none"
+            except RecommendError as error:
+                return Check(what, error.code, limit, False)
+            if not (has_store and found.startswith("fallback_")):
+                return Check(what, found, limit, True)
+    return Check(what, found, limit, False)
 
 
 def _replay_through_gateway(

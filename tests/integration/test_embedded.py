@@ -158,6 +158,18 @@ def test_a_bad_version_leaves_the_old_one_serving(
     assert servers(endpoint) == pids
 
 
+def test_a_version_that_cannot_read_its_features_is_not_switched_to(
+    endpoint: EmbeddedEndpoint, make: Callable[[str], Path]
+) -> None:
+    endpoint.home.feature_store.mkdir(parents=True)
+    for name in ("registry.db", "online.db"):
+        (endpoint.home.feature_store / name).write_bytes(b"damaged")
+    with pytest.raises(GateFailed, match=r"FAIL .* by user id .*fallback_unavailable .*features"):
+        roll(endpoint, make(A))
+    assert servers(endpoint) == []
+    assert endpoint.state().current is None
+
+
 def test_a_failure_after_the_switch_turns_the_door_back(
     endpoint: EmbeddedEndpoint, make: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
