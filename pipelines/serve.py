@@ -163,7 +163,7 @@ def stop(home: Path, console: Console) -> None:
     if not (home / "serving").is_dir():
         console.print("nothing serves")
         return
-    door = endpoint(home)
+    door = EmbeddedEndpoint(home)  # whose settings do not matter here, and may be unreadable
     foreground = door.state().foreground
     door.stop_all()
     if foreground is not None:

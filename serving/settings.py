@@ -175,8 +175,8 @@ def load_settings(home: Path, **changes: Any) -> ServingConfig:
         KuberecError: they were saved by another version of kuberec, with other keys.
     """
     path = home / "serving" / SETTINGS_FILE
-    saved = read_json(path) if path.is_file() else {}
     try:
+        saved = read_json(path) if path.is_file() else {}
         return ServingConfig.model_validate(saved | changes)
     except ValidationError as error:
         problems = "; ".join(
@@ -185,4 +185,8 @@ def load_settings(home: Path, **changes: Any) -> ServingConfig:
         raise KuberecError(
             f"the settings of the latest rollout do not fit this version of kuberec ({problems}): "
             f"delete '{path}' and run the pipeline again"
+        ) from error
+    except ValueError as error:
+        raise KuberecError(
+            f"'{path}' is not readable ({error}): delete it and run the pipeline again"
         ) from error

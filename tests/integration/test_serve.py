@@ -174,6 +174,7 @@ def test_foreground_on_another_port_until_stopped(home: Path, console: Console) 
         wait_for(lambda: serves(home))
         assert address(home) == f"127.0.0.1:{port}"
 
+        (home / "serving" / "settings.json").write_text("{")  # which is no reason to serve on
         stop(home, console)
         assert running.wait(1) == 0
         assert processes(home) == []

@@ -22,3 +22,11 @@ def test_settings_with_unknown_keys_are_explained(tmp_path: Path) -> None:
     write_json(path, {"triton": {"gone": 1}})
     with pytest.raises(KuberecError, match=r"triton\.gone: .*delete '.*settings\.json'"):
         load_settings(tmp_path)
+
+
+def test_damaged_settings_are_explained(tmp_path: Path) -> None:
+    path = tmp_path / "serving" / "settings.json"
+    path.parent.mkdir()
+    path.write_text("{")
+    with pytest.raises(KuberecError, match=r"settings\.json' is not readable .*delete it"):
+        load_settings(tmp_path)
