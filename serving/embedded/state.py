@@ -68,7 +68,6 @@ class ServingHome:
         self.versions = self.root / "versions"
         self.logs = self.root / "logs"
         self.envoy = self.root / "envoy"
-        self.feature_store = self.root.parent / "feature_store"
         self._thread = threading.RLock()
         self._depth = 0
         self._file = self.root / "lock"

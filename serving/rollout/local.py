@@ -7,7 +7,7 @@ from typing import Any
 from recommender.errors import Check, GateFailed, require
 from serving.client import RecommendClient, RecommendError
 from serving.embedded.endpoint import EmbeddedEndpoint
-from serving.embedded.replica import Replica
+from serving.embedded.replica import Place, Replica
 from serving.embedded.state import State
 from serving.parity import parity, triton_answers
 from serving.settings import ServingConfig
@@ -37,9 +37,9 @@ def rollout(
         {version, reused, previous, url, grpc_url, rows}: rows are {name, value, limit, passed}.
 
     Raises:
-        GateFailed: an answer is off its limit, or made without features; VersionError: the files are not as exported;
-        TritonFailed, TransformerFailed, GatewayFailed, PortTaken: something did not start. In
-        every case the new version is stopped and the old one serves on.
+        GateFailed: an answer is off its limit, or made without features; VersionError: the files
+        are not as exported; TritonFailed, TransformerFailed, GatewayFailed, PortTaken: something
+        did not start. In every case the new version is stopped and the old one serves on.
     """
     config = config or ServingConfig()
     say = progress or (lambda message: None)
@@ -56,7 +56,8 @@ def rollout(
             replica = endpoint.start(version.version)
             say(f"replaying {len(golden)} golden requests on the version's own servers")
             checks += _replay_on(replica, golden, config)
-            checks.append(_ask_for_a_user(replica, config, endpoint.home.feature_store.exists()))
+            has_store = Place(endpoint.home.root, version.version).feature_store.exists()
+            checks.append(_ask_for_a_user(replica, config, has_store))
             require(GATE, checks)
             endpoint.point_to(version.version)
             say("replaying them through the gateway")

@@ -161,9 +161,10 @@ def test_a_bad_version_leaves_the_old_one_serving(
 def test_a_version_that_cannot_read_its_features_is_not_switched_to(
     endpoint: EmbeddedEndpoint, make: Callable[[str], Path]
 ) -> None:
-    endpoint.home.feature_store.mkdir(parents=True)
+    store = endpoint.home.root.parent / "feature_store"
+    store.mkdir(parents=True)
     for name in ("registry.db", "online.db"):
-        (endpoint.home.feature_store / name).write_bytes(b"damaged")
+        (store / name).write_bytes(b"damaged")
     with pytest.raises(GateFailed, match=r"FAIL .* by user id .*fallback_unavailable .*features"):
         roll(endpoint, make(A))
     assert servers(endpoint) == []
