@@ -34,10 +34,9 @@ class TritonConfig(Section):
     """What goes into a model version's config.pbtxt files.
 
     Batching and instances are the plainest that benchmarks/results/batching.json gives no reason to
-    leave. What it shows beyond its noise: a second ranker instance takes more processor time an
-    answer (1.77 against 1.33 ms, 16 in flight, two cores), and 1000 µs of waiting cost a lone
-    request a millisecond and more. Preferred sizes, 200 µs and a second lookup differed by less
-    than one setting measured twice did, so the best that the file names is not taken.
+    leave. What it shows beyond its noise: a second instance takes a lone request from 1.18 to
+    1.63 ms at p50 (two cores), and 1000 µs of waiting cost it a millisecond. The preferred size that
+    the file names best (16) was no better in six more rounds on a quiet machine: not taken.
     """
 
     max_batch_size: int = Field(
@@ -115,6 +114,11 @@ class TransformerConfig(Section):
         default=2,
         ge=1,
         description="requests to Triton under way at once; what comes meanwhile shares the next",
+    )
+    max_rows_in_flight: int = Field(
+        default=512,
+        ge=1,
+        description="rows of requests that one replica takes on at once; more are refused at once",
     )
     max_ids: int = Field(
         default=10_000, ge=1, description="most ids that one row of history or exclude may have"

@@ -24,6 +24,7 @@ from recommender.errors import KuberecError
 from recommender.files import read_json
 from serving.settings import TransformerConfig
 from serving.transformer import metrics
+from serving.transformer.admission import Admission
 from serving.transformer.answer import Answerer
 from serving.transformer.features import FeatureSource
 from serving.transformer.grpc_server import create_server
@@ -87,6 +88,7 @@ async def serve(args: argparse.Namespace) -> None:
         features,
         predictor,
         tracing,
+        Admission(settings.max_rows_in_flight),
         args.enable_predictor_health_check,
     )
     repository = ModelRepository()

@@ -37,15 +37,19 @@ class Answerer:
         Raises:
             RequestFailed, or what `failure` makes one of.
         """
+        self.require_version(version)
+        with self._tracing.request("recommend", headers):
+            response, _ = await self._dataplane.infer(model, request, dict(headers))
+            return response
+
+    def require_version(self, version: str) -> None:
+        """Raise RequestFailed (NOT_FOUND) for another version than the one that serves."""
         if version not in ("", self._version):
             raise RequestFailed(
                 f"model version {version!r:.60} is not served here; allowed: {self._version}, "
                 "or none, for the one that serves",
                 "NOT_FOUND",
             )
-        with self._tracing.request("recommend", headers):
-            response, _ = await self._dataplane.infer(model, request, dict(headers))
-            return response
 
     @contextmanager
     def counted(self, protocol: str) -> Iterator[None]:

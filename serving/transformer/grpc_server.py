@@ -32,13 +32,20 @@ def create_server(dataplane: DataPlane, answerer: Answerer, address: str, max_by
             headers = dict(context.invocation_metadata())
             return await answerer.answer(request.model_name, version, request, headers)
 
+    def of_version(method: Handler) -> Handler:
+        async def call(request: Any, context: Any) -> Any:
+            answerer.require_version(request.version)
+            return await method(request, context)
+
+        return call
+
     methods = {
         "ModelInfer": (infer, None),
         "ServerLive": (servicer.ServerLive, pb.ServerLiveRequest),
         "ServerReady": (servicer.ServerReady, pb.ServerReadyRequest),
         "ServerMetadata": (servicer.ServerMetadata, pb.ServerMetadataRequest),
-        "ModelReady": (servicer.ModelReady, pb.ModelReadyRequest),
-        "ModelMetadata": (servicer.ModelMetadata, pb.ModelMetadataRequest),
+        "ModelReady": (of_version(servicer.ModelReady), pb.ModelReadyRequest),
+        "ModelMetadata": (of_version(servicer.ModelMetadata), pb.ModelMetadataRequest),
     }
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(

@@ -4,7 +4,9 @@ Label values that are known beforehand are made here, so that a dashboard finds 
 before it first happens.
 """
 
-from prometheus_client import Counter, Gauge, Histogram, Info
+from prometheus_client import Counter, Gauge, Histogram, Info, disable_created_metrics
+
+disable_created_metrics()  # a second series for every one, which nobody reads
 
 STAGES = ("parse", "features", "predictor", "build")
 _MS = 1e-3
@@ -16,6 +18,8 @@ REQUESTS = Counter(
     "kuberec_requests", "Requests answered, by protocol and by status code", ["protocol", "code"]
 )
 REQUESTS_IN_FLIGHT = Gauge("kuberec_requests_in_flight", "Requests under way", ["protocol"])
+ROWS_IN_FLIGHT = Gauge("kuberec_rows_in_flight", "Rows of requests under way")
+OVERLOADED = Counter("kuberec_overloaded", "Requests refused because too much was under way")
 STAGE_SECONDS = Histogram(
     "kuberec_stage_seconds",
     "What each stage of a request takes",

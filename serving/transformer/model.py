@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from kserve import InferOutput, InferRequest, InferResponse, Model
+from kserve.model import InferenceVerb
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
+from serving.transformer.admission import Admission
 from serving.transformer.features import FeatureSource, FeatureStatus, UserFeatures
 from serving.transformer.merging import Job, Ranking
 from serving.transformer.metrics import LOOKUPS, STAGE
@@ -50,6 +52,7 @@ class RecommendModel(Model):
         limits: what a request may ask.
         features: the online store, with deadline and freshness.
         predictor: the Triton of this pod.
+        admission: how much is taken on at once.
         check_predictor: whether being ready includes that Triton answers.
     """
 
@@ -61,9 +64,11 @@ class RecommendModel(Model):
         features: FeatureSource,
         predictor: Predictor,
         tracing: Tracing,
+        admission: Admission,
         check_predictor: bool = True,
     ) -> None:
         super().__init__(name)
+        self._admission = admission
         self.version, self.limits = version, limits
         self._features, self._predictor, self._tracing = features, predictor, tracing
         self._check_predictor = check_predictor
@@ -96,6 +101,21 @@ class RecommendModel(Model):
         if not self.ready:
             return False
         return not self._check_predictor or await self._predictor.answers()
+
+    async def __call__(
+        self,
+        body: Any,
+        headers: Any = None,
+        verb: InferenceVerb = InferenceVerb.PREDICT,
+    ) -> Any:
+        """kserve's stages, one after the other, if there is room."""
+        with self._admission.room(self._rows(body)):
+            return await super().__call__(body, headers, verb)
+
+    def _rows(self, request: Any) -> int:
+        """Rows that a request claims to have, before anything of it is checked."""
+        claimed = next((tensor.shape for tensor in request.inputs if tensor.shape), [1])[0]
+        return min(claimed, self.limits.max_rows) if isinstance(claimed, int) and claimed > 0 else 1
 
     def validate(self, payload: Any) -> Any:
         return payload  # `preprocess` has checked it, and this is its result

@@ -62,13 +62,24 @@ def create_app(dataplane: DataPlane, answerer: Answerer, max_bytes: int) -> Fast
     app.add_route("/v2/models/{model_name}/infer", infer, methods=["POST"])
     app.add_route("/v2/models/{model_name}/versions/{version}/infer", infer, methods=["POST"])
     endpoints = V2Endpoints(dataplane)
+
+    async def metadata(model_name: str, version: str = "") -> ModelMetadataResponse:
+        answerer.require_version(version)
+        return await endpoints.model_metadata(model_name)
+
+    async def ready(model_name: str, version: str = "") -> ModelReadyResponse:
+        answerer.require_version(version)
+        return await endpoints.model_ready(model_name)
+
     for path, handler, model in (
         ("/v2", endpoints.metadata, ServerMetadataResponse),
         ("/v2/health/live", endpoints.live, ServerLiveResponse),
         ("/v2/health/ready", endpoints.ready, ServerReadyResponse),
         ("/v2/models", endpoints.models, ListModelsResponse),
-        ("/v2/models/{model_name}", endpoints.model_metadata, ModelMetadataResponse),
-        ("/v2/models/{model_name}/ready", endpoints.model_ready, ModelReadyResponse),
+        ("/v2/models/{model_name}", metadata, ModelMetadataResponse),
+        ("/v2/models/{model_name}/ready", ready, ModelReadyResponse),
+        ("/v2/models/{model_name}/versions/{version}", metadata, ModelMetadataResponse),
+        ("/v2/models/{model_name}/versions/{version}/ready", ready, ModelReadyResponse),
     ):
         app.add_api_route(path, handler, methods=["GET"], response_model=model)
     app.add_route("/metrics", _metrics)
@@ -113,4 +124,7 @@ async def _http_error(request: Request, error: Any) -> Response:
     if error.status_code == 404:
         text = f"nothing is at {request.url.path}; GET /v2/models lists the models, and inference "
         text += "is POST /v2/models/{name}/infer"
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        text = f"{request.method} is not for {request.url.path}; allowed: {allowed}"
     return JSONResponse({"error": text}, error.status_code, error.headers)

@@ -236,12 +236,24 @@ def test_another_version_or_model_is_not_found(pod: Pod) -> None:
     assert status == 404
     assert "model version '7' is not served here; allowed: v1" in answer["error"]
     assert rest(pod, body, "/v2/models/other/infer")[0] == 404
+    for path in ("", "/ready"):
+        assert rest(pod, None, f"/v2/models/recommend/versions/{VERSION}{path}")[0] == 200
+        assert rest(pod, None, f"/v2/models/recommend/versions/7{path}")[0] == 404
+    status, answer = rest(pod, None, "/v2/models/recommend/infer")
+    assert (status, answer["error"]) == (
+        405,
+        "GET is not for /v2/models/recommend/infer; allowed: POST",
+    )
     with (
         triton_grpc.InferenceServerClient(pod.transformer.grpc_url) as client,
         pytest.raises(InferenceServerException, match="not served here") as refused,
     ):
         client.infer("recommend", [tensor(triton_grpc, "user_id", ["ann"])], model_version="7")
     assert refused.value.status() == "StatusCode.NOT_FOUND"
+    with triton_grpc.InferenceServerClient(pod.transformer.grpc_url) as client:
+        assert client.is_model_ready("recommend", VERSION)
+        with pytest.raises(InferenceServerException, match="not served here"):
+            client.is_model_ready("recommend", "7")
 
 
 def test_metadata_describes_the_tensors_and_nothing_unloads(pod: Pod) -> None:
