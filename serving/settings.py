@@ -35,8 +35,8 @@ class TritonConfig(Section):
 
     Batching and instances are the plainest that benchmarks/results/batching.json gives no reason to
     leave. What it shows beyond its noise: a second instance takes a lone request from 1.18 to
-    1.63 ms at p50 (two cores), and 1000 µs of waiting cost it a millisecond. The preferred size that
-    the file names best (16) was no better in six more rounds on a quiet machine: not taken.
+    1.63 ms at p50 (two cores), and 1000 µs of waiting cost it a millisecond. The preferred size
+    that the file names best (16) was no better in six more rounds on a quiet machine: not taken.
     """
 
     max_batch_size: int = Field(
