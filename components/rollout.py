@@ -25,7 +25,7 @@ def rollout(
     from components.step import state_home, step
     from recommender.files import write_json
     from serving.rollout.local import rollout as run
-    from serving.settings import ServingConfig, save_settings
+    from serving.settings import ServingConfig
 
     with step("rollout") as progress:
         config = ServingConfig.model_validate(serving)
@@ -35,7 +35,6 @@ def rollout(
             config,
             lambda message: progress(0, 0, message),
         )
-        save_settings(state_home(), config)
         write_json(Path(rollout_report.path), result)
         verb = "serves already" if result["reused"] else "serves"
         progress(1, 1, f"{result['version']} {verb} at {result['url']}")

@@ -1,6 +1,7 @@
 """The endpoint of a state home, as the commands find it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,15 @@ def endpoint(home: Path, console: Console | None = None, **changes: Any) -> Embe
     if gateway is not None and alive(gateway.process):
         config = config.model_copy(update=address_of(gateway))
     return EmbeddedEndpoint(home, config, None if console is None else lines_on(console))
+
+
+@contextmanager
+def locked_endpoint(home: Path, console: Console, **changes: Any) -> Iterator[EmbeddedEndpoint]:
+    """`endpoint` under its lock, with the settings that whoever held it before has left."""
+    door = endpoint(home, console, **changes)
+    with door.locked():
+        door.use(endpoint(home, console, **changes).config)
+        yield door
 
 
 def last_known(home: Path, console: Console | None, changes: dict[str, Any]) -> EmbeddedEndpoint:

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from pipelines.endpoint import endpoint, last_known, lines_on
+from pipelines.endpoint import endpoint, last_known, lines_on, locked_endpoint
 from pipelines.keeper import start_keeper
 from recommender.errors import KuberecError
 from serving.embedded.endpoint import EmbeddedEndpoint, NothingToServe
@@ -30,39 +31,47 @@ def serve(home: Path, console: Console, *, port: int | None, detach: bool) -> No
     Raises:
         KuberecError: the endpoint is open on another port than `port`, or cannot start.
     """
-    changes = {} if port is None else {"port": port}
     with _signals_as_interrupt():
-        door = endpoint(home, console, **changes)
-        if port is not None and door.config.port != port:
-            raise KuberecError(
-                f"the endpoint is open at {door.url} already; to move it: "
-                f"kuberec stop && kuberec serve --port {port}"
-            )
+        door = endpoint(home, console, **_changes(port))
+        _require_port(door, port)
         if door.status()["serving"]:
             show_status(home, console)
             console.print("already serving; end it with: kuberec stop")
             start_keeper(home)
             return
         if detach:
-            _start(door, None)
+            _start(home, console, port, None)
             start_keeper(home)
             show_status(home, console)
             return
         me = this_process()
         try:
-            _start(door, me)
+            _start(home, console, port, me)
             show_status(home, console)
             console.print("Ctrl-C stops it")
-            _keep_running(home, console, me, changes)
+            _keep_running(home, console, me, port)
         except KeyboardInterrupt:
             console.print("stopping")
         finally:
             _stop_own(door, me)
 
 
-def _start(door: EmbeddedEndpoint, foreground: ProcessRef | None) -> None:
+def _changes(port: int | None) -> dict[str, Any]:
+    return {} if port is None else {"port": port}
+
+
+def _require_port(door: EmbeddedEndpoint, port: int | None) -> None:
+    if port is not None and door.config.port != port:
+        raise KuberecError(
+            f"the endpoint is open at {door.url} already; to move it: "
+            f"kuberec stop && kuberec serve --port {port}"
+        )
+
+
+def _start(home: Path, console: Console, port: int | None, foreground: ProcessRef | None) -> None:
     """Start what is not running; if that fails, stop what was started, and nothing else."""
-    with door.locked():
+    with locked_endpoint(home, console, **_changes(port)) as door:
+        _require_port(door, port)  # a rollout that had the lock may have opened it elsewhere
         before = door.state()
         door.check_ports()
         try:
@@ -73,10 +82,10 @@ def _start(door: EmbeddedEndpoint, foreground: ProcessRef | None) -> None:
             raise
 
 
-def _keep_running(home: Path, console: Console, me: ProcessRef, changes: dict[str, Any]) -> None:
+def _keep_running(home: Path, console: Console, me: ProcessRef, port: int | None) -> None:
     """Start again what dies, until another command stops the endpoint or takes it over."""
-
-    Supervisor(lambda: last_known(home, console, changes), me, lines_on(console)).run()
+    find = partial(last_known, home, console, _changes(port))
+    Supervisor(find, me, lines_on(console)).run()
     console.print("stopped, or taken over, by another command")
 
 
@@ -154,7 +163,8 @@ def _show_parts(version: dict[str, Any], say: Callable[[str], None]) -> None:
 
 def rollback(home: Path, console: Console) -> None:
     """Switch to the version that served before."""
-    version = endpoint(home, console).rollback()
+    with locked_endpoint(home, console) as door:
+        version = door.rollback()
     console.print(f"model version {version} serves again; the same command leads back")
 
 

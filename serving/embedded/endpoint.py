@@ -14,6 +14,7 @@ from recommender.errors import KuberecError
 from serving.embedded import versions
 from serving.embedded.processes import Processes
 from serving.embedded.replica import Replica
+from serving.embedded.shares import check_shares
 from serving.embedded.state import ServingHome, State
 from serving.embedded.status import client_url, describe
 from serving.ports import LOCAL, require_free
@@ -25,10 +26,6 @@ from serving.version import ModelVersion
 
 class NothingToServe(KuberecError):
     """No version was ever switched to, or none to go back to."""
-
-
-class SplitRefused(KuberecError):
-    """Shares that cannot be served; nothing has changed."""
 
 
 class EmbeddedEndpoint:
@@ -58,6 +55,10 @@ class EmbeddedEndpoint:
         """Hold the lock over several calls; by default it is waited for `lock_timeout_s`."""
         with self.home.locked(self.config.lock_timeout_s if timeout_s is None else timeout_s):
             yield
+
+    def use(self, config: ServingConfig) -> None:
+        """Go on with other settings: those read before the lock was held may be old by then."""
+        self.config = self._processes.config = config
 
     def state(self) -> State:
         return self.home.load()
@@ -114,7 +115,7 @@ class EmbeddedEndpoint:
         """
         with self.locked():
             state = self.state()
-            shares = _check_shares(weights, state)
+            shares = check_shares(weights, state)
             self._publish(state, shares)
             state.weights = shares if len(shares) > 1 else {}
             self.home.save(state)
@@ -229,22 +230,3 @@ class EmbeddedEndpoint:
 
     def _publish(self, state: State, weights: Mapping[str, int]) -> None:
         self._processes.publish(state, weights)
-
-
-def _check_shares(weights: Mapping[str, int], state: State) -> dict[str, int]:
-    """The shares, the current version first, or SplitRefused."""
-    said = ", ".join(f"{version}: {percent}" for version, percent in weights.items())
-    if any(not 0 <= percent <= 100 for percent in weights.values()) or sum(weights.values()) != 100:
-        raise SplitRefused(f"shares must be 0 to 100 percent and 100 in sum, not {{{said}}}")
-    if state.current not in weights:
-        raise SplitRefused(
-            f"the current version {state.current} must be among those that share the requests "
-            f"({{{said}}}); to leave it, switch to another one"
-        )
-    for version in weights:
-        replica = state.replicas.get(version)
-        if replica is None or not replica.ready():
-            raise SplitRefused(
-                f"model version {version} is not running, so it cannot get a share of the requests"
-            )
-    return dict(sorted(weights.items(), key=lambda share: share[0] != state.current))

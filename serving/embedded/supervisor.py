@@ -128,7 +128,9 @@ class Supervisor:
         """Start again what is broken of one version, or Envoy; `key` is as in `Part.version`."""
         endpoint = self._open()
         with endpoint.locked(timeout_s=1.0):
-            state = endpoint.state()  # a rollout, or a stop, may have been under way
+            # A rollout, or a stop, may have been under way, and have changed any of it.
+            endpoint.use(self._open().config)
+            state = endpoint.state()
             broken = [part for part in self._broken(state) if part.version == key]
             if state.foreground != self._foreground or not broken:
                 return

@@ -10,7 +10,7 @@ from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.embedded.replica import Place, Replica
 from serving.embedded.state import State
 from serving.parity import parity, triton_answers
-from serving.settings import ServingConfig
+from serving.settings import ServingConfig, save_settings
 from serving.triton.server import Progress
 from serving.version import GoldenRequest
 
@@ -31,7 +31,7 @@ def rollout(
     Installs and starts it beside the current version, replays its golden requests on its own
     Triton and on its transformer, asks that for a user, turns the door, and replays the requests
     through the door. A version that serves already is only checked. The version before keeps
-    running for an instant way back.
+    running for an instant way back. `config` is saved for the commands that come after this.
 
     Returns:
         {version, reused, previous, url, grpc_url, rows}: rows are {name, value, limit, passed}.
@@ -63,6 +63,8 @@ def rollout(
             say("replaying them through the gateway")
             checks += _replay_through_gateway(endpoint.url, golden, config, version.version)
             require(GATE, checks)
+            # Under the lock: who waits for it to start a dead part again must find these.
+            save_settings(home, config)
         except BaseException:
             _undo(endpoint, version.version, before)
             raise

@@ -22,7 +22,7 @@ from serving.parity import golden_answers
 from serving.ports import PortTaken, free_ports
 from serving.process import find
 from serving.rollout.local import rollout
-from serving.settings import ServingConfig, TransformerConfig
+from serving.settings import ServingConfig, TransformerConfig, load_settings
 from serving.triton.repository import EMBEDDED
 from serving.triton.server import TritonFailed
 from serving.version import VersionError, load_version, write_manifest
@@ -258,6 +258,7 @@ def test_new_settings_reach_a_version_that_serves_without_a_lost_request(
     config = endpoint.config.model_copy(update={"transformer": settings})
     with Load(endpoint.url, {A: load_version(source).golden()}) as load:
         assert rollout(source, home, config)["reused"]
+        assert load_settings(home) == config
         time.sleep(0.2)
     assert (load.errors, load.wrong) == ([], [])
     after = EmbeddedEndpoint(home, config).status()["current"]["parts"]
@@ -273,6 +274,7 @@ def test_new_settings_reach_a_version_that_serves_without_a_lost_request(
     monkeypatch.setenv("KUBEREC_TRANSFORMER_ENV", str(home / "nowhere"))
     with pytest.raises(TransformerMissing, match=r"'.*nowhere': run `make install`, or name its"):
         roll(endpoint, make(B))
+    assert load_settings(home) == config  # those of what serves
     assert answer(endpoint) == ("a", A)
     assert len(servers(endpoint)) == 2
 

@@ -20,10 +20,11 @@ from tiny_version import catalogue, write_tiny_version
 
 from pipelines.serve import stop
 from serving.client import RecommendClient
-from serving.embedded.endpoint import EmbeddedEndpoint, SplitRefused
+from serving.embedded.endpoint import EmbeddedEndpoint
+from serving.embedded.shares import SplitRefused
 from serving.ports import free_ports
 from serving.rollout.local import rollout
-from serving.settings import ServingConfig, save_settings
+from serving.settings import ServingConfig, TransformerConfig, save_settings
 from serving.version import GoldenRequest, load_version
 
 A, B = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
@@ -47,7 +48,6 @@ class Served:
             version: load_version(source).golden() for version, source in sources.items()
         }
         self.endpoint = EmbeddedEndpoint(home, config)
-        save_settings(home, config)
         rollout(sources[A], home, config)
         # Without a door nothing serves: `kuberec serve` opens it, and keeps what is there.
         gateway = self.endpoint.state().gateway
@@ -216,6 +216,20 @@ def test_what_cannot_be_started_is_tried_again_until_it_can(served: Served) -> N
         graph.write_bytes(whole)
     wait_for(lambda: "ready again after" in served.said()[said:])
     assert ask_rest(served.url, {"history": []})[1] == B
+
+
+def test_a_part_that_dies_in_a_rollout_starts_with_the_settings_it_leaves(served: Served) -> None:
+    before, said = served.pids(), len(served.said())
+    endpoint, settings = served.endpoint, TransformerConfig(max_ids=9_999)
+    with endpoint.locked():
+        os.kill(before["transformer"], signal.SIGKILL)
+        time.sleep(0.5)  # by now it is noticed, and waits for the lock with the settings of before
+        config = endpoint.config.model_copy(update={"transformer": settings})
+        save_settings(endpoint.home.root.parent, config)
+    wait_for(lambda: "ready again after" in served.said()[said:])
+    assert endpoint.state().replicas[B].transformer.settings == settings
+    after = served.pids()
+    assert {part for part in after if after[part] != before[part]} == {"transformer"}
 
 
 def test_the_access_log_tells_what_happened_and_nothing_of_users(served: Served) -> None:

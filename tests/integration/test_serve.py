@@ -23,7 +23,7 @@ from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.ports import PortTaken, free_ports
 from serving.process import find
 from serving.rollout.local import rollout
-from serving.settings import ServingConfig, save_settings
+from serving.settings import ServingConfig
 from serving.triton.plain_paths import repository_argument
 from serving.version import VersionError
 
@@ -46,7 +46,6 @@ def home(tmp_path: Path) -> Iterator[Path]:
     source = write_tiny_version(tmp_path / "v", catalogue(), VERSION)
     try:
         rollout(source, home, config)
-        save_settings(home, config)
         yield home
     finally:
         stop(home, Console(quiet=True))

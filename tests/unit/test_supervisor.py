@@ -6,7 +6,8 @@ import pytest
 
 from recommender.errors import KuberecError
 from serving.embedded.accesslog import rotate
-from serving.embedded.endpoint import EmbeddedEndpoint, SplitRefused, _check_shares
+from serving.embedded.endpoint import EmbeddedEndpoint
+from serving.embedded.shares import SplitRefused, check_shares
 from serving.embedded.state import Gateway, State
 from serving.embedded.supervisor import BackOff, Supervisor
 from serving.process import ProcessRef, this_process
@@ -82,4 +83,4 @@ def test_the_access_log_takes_so_much_and_no_more(tmp_path: Path) -> None:
 )
 def test_shares_that_cannot_be_served_are_refused(weights: dict[str, int], reason: str) -> None:
     with pytest.raises(SplitRefused, match=reason):
-        _check_shares(weights, State(current="a"))
+        check_shares(weights, State(current="a"))
