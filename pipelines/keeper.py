@@ -11,7 +11,9 @@ from pathlib import Path
 from pipelines.endpoint import endpoint, last_known
 from serving.embedded.state import ServingHome
 from serving.embedded.supervisor import Supervisor
-from serving.process import alive, spawn, this_process
+from serving.process import alive, command_line, keep_earlier, spawn, this_process
+
+_MODULE = "pipelines.keeper"
 
 
 def start_keeper(home: Path) -> None:
@@ -21,9 +23,15 @@ def start_keeper(home: Path) -> None:
         keeper = door.state().foreground
         if keeper is not None and alive(keeper):
             return
-        command = [sys.executable, "-P", "-m", "pipelines.keeper", str(Path(home).absolute())]
+        command = [sys.executable, "-P", "-m", _MODULE, str(Path(home).absolute())]
         log = ServingHome(home).logs / "keeper.log"
+        keep_earlier(log)
         door.keep_for(spawn(command, log, dict(os.environ)))
+
+
+def is_keeper(pid: int) -> bool:
+    """Whether that process keeps an endpoint in the background, and is no `kuberec serve`."""
+    return _MODULE in command_line(pid)
 
 
 def main() -> None:

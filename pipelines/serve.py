@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipelines.endpoint import endpoint, last_known, lines_on, locked_endpoint
-from pipelines.keeper import start_keeper
+from pipelines.keeper import is_keeper, start_keeper
 from recommender.errors import KuberecError
 from serving.embedded.endpoint import EmbeddedEndpoint, NothingToServe
 from serving.embedded.supervisor import Supervisor
@@ -35,9 +35,9 @@ def serve(home: Path, console: Console, *, port: int | None, detach: bool) -> No
         door = endpoint(home, console, **_changes(port))
         _require_port(door, port)
         if door.status()["serving"]:
+            start_keeper(home)
             show_status(home, console)
             console.print("already serving; end it with: kuberec stop")
-            start_keeper(home)
             return
         if detach:
             _start(home, console, port, None)
@@ -122,7 +122,7 @@ def _signals_as_interrupt() -> Iterator[None]:
 
 
 def show_status(home: Path, console: Console) -> None:
-    """Print what serves, its parts and addresses, and what is kept for a way back."""
+    """Print what serves, its parts and addresses, who keeps it running, and the way back."""
     status = endpoint(home).status()
 
     def say(text: str) -> None:
@@ -138,6 +138,12 @@ def show_status(home: Path, console: Console) -> None:
         say(f"model version {names} serves at {status['url']} (REST and gRPC)")
     else:
         say("nothing serves; start it with: kuberec serve")
+    keeper = status["kept_by"]
+    if keeper is not None:
+        what = "in the background" if is_keeper(keeper) else "kuberec serve in the foreground"
+        say(f"  kept running by pid {keeper}, {what}")
+    elif status["serving"]:
+        say("  nobody starts its parts again: kuberec serve")
     for each in status["versions"]:
         _show_parts(each, say)
     if status["gateway_pid"] is not None:

@@ -32,8 +32,8 @@ class State(BaseModel):
 
     `weights` are the shares in percent while several versions serve; empty means that all is the
     current one's. `replicas` also holds a version that is being tried and serves nobody yet.
-    `foreground` is the `kuberec serve` that keeps the endpoint running; one that is not named here
-    (any more) leaves.
+    `foreground` is the `kuberec serve`, or the keeper in the background, that starts again what
+    dies; one that is not named here (any more) leaves.
     """
 
     current: str | None = None

@@ -24,11 +24,11 @@ def describe(state: State, config: ServingConfig, home: ServingHome) -> dict[str
         serving (the door is open and every version that has a share is ready), url, grpc_url,
         admin_url, stats_url, gateway_pid, logs (a folder), access_log, and versions: those that
         have a share, the current one first, each {version, percent, ready, parts}; current: the
-        first of them, or None; previous: the same without percent, or None. parts, of what is
-        known, are transformer and triton: {pid (None if it ended), ready, http_url, grpc_url,
-        metrics_url, log}.
+        first of them, or None; previous: the same without percent, or None; kept_by: the pid of
+        the process that starts again what dies, or None. parts, of what is known, are transformer
+        and triton: {pid (None if it ended), ready, http_url, grpc_url, metrics_url, log}.
     """
-    gateway = state.gateway
+    gateway, keeper = state.gateway, state.foreground
     running = gateway is not None and alive(gateway.process)
     url, admin_url = client_url(config), f"http://{LOCAL}:{config.admin_port}"
     versions = [_version(state, v) | {"percent": share} for v, share in state.shares.items()]
@@ -40,6 +40,7 @@ def describe(state: State, config: ServingConfig, home: ServingHome) -> dict[str
         "grpc_url": url,
         "admin_url": admin_url,
         "stats_url": f"{admin_url}/stats/prometheus",
+        "kept_by": keeper.pid if keeper is not None and alive(keeper) else None,
         "gateway_pid": gateway.process.pid if gateway is not None and running else None,
         "logs": str(home.logs),
         "access_log": str(home.logs / "access.log"),

@@ -111,10 +111,14 @@ def test_a_refused_serve_leaves_what_runs_alone(home: Path, console: Console) ->
     with pytest.raises(KuberecError, match=rf"open at {url} already; .*serve --port {other}"):
         serve(home, console, port=other, detach=True)
     serve(home, console, port=None, detach=False)
-    assert "already serving; end it with: kuberec stop" in console.export_text()
+    assert "already serving; end it with: kuberec stop" in console.export_text(clear=False)
     assert processes(home) == before
-    for keeper in keepers(home):
-        os.kill(keeper, signal.SIGKILL)
+    (keeper,) = keepers(home)
+    assert f"kept running by pid {keeper}, in the background" in console.export_text(clear=False)
+    os.kill(keeper, signal.SIGKILL)
+    wait_for(lambda: keepers(home) == [])
+    show_status(home, console)
+    assert "nobody starts its parts again: kuberec serve" in console.export_text()
 
     # A part of it is dead, and cannot be started: the other part stays.
     state = EmbeddedEndpoint(home).state()
@@ -143,6 +147,14 @@ def test_a_background_endpoint_has_a_keeper(home: Path, console: Console) -> Non
     wait_for(lambda: serves(home))
     log = home / "serving" / "logs" / "keeper.log"
     assert f"Triton of model version {VERSION}" in log.read_text()
+    wait_for(lambda: "ready again after" in log.read_text())
+    said = log.read_text()
+
+    os.kill(keepers(home)[0], signal.SIGKILL)
+    wait_for(lambda: keepers(home) == [])
+    serve(home, console, port=None, detach=True)
+    assert log.read_text() == ""
+    assert log.with_name("keeper.log.1").read_text() == said
 
 
 def test_foreground_on_another_port_until_stopped(home: Path, console: Console) -> None:
@@ -162,6 +174,7 @@ def test_foreground_on_another_port_until_stopped(home: Path, console: Console) 
         show_status(home, console)
         shown = console.export_text()
         assert f"serves at http://127.0.0.1:{port} " in shown
+        assert f"kept running by pid {running.pid}, kuberec serve in the foreground" in shown
         assert re.search(rf"transformer of {VERSION}: pid \d+, ready, metrics http://", shown)
         assert re.search(rf"Triton of {VERSION}: pid \d+, ready, metrics http://", shown)
         assert re.search(r"Envoy: pid \d+, admin http://\S+, stats http://\S+/stats/", shown)
