@@ -176,5 +176,9 @@ def _find_python() -> Path:
 
 
 def _variables() -> dict[str, str]:
-    """This process's variables, but for those that would lead to another Python's modules."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    """This process's variables, but for other Pythons' modules and metrics kept in files."""
+    others = ("PYTHON", "VIRTUAL_ENV", "PROMETHEUS_MULTIPROC", "prometheus_multiproc")
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(others)}
+    # Feast makes a folder for its own server's metrics, and leaves it if it is killed, unless it
+    # is told of one. Nothing is written there: metrics.py has chosen memory before Feast comes.
+    return variables | {"PROMETHEUS_MULTIPROCESS_DIR": ""}

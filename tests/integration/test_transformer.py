@@ -90,6 +90,9 @@ def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     with pytest.MonkeyPatch.context() as patch, temporary_triton(version, folder / "t") as triton:
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+        (folder / "tmp").mkdir()
+        patch.setenv("TMPDIR", str(folder / "tmp"))
+        patch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder / "tmp"))  # of whoever starts it
         server = launch_transformer(
             version,
             tuple(free_ports(2)),  # type: ignore[arg-type]
@@ -294,6 +297,12 @@ def test_what_happens_is_counted(pod: Pod) -> None:
     assert (counted(pod, stale), counted(pod, refused)) == (before[0] + 1, before[1] + 1)
     assert counted(pod, 'kuberec_stage_seconds_count{stage="predictor"}') > 0
     assert counted(pod, f'kuberec_model_info{{version="{VERSION}"}}') == 1
+
+
+def test_metrics_are_kept_in_memory_and_leave_no_file(pod: Pod) -> None:
+    ask(pod, user_id=["ann"])  # for which Feast was imported
+    assert counted(pod, 'kuberec_feature_lookups_total{status="ok"}') >= 1
+    assert list((pod.transformer.log.parent / "tmp").iterdir()) == []
 
 
 def test_a_request_is_a_trace(pod: Pod) -> None:
