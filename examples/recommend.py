@@ -10,5 +10,6 @@ user_id = triton.InferInput("user_id", [1], "BYTES")
 user_id.set_data_from_numpy(np.array([user], dtype=object))
 with triton.InferenceServerClient(address) as client:
     answer = client.infer("recommend", [user_id], client_timeout=2.0)
-for item, score in zip(answer.as_numpy("item_ids")[0], answer.as_numpy("scores")[0], strict=True):
+item_ids, scores = answer.as_numpy("item_ids")[0], answer.as_numpy("scores")[0]
+for item, score in zip(item_ids[:10], scores[:10], strict=True):
     print(item.decode(), score)
