@@ -187,6 +187,8 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    # It warns of everything sent to its port that is no HTTP, as often as that is sent.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     args = arguments()
     try:
         uvloop.run(serve(args))

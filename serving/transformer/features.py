@@ -23,6 +23,8 @@ log = logging.getLogger("kuberec.features")
 # who asks is not made to wait for the whole deadline, and the store not made to work for nobody.
 _FAILURES_TO_REST = 16
 _REST_S = 0.5
+# A store may fail at every other lookup: so long nothing more is logged of further failures.
+_SILENCE_S = 60.0
 
 
 class FeatureStatus(StrEnum):
@@ -89,6 +91,7 @@ class FeatureSource:
         self._failures = 0  # in a row
         self._last_failure = (FeatureStatus.FALLBACK_ERROR, "")
         self._ask_again = 0.0  # time of the loop
+        self._told, self._silent_until = False, 0.0
 
     @property
     def opening(self) -> bool:
@@ -136,9 +139,9 @@ class FeatureSource:
         except _StoreFailed as failure:
             self._failed(failure)
             raise
-        if self._failures:
+        if self._told:
             log.info("the feature store answers again, after %d failed lookups", self._failures)
-        self._failures = 0
+        self._told, self._failures = False, 0
         return rows
 
     async def _read_in_time(self, reader: Reader, user_ids: Sequence[str]) -> list[StoredFeatures]:
@@ -169,12 +172,14 @@ class FeatureSource:
             timer.cancel()
 
     def _failed(self, failure: _StoreFailed) -> None:
-        if not self._failures:
+        now = asyncio.get_running_loop().time()
+        if not self._told and now >= self._silent_until:
             log.warning("the feature store fails: %s", failure.cause)
+            self._told, self._silent_until = True, now + _SILENCE_S
         self._failures += 1
         self._last_failure = (failure.status, failure.cause)
         if self._failures == _FAILURES_TO_REST:
-            self._ask_again = asyncio.get_running_loop().time() + _REST_S
+            self._ask_again = now + _REST_S
 
     def _without_store(self, failure: _StoreFailed, count: int) -> list[UserFeatures]:
         reason = failure.status.reason

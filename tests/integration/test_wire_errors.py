@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -115,3 +116,22 @@ def test_requests_that_are_unusual_but_right(wire: Wire) -> None:
 def refused(answer: Answer, code: int | str, reason: str) -> None:
     assert answer.code == code, answer
     assert re.search(reason, answer.reason), answer.reason
+
+
+def test_no_request_is_logged_but_in_the_access_log(wire: Wire, served: EmbeddedEndpoint) -> None:
+    def sizes() -> dict[str, int]:
+        names = ("envoy.log", f"transformer-{VERSION}.log", f"triton-{VERSION}.log")
+        return {name: (served.home.logs / name).stat().st_size for name in names}
+
+    before = sizes()
+    for body, _ in REST.values():
+        wire.rest(body)
+    for message, _ in GRPC.values():
+        wire.grpc(message)
+    assert wire.rest(rest_request(USER)).code == 200
+    transformer = served.state().replicas[VERSION].transformer
+    for port in transformer.ports:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as stranger:
+            stranger.sendall(b"\x00\xff no HTTP at all\r\n\r\n")
+            stranger.recv(100)
+    assert sizes() == before

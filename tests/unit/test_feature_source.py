@@ -143,6 +143,31 @@ def test_a_hanging_store_is_left_in_peace_and_found_again() -> None:
     run(source, live)
 
 
+def test_a_store_that_fails_now_and_then_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO", "kuberec.features")
+    monkeypatch.setattr("serving.transformer.features._SILENCE_S", 0.2)
+    reader = FakeReader()
+    source = source_of(settings(), reader)
+
+    async def live() -> None:
+        caplog.clear()
+        for answer in [breaks, stored] * 10 + [breaks]:
+            reader.answer = answer
+            await source.lookup(["fresh"])
+        said = [line for line in caplog.messages if "feature store open" not in line]
+        assert said == [
+            "the feature store fails: OSError: disk I/O error",
+            "the feature store answers again, after 1 failed lookups",
+        ]
+        await asyncio.sleep(0.2)
+        await source.lookup(["fresh"])  # it still fails, which is said by now
+        assert sum("fails" in line for line in caplog.messages) == 2
+
+    run(source, live)
+
+
 def test_hanging_reads_do_not_pile_up() -> None:
     reader = FakeReader(hangs)
     source = source_of(settings(), reader)
