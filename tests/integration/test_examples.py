@@ -38,20 +38,31 @@ def test_plain_tritonclient(served: EmbeddedEndpoint, expected: list[str]) -> No
     assert scores == sorted(scores, reverse=True)
 
 
-def test_curl(served: EmbeddedEndpoint, expected: list[str]) -> None:
-    done = run("recommend.sh", "196", served.url)
+def curl(user: str, url: str) -> tuple[str, dict[str, list]]:
+    """The version that answered, and its outputs."""
+    done = run("recommend.sh", user, url)
     assert done.returncode == 0, done.stdout + done.stderr
     answer = json.loads(done.stdout)
-    outputs = {each["name"]: each["data"] for each in answer["outputs"]}
+    return answer["model_version"], {each["name"]: each["data"] for each in answer["outputs"]}
+
+
+def test_curl(served: EmbeddedEndpoint, expected: list[str]) -> None:
+    version, outputs = curl("196", served.url)
+    assert version == VERSION
     assert outputs["item_ids"] == expected
     assert outputs["feature_status"] == ["ok"]
-    assert answer["model_version"] == VERSION
+
+
+def test_curl_takes_any_user(served: EmbeddedEndpoint) -> None:
+    assert curl("ü2", served.url)[1]["feature_status"] == ["ok"]
+    for user in (r"""a "user" \ of 'quotes' & $more""", '"], "data": ["196', "196\\", "-n"):
+        assert curl(user, served.url)[1]["feature_status"] == ["unknown"]
 
 
 def test_curl_is_told_what_is_wrong(served: EmbeddedEndpoint) -> None:
-    done = run("recommend.sh", 'no "JSON" any more', served.url)
+    done = run("recommend.sh", "x" * 2000, served.url)
     assert done.returncode == 22
-    assert "unexpected character" in json.loads(done.stdout)["error"]
+    assert "an id of 2000 bytes" in json.loads(done.stdout)["error"]
 
 
 @pytest.mark.parametrize("name", ["recommend.py", "recommend.sh"])
