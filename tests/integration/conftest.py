@@ -1,5 +1,6 @@
 """What several modules share because it takes seconds to start."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,3 +14,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEndpoin
     """A tiny endpoint for tests that only ask it."""
     with tiny_endpoint(tmp_path_factory.mktemp("served")) as endpoint:
         yield endpoint
+
+
+@pytest.fixture(scope="session", autouse=True)
+def usual_signals() -> None:
+    """Under nohup, or in the background of a script, signals are ignored, by children too.
+
+    What a Ctrl-C or a closed terminal does to a command is tested here as if there were neither.
+    """
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)

@@ -169,6 +169,7 @@ def test_foreground_on_another_port_until_stopped(home: Path, console: Console) 
 
     running = foreground(home, "--port", str(port))
     try:
+        wait_for(lambda: EmbeddedEndpoint(home).state().foreground)  # named once all is started
         wait_for(lambda: serves(home))
         assert address(home) == f"127.0.0.1:{port}"  # every command finds it there
         show_status(home, console)
@@ -216,6 +217,7 @@ def test_an_impatient_ctrl_c_breaks_off_no_cleaning_up(home: Path, console: Cons
     stop(home, console)
     running = foreground(home)
     try:
+        wait_for(lambda: EmbeddedEndpoint(home).state().foreground)
         wait_for(lambda: serves(home))
         for _ in range(3):
             running.send_signal(signal.SIGINT)
