@@ -322,7 +322,12 @@ def test_serving_in_the_foreground_ends_with_ctrl_c(place, finished):
         start_new_session=True,
     )
     assert serve.stdout is not None
-    said = "".join(iter(serve.stdout.readline, "Ctrl-C stops it\n"))
+    said = ""
+    for line in serve.stdout:  # to its end, should it end early
+        said += line
+        if line == "Ctrl-C stops it\n":
+            break
+    assert serve.poll() is None, said
     assert place.summary()["version"] in said
     assert ask(tritonclient.grpc, f"127.0.0.1:{place.port}", ["50"])[0]
     os.killpg(serve.pid, signal.SIGINT)
