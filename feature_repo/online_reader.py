@@ -13,14 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from feature_repo.batching import Admits, Batcher
 from feature_repo.online_store import StoreUnavailable, online_file, open_online
-from feature_repo.read_batches import ReadBatches
 from feature_repo.worker import Worker
 
 HISTORY = "history"
 # Reads at a time of a store that is asked over the network: enough that one slow answer does not
 # hold up all, few enough that lookups still share.
 _NETWORK_LANES = 4
+MAX_KEYS = 256  # of a merged read: four of the largest requests
 
 
 class StoredFeatures(NamedTuple):
@@ -67,10 +68,10 @@ class OnlineReader:
         self._opened_file = _identity(self._file)
         self._worker: Worker | None = None
         if self._online.async_supported.read:
-            self._batches = ReadBatches(self._fetch_network, _NETWORK_LANES, stoppable=True)
+            self._reads = Batcher(self._fetch_network, _NETWORK_LANES, read_room, stoppable=True)
         else:
             self._worker = Worker("feature-reads")
-            self._batches = ReadBatches(self._fetch_blocking, 1, stoppable=False)
+            self._reads = Batcher(self._fetch_blocking, 1, read_room, stoppable=False)
             self._try(store)
 
     def read(self, user_ids: Sequence[str]) -> "asyncio.Future[list[StoredFeatures]]":
@@ -82,11 +83,11 @@ class OnlineReader:
             StoreUnavailable: the SQLite file is another one now: open it anew.
             Exception: of the store's own library.
         """
-        return self._batches.read([self._key(user) for user in user_ids])
+        return self._reads.ask([self._key(user) for user in user_ids])
 
     async def close(self) -> None:
         """Let go of connections and of the thread; reads under way fail."""
-        self._batches.close(StoreUnavailable("the feature store was closed meanwhile"))
+        self._reads.close(StoreUnavailable("the feature store was closed meanwhile"))
         await self._online.close()
         del self._online  # its connections go with it: not every store of Feast's closes them
         if self._worker:
@@ -121,6 +122,19 @@ class OnlineReader:
             self._online.online_read(self._config, self._table, [self._key("")], [HISTORY])
         except Exception as error:
             raise StoreUnavailable(f"online store of '{store}': {error}") from error
+
+
+def read_room() -> Admits:
+    """Of one read: MAX_KEYS."""
+    taken = 0
+
+    def admits(keys: Sequence[Any]) -> bool:
+        nonlocal taken
+        fits = taken + len(keys) <= MAX_KEYS
+        taken += len(keys) if fits or not taken else 0
+        return fits
+
+    return admits
 
 
 def _history_view(opened: Any, store: Path, service: str) -> Any:

@@ -80,8 +80,6 @@ def failure(error: Exception, quiet: bool = False) -> RequestFailed:
         return RequestFailed(str(error), "INVALID_ARGUMENT")
     if isinstance(error, ModelNotReady | ServerNotReady):
         return RequestFailed(f"{error} Triton is not answering (yet)", "UNAVAILABLE")
-    if isinstance(error, NotImplementedError):
-        return RequestFailed(str(error) or "not implemented", "UNIMPLEMENTED")
     if not quiet:
         log.error("an unforeseen failure", exc_info=error)
     return RequestFailed(

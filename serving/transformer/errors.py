@@ -7,7 +7,6 @@ HTTP_STATUS = {
     "NOT_FOUND": 404,
     "RESOURCE_EXHAUSTED": 413,
     "CANCELLED": 499,  # as gateways log it; nobody is there to read it
-    "UNIMPLEMENTED": 501,
     "FAILED_PRECONDITION": 503,  # the server's state, not the client's request
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,

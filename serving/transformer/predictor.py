@@ -11,9 +11,10 @@ import grpc
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 
+from feature_repo.batching import Batcher
 from serving.transformer import metrics
 from serving.transformer.errors import RequestFailed
-from serving.transformer.merging import Job, Merger, Ranking
+from serving.transformer.merging import Job, Ranking, room_for
 from serving.transformer.wire import pack_rows, split_rows
 
 _OPTIONS = [
@@ -45,7 +46,9 @@ class Predictor:
         self, address: str, model: str, timeout_s: float, concurrency: int, max_rows: int
     ) -> None:
         self._address, self._model, self._timeout_s = address, model, timeout_s
-        self._merger = Merger(self._send, concurrency, max_rows)
+        self._requests: Batcher[Job, Ranking] = Batcher(
+            self._send, concurrency, room_for(max_rows), stoppable=True
+        )
         self._channel: Any = None
         self._infer: Any = None
 
@@ -55,7 +58,7 @@ class Predictor:
         self._infer = pb_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer
 
     async def close(self) -> None:
-        await self._merger.close()
+        self._requests.close(RequestFailed("the transformer is stopping", "UNAVAILABLE"))
         if self._channel is not None:
             await self._channel.close()
 
@@ -72,7 +75,8 @@ class Predictor:
         limit = self._timeout_s if time_left_s is None else min(time_left_s, self._timeout_s)
         try:
             async with asyncio.timeout(limit):
-                return await self._merger.ask(job)
+                (ranking,) = await self._requests.ask([job])
+                return ranking
         except TimeoutError:
             if limit < self._timeout_s:
                 raise RequestFailed(

@@ -1,16 +1,18 @@
-"""Concurrent reads, merged into few.
+"""Concurrent calls, merged into few.
 
-A read of many keys costs little more than a read of one, for the store and for Python. So what is
-asked while a read is under way waits, and goes together as the next.
+A call with many keys costs little more than a call with one, for who answers it and for Python. So
+what is asked while calls are under way waits, and goes together as the next; what is asked alone
+goes at once. Lookups share reads of the feature store so, and requests share those to Triton.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 Key = TypeVar("Key")
 Row = TypeVar("Row")
-MAX_KEYS = 256  # of a merged read: four of the largest requests
+# Whether keys fit into a call beside those that it let in before.
+Admits = Callable[[Sequence[Any]], bool]
 
 
 class _Asked:
@@ -21,33 +23,40 @@ class _Asked:
     def __init__(self, keys: list[Any]) -> None:
         self.keys = keys
         self.answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self.task: asyncio.Task[None] | None = None  # that reads them, once one does
+        self.task: asyncio.Task[None] | None = None  # whose call has them, once one does
 
 
-class ReadBatches(Generic[Key, Row]):
-    """Merges the reads of one event loop.
+class Batcher(Generic[Key, Row]):
+    """Merges the calls of one event loop.
 
     Args:
-        fetch: the rows of keys, one each in order.
+        call: the rows of keys, one each in order.
         lanes: how many of it may be under way at the same time.
-        stoppable: whether cancelling a `fetch` ends it. One that nobody waits for any more is then
+        room: the room of a new call. Who has waited longest is let in whatever it says, and who
+            does not fit waits for the next call.
+        stoppable: whether cancelling a `call` ends it. One that nobody waits for any more is then
             cancelled, and its lane free again. Where it would not end, its lane stays taken: calls
             that hang do not pile up, and whoever asks meanwhile waits for as long as he likes to.
     """
 
     def __init__(
-        self, fetch: Callable[[list[Key]], Awaitable[list[Row]]], lanes: int, stoppable: bool
+        self,
+        call: Callable[[list[Key]], Awaitable[list[Row]]],
+        lanes: int,
+        room: Callable[[], Admits],
+        stoppable: bool,
     ) -> None:
-        self._fetch = fetch
+        self._call = call
         self._lanes = lanes
+        self._room = room
         self._stoppable = stoppable
         self._queue: list[_Asked] = []
         self._batches: dict[asyncio.Task[None], list[_Asked]] = {}
         self._starting = False  # a task that has not taken its batch yet
         self._closed: Exception | None = None
 
-    def read(self, keys: list[Key]) -> "asyncio.Future[list[Row]]":
-        """One row for each key, in order, or what `fetch` raises.
+    def ask(self, keys: list[Key]) -> "asyncio.Future[list[Row]]":
+        """One row for each key, in order, or what `call` raises.
 
         A future, not a coroutine: it needs no task to be waited for with a deadline, and whoever
         cancels it waits no longer.
@@ -75,7 +84,7 @@ class ReadBatches(Generic[Key, Row]):
     def _start(self) -> None:
         if self._queue and not self._starting and len(self._batches) < self._lanes:
             self._starting = True
-            task = asyncio.get_running_loop().create_task(self._read_batch())
+            task = asyncio.get_running_loop().create_task(self._run())
             self._batches[task] = []
             task.add_done_callback(self._ended)
 
@@ -94,7 +103,7 @@ class ReadBatches(Generic[Key, Row]):
         ):
             asked.task.cancel()
 
-    async def _read_batch(self) -> None:
+    async def _run(self) -> None:
         self._starting = False
         task = asyncio.current_task()
         assert task is not None
@@ -104,7 +113,7 @@ class ReadBatches(Generic[Key, Row]):
         if not batch:  # all have left
             return
         try:
-            rows = await self._fetch([key for asked in batch for key in asked.keys])
+            rows = await self._call([key for asked in batch for key in asked.keys])
         except Exception as error:
             for asked in batch:
                 if not asked.answer.done():
@@ -118,12 +127,11 @@ class ReadBatches(Generic[Key, Row]):
 
     def _take(self) -> list[_Asked]:
         """The first of the queue, and what fits beside it."""
-        count, keys = 0, 0
+        admits = self._room()
+        batch: list[_Asked] = []
+        left: list[_Asked] = []
         for asked in self._queue:
-            keys += len(asked.keys)
-            if count and keys > MAX_KEYS:
-                break
-            count += 1
-        batch = self._queue[:count]
-        del self._queue[:count]
+            fits = admits(asked.keys)
+            (batch if fits or not batch else left).append(asked)
+        self._queue = left
         return batch

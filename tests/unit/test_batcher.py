@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from feature_repo.read_batches import MAX_KEYS, ReadBatches
+from feature_repo.batching import Batcher
+from feature_repo.online_reader import MAX_KEYS, read_room
 
 
 class Store:
@@ -14,7 +15,7 @@ class Store:
         self.reads: list[list[int]] = []
         self.stopped = 0
         self.go = asyncio.Event()
-        self.batches: ReadBatches[int, int] = ReadBatches(self.fetch, lanes, stoppable)
+        self.batches: Batcher[int, int] = Batcher(self.fetch, lanes, read_room, stoppable)
 
     async def fetch(self, keys: list[int]) -> list[int]:
         self.reads.append(keys)
@@ -28,7 +29,7 @@ class Store:
         return [-key for key in keys]
 
     def ask(self, *keys: int) -> "asyncio.Future[list[int]]":
-        return self.batches.read(list(keys))
+        return self.batches.ask(list(keys))
 
 
 async def settle() -> None:
