@@ -4,12 +4,11 @@ import os
 import time
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from recommender.errors import KuberecError
 from recommender.files import write_json
+from serving.local_server import LocalServer
 from serving.ports import LOCAL
-from serving.process import ProcessRef, alive, find, log_tail, spawn, stop
+from serving.process import find, log_tail, spawn, stop
 from serving.settings import TransformerConfig
 from serving.triton.repository import ENSEMBLE
 from serving.triton.server import Progress, http_status
@@ -30,33 +29,16 @@ class TransformerFailed(KuberecError):
     """A transformer that ended or did not become ready; carries the end of its log."""
 
 
-class TransformerServer(BaseModel):
-    """A started transformer: what is needed to reach it and to stop it from another process."""
+class TransformerServer(LocalServer):
+    """A started transformer."""
 
-    model_config = ConfigDict(frozen=True)
-
-    process: ProcessRef
     version_dir: Path
-    http_port: int
-    grpc_port: int
     predictor_port: int
     settings: TransformerConfig
-    log: Path
 
     @property
     def ports(self) -> tuple[int, int]:
         return self.http_port, self.grpc_port
-
-    @property
-    def http_url(self) -> str:
-        return f"{LOCAL}:{self.http_port}"
-
-    @property
-    def grpc_url(self) -> str:
-        return f"{LOCAL}:{self.grpc_port}"
-
-    def alive(self) -> bool:
-        return alive(self.process)
 
     def answers(self) -> bool:
         """Whether it runs and is not stuck, whatever its Triton does."""

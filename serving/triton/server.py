@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from recommender.errors import KuberecError
+from serving.local_server import LocalServer
 from serving.ports import LOCAL, free_ports
-from serving.process import ProcessRef, alive, find, spawn, stop
+from serving.process import find, spawn, stop
 from serving.triton.command import EXIT_TIMEOUT_S, SHM_PREFIX, Ports, server_command
 from serving.triton.environment import backend_directory, find_environment
 from serving.triton.log import lost_a_port, telling_lines
@@ -27,33 +26,16 @@ class TritonFailed(KuberecError):
     """A server that ended or did not become ready; the message carries the end of its log."""
 
 
-class TritonServer(BaseModel):
-    """A started server: what is needed to reach it and to stop it, also from another process."""
+class TritonServer(LocalServer):
+    """A started Triton."""
 
-    model_config = ConfigDict(frozen=True)
-
-    process: ProcessRef
     repository: Path
-    http_port: int
-    grpc_port: int
     metrics_port: int
     shm_prefix: str
-    log: Path
 
     @property
     def ports(self) -> Ports:
         return Ports(self.http_port, self.grpc_port, self.metrics_port)
-
-    @property
-    def http_url(self) -> str:
-        return f"{LOCAL}:{self.http_port}"
-
-    @property
-    def grpc_url(self) -> str:
-        return f"{LOCAL}:{self.grpc_port}"
-
-    def alive(self) -> bool:
-        return alive(self.process)
 
     def loaded(self) -> bool:
         """Whether it runs and every model of its repository is loaded and warm."""
