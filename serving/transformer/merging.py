@@ -1,5 +1,6 @@
 """What clients' requests ask of Triton, and how much of it one request to Triton may hold."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -19,9 +20,9 @@ class Ranking(NamedTuple):
 
 
 class Job:
-    """What one client's request asks of Triton."""
+    """What one client's request asks of Triton, and since when (`asked`, by time.perf_counter)."""
 
-    __slots__ = ("excludes", "histories", "ids", "metadata", "request_id", "width")
+    __slots__ = ("asked", "excludes", "histories", "ids", "metadata", "request_id", "width")
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class Job:
     ) -> None:
         self.histories, self.excludes = histories, excludes
         self.request_id, self.metadata = request_id, metadata
+        self.asked = time.perf_counter()
         lengths = [len(row) for row in histories]
         self.ids, self.width = sum(lengths), max(lengths)
 

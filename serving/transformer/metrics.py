@@ -37,6 +37,14 @@ PREDICTOR_ROWS = Histogram(
     buckets=[1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128],
 )
 
+# Triton's own queue is empty while requests wait here for their turn: together they say when more
+# replicas are needed (manifests/base scales on their sum).
+QUEUE_SECONDS = Histogram(
+    "kuberec_queue_seconds",
+    "Time that a client's request waits for its turn to be sent to Triton",
+    buckets=[ms * _MS for ms in (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 35, 50, 100, 200, 500, 1000)],
+)
+
 LOOKUPS = Counter(
     "kuberec_feature_lookups", "Rows answered, by the feature_status that they show", ["status"]
 )

@@ -47,7 +47,7 @@ class Predictor:
     ) -> None:
         self._address, self._model, self._timeout_s = address, model, timeout_s
         self._requests: Batcher[Job, Ranking] = Batcher(
-            self._send, concurrency, room_for(max_rows), stoppable=True
+            self._send_waiting, concurrency, room_for(max_rows), stoppable=True
         )
         self._channel: Any = None
         self._infer: Any = None
@@ -92,6 +92,12 @@ class Predictor:
         except (RequestFailed, TimeoutError):
             return False
         return True
+
+    async def _send_waiting(self, jobs: Sequence[Job]) -> list[Ranking]:
+        now = time.perf_counter()
+        for job in jobs:
+            metrics.QUEUE_SECONDS.observe(now - job.asked)
+        return await self._send(jobs)
 
     async def _send(self, jobs: Sequence[Job]) -> list[Ranking]:
         """All jobs as one request."""

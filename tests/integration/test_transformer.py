@@ -301,6 +301,7 @@ def test_what_happens_is_counted(pod: Pod) -> None:
     rest(pod, {"inputs": []})
     assert (counted(pod, stale), counted(pod, refused)) == (before[0] + 1, before[1] + 1)
     assert counted(pod, 'kuberec_stage_seconds_count{stage="predictor"}') > 0
+    assert counted(pod, "kuberec_queue_seconds_count") > 0
     assert counted(pod, f'kuberec_model_info{{version="{VERSION}"}}') == 1
 
 
