@@ -9,7 +9,10 @@ from components.image import image
     base_image=image("components", "feature_repo", "recommender"), install_kfp_package=False
 )
 def materialize(
-    windows: dsl.Input[dsl.Dataset], version: str, online_report: dsl.Output[dsl.Artifact]
+    windows: dsl.Input[dsl.Dataset],
+    version: str,
+    target: str,
+    online_report: dsl.Output[dsl.Artifact],
 ) -> None:
     """Apply the feature repository and bring the online store up to date.
 
@@ -19,15 +22,19 @@ def materialize(
     Args:
         windows: of `build_features`.
         version: of `export_version`; its FeatureService is `recommend_<version>`.
+        target: where the version will serve, "embedded" or "kserve".
         online_report: rows a view, as a JSON file.
     """
     from pathlib import Path
 
     from components.step import state_home, step
     from feature_repo.online import materialize as run
+    from recommender.errors import KuberecError
     from recommender.files import write_json
 
     with step("materialize") as progress:
+        if target != "embedded":
+            raise KuberecError(f"target '{target}': only 'embedded' can be served so far")
         result = run(Path(windows.path), state_home(), version, progress)
         write_json(Path(online_report.path), result)
         rows = ", ".join(f"{count:,} of {view}" for view, count in result["rows"].items())

@@ -18,6 +18,7 @@ def report(
     evaluation_report: dsl.Input[dsl.Artifact],
     model_version: dsl.Input[dsl.Model],
     rollout_report: dsl.Input[dsl.Artifact],
+    target: str,
     page: dsl.Output[dsl.HTML],
     summary: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
@@ -27,6 +28,8 @@ def report(
     Args:
         snapshot, validation_report, item_vectors, windows, trained_model, evaluation_report,
             model_version, rollout_report: outputs of the steps before.
+        target: what `rollout` served on: "embedded" is asked over gRPC, "kserve" through its
+            gateway over REST.
         page: report.html, self-contained.
         summary: the same numbers as a JSON file.
         metrics: the headline numbers for Kubeflow's run list.

@@ -10,6 +10,7 @@ def rollout(
     serving: dict,
     model_version: dsl.Input[dsl.Model],
     version: str,
+    target: str,
     rollout_report: dsl.Output[dsl.Artifact],
 ) -> None:
     """Serve the version; what serves now goes on untouched until the new one has proved itself.
@@ -18,16 +19,20 @@ def rollout(
         serving: the run's `serving` section.
         model_version: of `export_version`.
         version: of `export_version`.
+        target: "embedded" for the endpoint of the state home, "kserve" for an InferenceService.
         rollout_report: addresses, checks and the previous version, as a JSON file.
     """
     from pathlib import Path
 
     from components.step import state_home, step
+    from recommender.errors import KuberecError
     from recommender.files import write_json
     from serving.rollout.local import rollout as run
     from serving.settings import ServingConfig
 
     with step("rollout") as progress:
+        if target != "embedded":
+            raise KuberecError(f"target '{target}': only 'embedded' can be served so far")
         config = ServingConfig.model_validate(serving)
         result = run(
             Path(model_version.path),

@@ -2,7 +2,8 @@
 
 One function for every place it runs: `kuberec run` executes it on this machine, `kuberec compile`
 turns it into Kubeflow's YAML, `kuberec submit` sends that to a Kubeflow Pipelines host.
-Each parameter but `source_fingerprint` is a section of the run's YAML (pipelines/config.py).
+Each parameter is a section of the run's YAML (pipelines/config.py), but for `source_fingerprint`
+and `target`, which says where the version will serve: "embedded" or "kserve".
 """
 
 from typing import Any, NamedTuple
@@ -45,6 +46,7 @@ def recommender(
     export: dict,
     serving: dict,
     source_fingerprint: str,
+    target: str = "embedded",
 ) -> Outputs:
     """Each gate stands before everything that depends on it, by data or by `after`."""
     ingested = ingest(source=source, source_fingerprint=source_fingerprint)
@@ -83,9 +85,13 @@ def recommender(
     )
     # The online store and the server are changed, not computed: never from the cache.
     version = exported.outputs["version"]
-    online = materialize(windows=windows, version=version).set_caching_options(False)
+    online = materialize(windows=windows, version=version, target=target)
+    online.set_caching_options(False)
     rolled_out = rollout(
-        serving=serving, model_version=exported.outputs["model_version"], version=version
+        serving=serving,
+        model_version=exported.outputs["model_version"],
+        version=version,
+        target=target,
     )
     rolled_out.after(online).set_caching_options(False)
     reported = report(
@@ -97,5 +103,6 @@ def recommender(
         evaluation_report=evaluated.outputs["evaluation_report"],
         model_version=exported.outputs["model_version"],
         rollout_report=rolled_out.outputs["rollout_report"],
+        target=target,
     ).set_caching_options(False)
     return Outputs(page=reported.outputs["page"], summary=reported.outputs["summary"])
