@@ -2,6 +2,7 @@
 
 import io
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,10 +30,28 @@ Overrides = Annotated[
 ]
 RunsFolder = Annotated[Path, typer.Option("--runs", envvar="KUBEREC_RUNS", help="Folder of runs.")]
 Image = Annotated[
-    str,
-    typer.Option("--image", envvar="KUBEREC_IMAGE", help="The pipeline's image, best by digest."),
+    str | None,
+    typer.Option(
+        "--image",
+        envvar="KUBEREC_IMAGE",
+        help="The steps' image in place of cluster.image, best by digest: name@sha256:…",
+    ),
 ]
-DEFAULT_IMAGE = "kuberec/pipeline-python:latest"
+Host = Annotated[
+    str,
+    typer.Option(
+        envvar="KFP_HOST",
+        help="Address of Kubeflow Pipelines' API, such as http://127.0.0.1:8888 after "
+        "'kubectl port-forward -n kubeflow svc/ml-pipeline 8888:8888'.",
+    ),
+]
+Namespace = Annotated[
+    str | None, typer.Option(help="Namespace of the run, in multi-user Kubeflow.")
+]
+
+
+class ScheduleAction(StrEnum):
+    APPLY, ENABLE, DISABLE, DELETE, LIST = "apply", "enable", "disable", "delete", "list"
 
 
 @app.command()
@@ -65,46 +84,97 @@ def run(
 def compile_(
     config: ConfigPath,
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("pipeline.yaml"),
-    image: Image = DEFAULT_IMAGE,
+    image: Image = None,
     overrides: Overrides = None,
 ) -> None:
-    """Write the pipeline as Kubeflow Pipelines YAML."""
-    from pipelines.cluster import compile_pipeline
-    from pipelines.config import load_config
+    """Write the pipeline as Kubeflow Pipelines YAML, placed as the config's `cluster` section says.
 
-    compile_pipeline(load_config(config, overrides or []), image, output)
-    console.print(f"wrote {output} for image {image}", highlight=False)
+    The same config gives the same bytes, so the file can be kept in git. Upload it in Kubeflow's
+    page, or let `kuberec submit` and `kuberec schedule` do that.
+    """
+    from pipelines.cluster.compile import compile_pipeline, load_for_cluster, warn_of_image
+
+    loaded = load_for_cluster(config, overrides or [], image)
+    warn_of_image(loaded, console)
+    compile_pipeline(loaded, output)
+    console.print(f"wrote {output} for image {loaded.cluster.image}", highlight=False)
 
 
 @app.command()
 def submit(
     config: ConfigPath,
-    host: Annotated[str, typer.Option(envvar="KFP_HOST", help="Address of Kubeflow Pipelines.")],
-    image: Image = DEFAULT_IMAGE,
-    namespace: Annotated[
-        str | None, typer.Option(help="Kubernetes namespace, in multi-user Kubeflow.")
+    host: Host,
+    image: Image = None,
+    namespace: Namespace = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Experiment that groups the runs, for cluster.experiment.")
     ] = None,
-    experiment: Annotated[str, typer.Option(help="Experiment that groups the runs.")] = "kuberec",
-    cache: Annotated[bool, typer.Option(help="Let the host reuse unchanged steps.")] = True,
+    cache: Annotated[bool, typer.Option(help="Let Kubeflow reuse unchanged steps.")] = True,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", "-w", help="Show the steps; exit 1 unless it succeeds."),
+    ] = False,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds that --wait waits; the run goes on.")
+    ] = 86_400.0,
     overrides: Overrides = None,
 ) -> None:
-    """Send the pipeline to a Kubeflow Pipelines host (token, if any: KFP_TOKEN)."""
-    from pipelines.cluster import compile_pipeline
-    from pipelines.cluster import submit as send
-    from pipelines.config import load_config
+    """Run the pipeline on Kubeflow Pipelines: upload what is new, start a run, print its page.
 
-    loaded = load_config(config, overrides or [])
-    package = state_home() / "cache" / "pipelines" / f"{loaded.name}.yaml"
-    compile_pipeline(loaded, image, package)
-    address = send(
-        package,
-        host,
-        run_name=loaded.name,
-        namespace=namespace,
-        experiment=experiment,
+    The pipeline is called as the config; its versions are named by their content, so that what is
+    there already is not uploaded again. A token, where the host asks for one: KFP_TOKEN. Within the
+    cluster the pod's own (audience pipelines.kubeflow.org) is used.
+
+    Example: kuberec submit shop.yaml --host http://127.0.0.1:8888 --wait
+    """
+    from pipelines.cluster.client import connect
+    from pipelines.cluster.compile import load_for_cluster, warn_of_image
+    from pipelines.cluster.submit import submit as send
+    from pipelines.cluster.watch import watch
+
+    loaded = load_for_cluster(config, overrides or [], image)
+    warn_of_image(loaded, console)
+    door = connect(host, namespace or loaded.cluster.namespace)
+    run = send(
+        door,
+        loaded,
+        state_home() / "cache" / "pipelines",
+        console,
+        experiment=experiment or loaded.cluster.experiment,
         cache=cache,
     )
-    console.print(f"submitted: {address}", highlight=False)
+    if wait:
+        watch(door, run, console, timeout_s)
+
+
+@app.command()
+def schedule(
+    config: ConfigPath,
+    host: Host,
+    action: Annotated[
+        ScheduleAction,
+        typer.Argument(help="apply: create or update; list shows those of the host."),
+    ] = ScheduleAction.APPLY,
+    image: Image = None,
+    namespace: Namespace = None,
+    overrides: Overrides = None,
+) -> None:
+    """Have Kubeflow run the pipeline again and again, as the config's `cluster.schedule` says.
+
+    The schedule is called as the config. `apply` makes the host's what the file says, `enable` and
+    `disable` turn it on and off, `delete` removes it; runs and pipeline versions stay.
+
+    Example: kuberec schedule shop.yaml apply --host http://127.0.0.1:8888
+    """
+    from pipelines.cluster.client import connect
+    from pipelines.cluster.compile import load_for_cluster, warn_of_image
+    from pipelines.cluster.schedule import schedule as work
+
+    loaded = load_for_cluster(config, overrides or [], image)
+    if action is ScheduleAction.APPLY:
+        warn_of_image(loaded, console)
+    door = connect(host, namespace or loaded.cluster.namespace)
+    work(door, loaded, action.value, state_home() / "cache" / "pipelines", console)
 
 
 @app.command()

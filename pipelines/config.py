@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from feature_repo.config import FeatureConfig
 from ingestion.settings import ValidationConfig
 from ingestion.sources import SourceConfig
+from pipelines.cluster_settings import ClusterConfig
 from recommender.config import Section
 from recommender.errors import KuberecError
 from recommender.settings import (
@@ -29,7 +30,10 @@ class ConfigError(KuberecError):
 
 
 class RunConfig(Section):
-    """A whole run: one section for each owner. The pipeline's parameters are these sections."""
+    """A whole run: one section for each owner.
+
+    All of them but `cluster`, which says where the steps run, are the pipeline's parameters.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=40)
     source: SourceConfig
@@ -42,6 +46,7 @@ class RunConfig(Section):
     compression: CompressionConfig = CompressionConfig()
     export: ExportConfig = ExportConfig()
     serving: ServingConfig = ServingConfig()
+    cluster: ClusterConfig = ClusterConfig()
 
     def sections(self) -> dict[str, dict[str, Any]]:
         """Every section as plain JSON, by name: the arguments of the pipeline.
@@ -54,7 +59,7 @@ class RunConfig(Section):
         arguments = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if isinstance(value, BaseModel):
+            if isinstance(value, BaseModel) and name != "cluster":
                 arguments[name] = value.model_dump(mode="json", exclude_none=True)
                 if type(value).model_validate(arguments[name]) != value:
                     raise ConfigError(f"{name}: a pipeline cannot be told null; leave the key out")
@@ -134,6 +139,8 @@ def _explain(problem: Any, tree: yaml.Node | None, overridden: Set[tuple[str, ..
         return f"{place}unknown key '{key}'{hint or '.'} Allowed here: {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"{place}key '{key}' is required"
+    if isinstance(problem["input"], dict):  # a section as a whole: its text is in the file
+        return f"{place}{key}: {problem['msg'].removeprefix('Value error, ')}"
     return f"{place}{key} = {problem['input']!r}: {problem['msg']}"
 
 
@@ -155,14 +162,14 @@ def _line_of(node: yaml.Node | None, location: Sequence[str | int]) -> int | Non
 
 
 def _allowed_keys(location: Sequence[str | int]) -> list[str]:
-    """The keys of the section at `location`, as far as it is a model or a list of models."""
-    model: Any = RunConfig
+    """The keys of the section at `location`, which may lie in lists and dicts of sections."""
+    annotation: Any = RunConfig
     for part in location:
-        if isinstance(part, int) or not hasattr(model, "model_fields"):
-            continue
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next((c for c in candidates if hasattr(c, "model_fields")), None)
-        if model is None:
-            return []
-    return sorted(model.model_fields)
+        if hasattr(annotation, "model_fields"):
+            field = annotation.model_fields.get(part)
+            annotation = None if field is None else field.annotation
+        else:  # an index of a list, a key of a dict
+            annotation = next(reversed(get_args(annotation)), None)
+        if not hasattr(annotation, "model_fields") and type(None) in get_args(annotation):
+            annotation = get_args(annotation)[0]  # optional
+    return sorted(getattr(annotation, "model_fields", ()))

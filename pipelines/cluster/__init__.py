@@ -1,0 +1,1 @@
+"""The pipeline on Kubeflow Pipelines: compiled, submitted, watched, scheduled."""
