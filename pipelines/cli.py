@@ -178,6 +178,53 @@ def schedule(
 
 
 @app.command()
+def deploy(
+    config: ConfigPath,
+    version_dir: Annotated[
+        Path, typer.Option("--version-dir", help="A model version: a run's model_version folder.")
+    ],
+    registry: Annotated[
+        Path | None,
+        typer.Option(help="Feast registry to publish with it; by default the state home's."),
+    ] = None,
+    mount: Annotated[
+        str | None,
+        typer.Option(help="Where a pvc:// store is mounted, for serving.kubernetes."),
+    ] = None,
+    gateway: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="A way to the gateway from here, for serving.kubernetes."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take over a version that somebody set by hand.")
+    ] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Roll a model version out on the cluster of KUBECONFIG, without a pipeline.
+
+    Publishes it, sets it in the InferenceService, waits until its pods are ready, and checks it
+    through the gateway; if anything fails, the version before is put back. May be run again.
+
+    Example: kuberec deploy shop.yaml --version-dir runs/shop-1/model_version
+    """
+    from pipelines.deploy import deploy as work
+
+    given = {"model_store_mount": mount, "gateway": gateway}
+    changes = [f"serving.kubernetes.{key}={value}" for key, value in given.items() if value]
+    work(
+        config,
+        version_dir,
+        state_home(),
+        console,
+        overrides=[*(overrides or []), *changes],
+        registry=registry,
+        force=force,
+    )
+
+
+@app.command()
 def runs(runs_folder: RunsFolder = Path("runs")) -> None:
     """List the runs: state, quality, version, report."""
     from pipelines.screen import show_runs

@@ -42,13 +42,14 @@ def arguments(config: RunConfig) -> dict[str, Any]:
     return config.sections() | {"source_fingerprint": "", "target": TARGET}
 
 
-def compile_pipeline(config: RunConfig, target: Path) -> None:
+def compile_pipeline(config: RunConfig, target: Path, *, cache: bool = True) -> None:
     """Write the pipeline as Kubeflow's YAML: two documents, pipeline spec and platform spec.
 
     Args:
         config: a validated run. Its sections become the pipeline's default arguments, and its
             `cluster` section the place of every step.
         target: a file; replaced atomically. The same config gives the same bytes.
+        cache: whether unchanged steps may come from the host's cache.
     """
     from kfp import compiler, dsl
 
@@ -61,6 +62,8 @@ def compile_pipeline(config: RunConfig, target: Path) -> None:
         tasks = dsl.pipeline_context.Pipeline.get_default_pipeline().tasks
         for name, task in tasks.items():
             place(name, task, config.cluster)
+            if not cache:
+                task.set_caching_options(False)
         tasks["ingest"].set_caching_options(False)  # reads what is there now; see `arguments`
         return outputs
 
