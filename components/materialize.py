@@ -22,19 +22,27 @@ def materialize(
     Args:
         windows: of `build_features`.
         version: of `export_version`; its FeatureService is `recommend_<version>`.
-        target: where the version will serve, "embedded" or "kserve".
+        target: where the version will serve, "embedded" or "kserve"; the latter's online store is
+            that of the feature_store.yaml which FEAST_FS_YAML_FILE_PATH names.
         online_report: rows a view, as a JSON file.
     """
     from pathlib import Path
 
     from components.step import state_home, step
     from feature_repo.online import materialize as run
+    from feature_repo.store import SETTINGS_VARIABLE, own_settings
     from recommender.errors import KuberecError
     from recommender.files import write_json
 
     with step("materialize") as progress:
-        if target != "embedded":
-            raise KuberecError(f"target '{target}': only 'embedded' can be served so far")
+        if target not in ("embedded", "kserve"):
+            raise KuberecError(f"target '{target}': allowed: embedded, kserve")
+        if target == "kserve" and own_settings() is None:
+            raise KuberecError(
+                f"{SETTINGS_VARIABLE} is not set: an endpoint on a cluster reads features from the "
+                "online store of the ConfigMap 'feature-store'; mount it and name its "
+                "feature_store.yaml there (cluster.config_maps does it for a compiled pipeline)"
+            )
         result = run(Path(windows.path), state_home(), version, progress)
         write_json(Path(online_report.path), result)
         rows = ", ".join(f"{count:,} of {view}" for view, count in result["rows"].items())

@@ -5,7 +5,10 @@ from kfp import dsl
 from components.image import image
 
 
-@dsl.component(base_image=image("components", "serving", "recommender"), install_kfp_package=False)
+@dsl.component(
+    base_image=image("components", "serving", "feature_repo", "recommender"),
+    install_kfp_package=False,
+)
 def rollout(
     serving: dict,
     model_version: dsl.Input[dsl.Model],
@@ -20,26 +23,42 @@ def rollout(
         model_version: of `export_version`.
         version: of `export_version`.
         target: "embedded" for the endpoint of the state home, "kserve" for an InferenceService.
-        rollout_report: addresses, checks and the previous version, as a JSON file.
+        rollout_report: addresses, checks and the previous version, as a JSON file; of a rollout
+            that failed, why ("failed") and the checks that were made.
     """
     from pathlib import Path
 
     from components.step import state_home, step
-    from recommender.errors import KuberecError
+    from recommender.errors import GateFailed, KuberecError
     from recommender.files import write_json
-    from serving.rollout.local import rollout as run
     from serving.settings import ServingConfig
 
     with step("rollout") as progress:
-        if target != "embedded":
-            raise KuberecError(f"target '{target}': only 'embedded' can be served so far")
         config = ServingConfig.model_validate(serving)
-        result = run(
-            Path(model_version.path),
-            state_home(),
-            config,
-            lambda message: progress(0, 0, message),
-        )
-        write_json(Path(rollout_report.path), result)
+        folder = Path(model_version.path)
+
+        def say(message: str) -> None:
+            progress(0, 0, message)
+
+        try:
+            # Imported one by one: neither environment needs to have what the other place needs.
+            if target == "kserve":
+                from feature_repo.store import registry_file
+                from serving.rollout.kserve import rollout as to_cluster
+
+                result = to_cluster(folder, registry_file(state_home()), config, say)
+            elif target == "embedded":
+                from serving.rollout.local import rollout as to_endpoint
+
+                result = to_endpoint(folder, state_home(), config, say)
+            else:
+                raise KuberecError(f"target '{target}': allowed: embedded, kserve")
+        except KuberecError as error:
+            checks = error.checks if isinstance(error, GateFailed) else []
+            rows = [check.as_dict() for check in checks]
+            failed = {"version": version, "target": target, "failed": str(error), "rows": rows}
+            write_json(Path(rollout_report.path), failed)
+            raise
+        write_json(Path(rollout_report.path), {"target": target, **result})
         verb = "serves already" if result["reused"] else "serves"
         progress(1, 1, f"{result['version']} {verb} at {result['url']}")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from feature_repo.config import FeatureConfig
 from feature_repo.offline import timed_events, write_offline
-from feature_repo.store import open_store, release_duckdb
+from feature_repo.store import open_embedded, release_duckdb
 from feature_repo.windows import Targets, find_targets, join_histories, windows_table
 from recommender.files import atomic_directory, write_json
 
@@ -70,7 +70,7 @@ def build_features(
 def join_offline(offline: Path, targets: Targets) -> pa.Table:
     """`join_histories` over the tables in `offline`, on a store that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
-        store = open_store(Path(folder))
+        store = open_embedded(Path(folder))
         from feature_repo.entities import user
         from feature_repo.services import TRAINING, recommend_service
         from feature_repo.views import user_history

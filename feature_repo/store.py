@@ -1,4 +1,8 @@
-"""Opening the feature store of a folder: registry.db, online.db, offline/, versions.json."""
+"""Opening the feature store of a folder: registry.db, online.db, offline/, versions.json.
+
+Where Feast's own variable FEAST_FS_YAML_FILE_PATH names a feature_store.yaml, as on a cluster, its
+registry and its online store (Redis) take the place of the folder's.
+"""
 
 import importlib
 import os
@@ -8,10 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from recommender.errors import KuberecError
 from recommender.files import read_json
 
 STORE_VARIABLE = "KUBEREC_FEATURE_STORE"
+SETTINGS_VARIABLE = "FEAST_FS_YAML_FILE_PATH"
 REPOSITORY = Path(__file__).parent
+EMBEDDED_SETTINGS = REPOSITORY / "feature_store.yaml"
 
 
 def store_folder(home: Path) -> Path:
@@ -30,15 +39,78 @@ def service_name(version: str) -> str:
     return f"recommend_{version}"
 
 
-def open_store(folder: Path) -> Any:
-    """feast.FeatureStore of feature_store.yaml with `folder` as KUBEREC_FEATURE_STORE."""
+def own_settings() -> Path | None:
+    """The feature_store.yaml that FEAST_FS_YAML_FILE_PATH names; None: the embedded store.
+
+    Raises:
+        KuberecError: there is no such file.
+    """
+    named = os.environ.get(SETTINGS_VARIABLE)
+    if not named:
+        return None
+    if not Path(named).is_file():
+        raise KuberecError(
+            f"{SETTINGS_VARIABLE} names '{named}', which is no file: mount the ConfigMap "
+            "'feature-store' there, or unset it for the embedded store"
+        )
+    return Path(named).absolute()
+
+
+def registry_file(home: Path) -> Path:
+    """Where the registry of a state home's feature store is.
+
+    Raises:
+        KuberecError: a store's own settings name none that is a file.
+    """
+    settings = own_settings()
+    if settings is None:
+        return store_folder(home) / "registry.db"
+    registry = _read(settings).get("registry")
+    path = str(registry.get("path", "") if isinstance(registry, dict) else registry or "")
+    if not path or "://" in path or "$" in path:
+        raise KuberecError(
+            f"'{settings}': registry.path is '{path}'; a rollout publishes the registry with the "
+            "model version, so it must be a file with every variable of its name set"
+        )
+    return settings.parent / path
+
+
+def open_store(folder: Path, registry: Path | None = None) -> Any:
+    """feast.FeatureStore of feature_store.yaml with `folder` as KUBEREC_FEATURE_STORE.
+
+    The file is the one that FEAST_FS_YAML_FILE_PATH names, else this folder's.
+
+    Args:
+        registry: a file to use in place of the registry that the settings name.
+    """
+    return _open(own_settings() or EMBEDDED_SETTINGS, folder, registry)
+
+
+def open_embedded(folder: Path) -> Any:
+    """The store of `folder` alone, whatever FEAST_FS_YAML_FILE_PATH says."""
+    return _open(EMBEDDED_SETTINGS, folder, None)
+
+
+def _open(settings: Path, folder: Path, registry: Path | None) -> Any:
     import_feast()
-    from feast import FeatureStore
-    from feast.repo_config import load_repo_config
+    from feast import FeatureStore, RepoConfig
 
     with _environment(STORE_VARIABLE, str(Path(folder).absolute())):
-        config = load_repo_config(REPOSITORY, REPOSITORY / "feature_store.yaml")
-    return FeatureStore(config=config)
+        raw = _read(settings)
+    if registry is not None:
+        raw["registry"] = {"path": str(registry)}
+    return FeatureStore(config=RepoConfig(**raw, repo_path=settings.parent))
+
+
+def _read(settings: Path) -> dict[str, Any]:
+    """A feature_store.yaml with its variables filled in."""
+    try:
+        raw = yaml.safe_load(os.path.expandvars(settings.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise KuberecError(f"'{settings}' cannot be read: {error}") from error
+    if not isinstance(raw, dict) or "registry" not in raw:
+        raise KuberecError(f"'{settings}' is no feature_store.yaml: it names no registry")
+    return raw
 
 
 def import_feast() -> Any:

@@ -40,19 +40,38 @@ def golden_answers(repository: Path, requests: Sequence[Request]) -> list[Golden
 
 
 def triton_answers(
-    url: str, requests: Sequence[Request], protocol: str = "grpc", timeout_s: float = 30.0
+    url: str,
+    requests: Sequence[Request],
+    protocol: str = "grpc",
+    timeout_s: float = 30.0,
+    *,
+    host: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    tls: bool = False,
 ) -> list[GoldenRequest]:
     """Answer requests with the `recommend` model at host:port; protocol "grpc" or "http".
 
     `exclude` is left out of a request where it is empty, as a client would.
+
+    Args:
+        host: the endpoint's name, where `url` is a gateway's address.
+        headers: sent along, such as an API key.
+        tls: whether `url` speaks it.
     """
     client_module = importlib.import_module(f"tritonclient.{protocol}")
-    limits = (
-        {}
-        if protocol == "grpc"
-        else {"connection_timeout": timeout_s, "network_timeout": timeout_s}
-    )
-    call = {"client_timeout": timeout_s} if protocol == "grpc" else {}
+    limits: dict[str, Any] = {"ssl": True} if tls else {}
+    call: dict[str, Any] = {"headers": {k.lower(): v for k, v in (headers or {}).items()}}
+    if protocol == "grpc":
+        call["client_timeout"] = timeout_s
+        if host:
+            limits["channel_args"] = [
+                ("grpc.default_authority", host),
+                ("grpc.max_receive_message_length", -1),
+            ]
+    else:
+        limits |= {"connection_timeout": timeout_s, "network_timeout": timeout_s}
+        if host:
+            call["headers"]["host"] = host
     answers = []
     with client_module.InferenceServerClient(url, **limits) as client:
         for request in requests:

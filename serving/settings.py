@@ -127,8 +127,55 @@ class TransformerConfig(Section):
     )
 
 
+class KubernetesConfig(Section):
+    """An endpoint on a cluster: which InferenceService a rollout changes, and where versions lie.
+
+    Credentials are no part of it: those of the model store come from the environment, an API key
+    or token for the gateway from KUBEREC_API_KEY or KUBEREC_TOKEN.
+    """
+
+    namespace: str = Field(
+        default="kuberec",
+        pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+        description="namespace of the InferenceService",
+    )
+    inference_service: str = Field(
+        default="recommend",
+        pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$",
+        description="its name; Deployments are <name>-blue-predictor and <name>-green-predictor",
+    )
+    model_store: str = Field(
+        default="pvc://kuberec-models/versions",
+        pattern=r"^[a-z][a-z0-9]*://[^/\s]+(/\S*)?$",
+        description="where versions are published, each in a folder of its own: "
+        "pvc://CLAIM/PATH, s3://BUCKET/PATH, or another one that fsspec and KServe can read",
+    )
+    model_store_mount: str = Field(
+        default="/kuberec/models",
+        pattern=r"^/\S*$",
+        description="where the claim of a pvc:// store is mounted while a rollout runs",
+    )
+    gateway: str | None = Field(
+        default=None,
+        pattern=r"^(https?://)?[^/\s]+$",
+        description="[https://]HOST[:PORT] that leads to the endpoint's gateway from where a "
+        "rollout runs; by default the address that the Gateway's status tells",
+    )
+    ready_timeout_s: float = Field(
+        default=900.0, gt=0, description="longest that a new version's pods may take to be ready"
+    )
+    answer_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="longest that the gateway may take, from then on, to answer by it alone",
+    )
+
+
 class ServingConfig(Section):
-    """The embedded endpoint: one Envoy as its door, a transformer and a Triton a version behind."""
+    """The embedded endpoint: one Envoy as its door, a transformer and a Triton a version behind.
+
+    What follows from `triton` on, and the limits on golden requests, hold on a cluster too.
+    """
 
     host: str = Field(
         default="127.0.0.1", min_length=1, description="address that the endpoint listens on"
@@ -167,6 +214,7 @@ class ServingConfig(Section):
     )
     triton: TritonConfig = TritonConfig()
     transformer: TransformerConfig = TransformerConfig()
+    kubernetes: KubernetesConfig = KubernetesConfig()
 
 
 def save_settings(home: Path, config: ServingConfig) -> None:

@@ -12,6 +12,9 @@ from recommender.files import read_json, sha256_tree, write_json
 from serving.triton.repository import MODELS, graph_path, read_shapes
 
 MANIFEST, GOLDEN = "kuberec.json", "golden.json"
+# A published version has the feature registry as of its rollout beside its files. It is not part
+# of the version's content, which says nothing about where features are stored.
+REGISTRY = "feature_registry.db"
 
 
 class VersionError(KuberecError):
@@ -48,7 +51,8 @@ class ModelVersion(BaseModel):
     def verify(self) -> None:
         """Raise VersionError, naming every file that is changed, missing or not part of it."""
         found = sha256_tree(self.directory)
-        found.pop(MANIFEST, None)
+        for name in {MANIFEST, REGISTRY} - self.files.keys():
+            found.pop(name, None)
         wrong = [f"missing: {name}" for name in sorted(self.files.keys() - found.keys())]
         wrong += [f"not part of it: {name}" for name in sorted(found.keys() - self.files.keys())]
         wrong += [

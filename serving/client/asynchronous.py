@@ -9,7 +9,7 @@ import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from serving.client.answers import Recommendations
-from serving.client.connection import OPTIONS
+from serving.client.connection import Headers, options, secure
 from serving.client.core import Core
 from serving.client.requests import Rows
 from serving.client.retries import RetryPolicy
@@ -23,10 +23,21 @@ class AsyncRecommendClient:
     """
 
     def __init__(
-        self, url: str, timeout_s: float = 10.0, retries: RetryPolicy | None = None
+        self,
+        url: str,
+        timeout_s: float = 10.0,
+        retries: RetryPolicy | None = None,
+        *,
+        authority: str | None = None,
+        headers: Headers | None = None,
     ) -> None:
-        self._core = Core(url, timeout_s, retries)
-        self._channel = grpc.aio.insecure_channel(self._core.url, options=OPTIONS)
+        self._core = Core(url, timeout_s, retries, headers)
+        if secure(url):
+            self._channel = grpc.aio.secure_channel(
+                self._core.url, grpc.ssl_channel_credentials(), options=options(authority)
+            )
+        else:
+            self._channel = grpc.aio.insecure_channel(self._core.url, options=options(authority))
         self._infer = service_pb2_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer
 
     async def __aenter__(self) -> Self:

@@ -9,7 +9,7 @@ import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from serving.client.answers import Recommendations
-from serving.client.connection import OPTIONS
+from serving.client.connection import Headers, options, secure
 from serving.client.core import Core
 from serving.client.requests import Rows
 from serving.client.retries import RetryPolicy
@@ -19,16 +19,31 @@ class RecommendClient:
     """Asks one endpoint; keeps its connection, and may be shared by threads.
 
     Args:
-        url: host:port, with or without "http://".
+        url: host:port, with or without "http://"; "https://" for TLS.
         timeout_s: deadline of a call, over all of its attempts; it is sent along with each.
         retries: when an attempt that failed is made again.
+        authority: the endpoint's host name, where `url` is only the way to it: gateways choose the
+            endpoint by it (REST clients send it as Host).
+        headers: sent with every request, such as {"x-api-key": ...} or {"authorization":
+            "Bearer ..."}; a function is asked before each, for tokens that expire.
     """
 
     def __init__(
-        self, url: str, timeout_s: float = 10.0, retries: RetryPolicy | None = None
+        self,
+        url: str,
+        timeout_s: float = 10.0,
+        retries: RetryPolicy | None = None,
+        *,
+        authority: str | None = None,
+        headers: Headers | None = None,
     ) -> None:
-        self._core = Core(url, timeout_s, retries)
-        self._channel = grpc.insecure_channel(self._core.url, options=OPTIONS)
+        self._core = Core(url, timeout_s, retries, headers)
+        if secure(url):
+            self._channel = grpc.secure_channel(
+                self._core.url, grpc.ssl_channel_credentials(), options=options(authority)
+            )
+        else:
+            self._channel = grpc.insecure_channel(self._core.url, options=options(authority))
         self._infer = service_pb2_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer
 
     def __enter__(self) -> Self:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from serving.client.answers import Recommendations, read_answers
-from serving.client.connection import target
+from serving.client.connection import Headers, metadata, target
 from serving.client.errors import RecommendError, explain
 from serving.client.requests import Rows, build_request
 from serving.client.retries import Attempts, RetryBudget, RetryPolicy
@@ -18,8 +18,14 @@ _MAX_ID_HEADER = 128
 class Core:
     """An endpoint's address, the deadline and the retries of one client."""
 
-    def __init__(self, url: str, timeout_s: float, retries: RetryPolicy | None) -> None:
-        self.url, self.timeout_s = target(url), timeout_s
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float,
+        retries: RetryPolicy | None,
+        headers: Headers | None = None,
+    ) -> None:
+        self.url, self.timeout_s, self.headers = target(url), timeout_s, headers
         self.policy = retries or RetryPolicy()
         self.budget = RetryBudget(self.policy)
 
@@ -52,10 +58,10 @@ class Call:
 
     @property
     def metadata(self) -> list[tuple[str, str]]:
-        """The request's id where gateways look for it, and note it in their access logs."""
+        """The client's headers, and the request's id where gateways look for it and note it."""
         name = self.request.id
         fits = name.isascii() and name.isprintable() and 0 < len(name) <= _MAX_ID_HEADER
-        return [("x-request-id", name)] if fits else []
+        return metadata(self._core.headers) + ([("x-request-id", name)] if fits else [])
 
     def next_timeout_s(self) -> float:
         """Begin an attempt; its deadline in seconds."""

@@ -25,7 +25,14 @@ def explain(
     elif code == "DEADLINE_EXCEEDED":
         what = f"{url} did not answer within {timeout_s:g} s"
     elif code == "UNIMPLEMENTED":
-        what = f"{url} does not speak the Open Inference Protocol; is it the endpoint's address?"
+        what = (
+            f"{url} does not speak the Open Inference Protocol; is it the endpoint's address, and "
+            "does a gateway there need its host name (authority=)?"
+        )
+    elif code == "UNAUTHENTICATED":
+        what = f"{url} wants to know who asks: send an API key or a token (headers=)"
+    elif code == "PERMISSION_DENIED":
+        what = f"{url} does not let this API key or token in"
     elif code in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND", "OUT_OF_RANGE"):
         what = f"{url} refused the request"
     else:

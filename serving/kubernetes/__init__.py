@@ -1,0 +1,1 @@
+"""A model version on a cluster: copied to the model store, watched, explained, asked."""

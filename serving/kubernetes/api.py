@@ -1,0 +1,201 @@
+"""The Kubernetes API as the rollout needs it: few kinds, plain dictionaries, readable errors."""
+
+import contextlib
+import os
+from typing import Any, NamedTuple
+
+from serving.kubernetes.errors import Asked, ClusterError, NotFound, explain
+
+Object = dict[str, Any]
+APPLY = "application/apply-patch+yaml"
+_REQUEST_TIMEOUT_S = 30.0
+
+
+class Resource(NamedTuple):
+    """A namespaced kind: where it lies in the API."""
+
+    group_version: str  # "v1" for the core group
+    plural: str
+    kind: str
+
+    @property
+    def root(self) -> str:
+        prefix = "/api/" if "/" not in self.group_version else "/apis/"
+        return prefix + self.group_version
+
+    @property
+    def full_plural(self) -> str:
+        group = self.group_version.rpartition("/")[0]
+        return f"{self.plural}.{group}" if group else self.plural
+
+
+INFERENCE_SERVICE = Resource("serving.kserve.io/v1beta1", "inferenceservices", "InferenceService")
+SERVING_RUNTIME = Resource("serving.kserve.io/v1alpha1", "servingruntimes", "ServingRuntime")
+DEPLOYMENT = Resource("apps/v1", "deployments", "Deployment")
+POD = Resource("v1", "pods", "Pod")
+EVENT = Resource("v1", "events", "Event")
+HTTP_ROUTE = Resource("gateway.networking.k8s.io/v1", "httproutes", "HTTPRoute")
+GATEWAY = Resource("gateway.networking.k8s.io/v1", "gateways", "Gateway")
+
+
+class Cluster:
+    """One API server, as one user.
+
+    Args:
+        client: a kubernetes.client.ApiClient.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.server = str(client.configuration.host)
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        """One object.
+
+        Raises:
+            ClusterError: NotFound, Forbidden, or the server cannot be reached.
+        """
+        return self._call("GET", "get", resource, namespace, name)
+
+    def find(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        """One object, None where it is not there (or where its kind is not)."""
+        try:
+            return self.get(resource, namespace, name)
+        except NotFound:
+            return None
+
+    def find_all(self, resource: Resource, namespace: str, **query: str) -> list[Object]:
+        """All objects of a namespace; labelSelector= and fieldSelector= narrow it."""
+        found = self._call("GET", "list", resource, namespace, None, query)
+        return list(found.get("items") or [])
+
+    def apply(
+        self, resource: Resource, body: Object, manager: str, *, force: bool = False
+    ) -> Object:
+        """Server-side apply of the fields in `body`.
+
+        Raises:
+            Conflict: another manager owns one of them with another value, and not `force`.
+            ClusterError: anything else that the server refuses.
+        """
+        metadata = body["metadata"]
+        query = {
+            "fieldManager": manager,
+            "fieldValidation": "Strict",
+            "force": str(force).lower(),
+        }
+        return self._call(
+            "PATCH", "patch", resource, metadata["namespace"], metadata["name"], query, body
+        )
+
+    def logs(
+        self, namespace: str, pod: str, container: str, *, previous: bool = False, lines: int = 12
+    ) -> list[str]:
+        """The last lines that a container wrote; none where there are none to be had."""
+        query = {"container": container, "tailLines": str(lines)}
+        if previous:
+            query["previous"] = "true"
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        asked = Asked("get", "Pod", "pods/log", namespace, pod, self.server)
+        with contextlib.suppress(ClusterError):
+            text = self._send("GET", path, asked, query, None, "str")
+            return [line for line in str(text).splitlines() if line.strip()][-lines:]
+        return []
+
+    def namespace_exists(self, namespace: str) -> bool | None:
+        """None where the caller may not know: namespaces are no business of a namespace's Role."""
+        asked = Asked("get", "Namespace", "namespaces", namespace, namespace, self.server)
+        try:
+            self._send("GET", f"/api/v1/namespaces/{namespace}", asked, {}, None, "object")
+        except NotFound:
+            return False
+        except ClusterError:
+            return None
+        return True
+
+    def _call(
+        self,
+        method: str,
+        verb: str,
+        resource: Resource,
+        namespace: str,
+        name: str | None,
+        query: dict[str, str] | None = None,
+        body: Object | None = None,
+    ) -> Object:
+        path = f"{resource.root}/namespaces/{namespace}/{resource.plural}"
+        path += f"/{name}" if name else ""
+        asked = Asked(verb, resource.kind, resource.full_plural, namespace, name, self.server)
+        answer: Object = self._send(method, path, asked, query or {}, body, "object")
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        asked: Asked,
+        query: dict[str, str],
+        body: Object | None,
+        answer: str,
+    ) -> Any:
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        headers = {"Accept": "application/json"} if answer == "object" else {"Accept": "*/*"}
+        if body is not None:
+            headers["Content-Type"] = APPLY
+        try:
+            return self._client.call_api(
+                path,
+                method,
+                query_params=list(query.items()),
+                header_params=headers,
+                body=body,
+                response_type=answer,
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _request_timeout=_REQUEST_TIMEOUT_S,
+            )
+        except ApiException as error:
+            if not error.status:
+                raise _unreachable(self.server, error.reason) from error
+            raise explain(asked, int(error.status), _text(error.body)) from error
+        except (HTTPError, OSError) as error:
+            raise _unreachable(self.server, error) from error
+
+
+def connect() -> Cluster:
+    """By KUBECONFIG or ~/.kube/config, else as the pod that this runs in.
+
+    Raises:
+        ClusterError: neither is there, or the kubeconfig cannot be read.
+    """
+    from kubernetes import client, config
+    from kubernetes.config import ConfigException
+
+    configuration = client.Configuration()
+    try:
+        if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            config.load_kube_config(client_configuration=configuration)
+    except (ConfigException, OSError, ValueError, TypeError) as error:
+        raise ClusterError(
+            f"no Kubernetes cluster to speak to ({error}): set KUBECONFIG to a readable "
+            "kubeconfig, or run this in a pod with a ServiceAccount"
+        ) from error
+    # One more attempt, and no more: the rollout's own loops ask again.
+    configuration.retries = 1
+    return Cluster(client.ApiClient(configuration))
+
+
+def _unreachable(server: str, error: object) -> ClusterError:
+    reason = getattr(error, "reason", None) or error
+    return ClusterError(
+        f"the Kubernetes API at {server} cannot be reached ({reason}): is the cluster up, is "
+        "KUBECONFIG the right one, and is there a way to it from here?"
+    )
+
+
+def _text(body: Any) -> str:
+    return body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")

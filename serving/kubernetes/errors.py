@@ -1,0 +1,117 @@
+"""What the Kubernetes API answers when it does not do as asked, as one message with a way out."""
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from recommender.errors import KuberecError
+
+_WHO = re.compile(
+    r'User "(?P<user>[^"]+)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)"'
+    r'(?: in API group "(?P<group>[^"]*)")?'
+)
+_MANAGER = re.compile(r'conflict with "(?P<manager>[^"]+)"')
+
+
+class ClusterError(KuberecError):
+    """The cluster cannot be reached, or refuses."""
+
+
+class Forbidden(ClusterError):
+    """A verb that the caller may not use."""
+
+
+class NotFound(ClusterError):
+    """An object, or its kind, that is not there."""
+
+
+class Conflict(ClusterError):
+    """Fields that somebody else owns."""
+
+
+class Asked(NamedTuple):
+    """What was asked of the API, for messages."""
+
+    verb: str  # as RBAC names it
+    kind: str
+    plural: str  # with its group: inferenceservices.serving.kserve.io
+    namespace: str
+    name: str | None
+    server: str
+
+    def __str__(self) -> str:
+        if self.name is None:
+            return f"{self.plural} in namespace '{self.namespace}'"
+        return f"{self.kind} '{self.name}' in namespace '{self.namespace}'"
+
+
+def explain(asked: Asked, status: int, body: str) -> ClusterError:
+    """The error for an HTTP status and the Status object that came with it."""
+    answer = _read(body)
+    message = str(answer.get("message") or body.strip() or f"HTTP {status}")
+    if status == 401:
+        return ClusterError(
+            f"{asked.server} does not know who asks (401): the token or certificate of the "
+            "kubeconfig has expired or is of another cluster; log in again"
+        )
+    if status == 403:
+        return _forbidden(asked, message)
+    if status == 404:
+        return _not_found(asked, answer)
+    if status == 409:
+        return _conflict(asked, answer, message)
+    return ClusterError(f"{asked.server} refuses to {asked.verb} {asked} ({status}): {message}")
+
+
+def _read(body: str) -> dict[str, Any]:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _forbidden(asked: Asked, message: str) -> ClusterError:
+    found = _WHO.search(message)
+    if found is None:  # not RBAC: a quota, a namespace that is being deleted, an admission plugin
+        return Forbidden(f"{asked.server} refuses to {asked.verb} {asked}: {message}")
+    user, verb = found["user"], found["verb"]
+    resource = f"{found['resource']}.{found['group']}" if found["group"] else found["resource"]
+    who = f"user '{user}'"
+    if user.startswith("system:serviceaccount:"):
+        namespace, account = user.split(":")[2:4]
+        who = f"ServiceAccount '{account}' of namespace '{namespace}'"
+    return Forbidden(
+        f"{who} may not {verb} {resource} in namespace '{asked.namespace}': bind it to the Role "
+        "'rollout' there (`kubectl apply -k` of the overlay does it for the accounts 'rollout' "
+        f"and 'kuberec-pipeline'); `kubectl auth can-i {verb} {resource} -n {asked.namespace} "
+        f"--as {user}` shows when it may"
+    )
+
+
+def _not_found(asked: Asked, answer: dict[str, Any]) -> ClusterError:
+    # For a path of no known kind the server answers plain text, or a Status without a name.
+    if not (answer.get("details") or {}).get("name"):
+        return NotFound(
+            f"{asked.server} has no resource {asked.plural}: install what defines it first "
+            "(manifests/platform has KServe and the Gateway API; `kubectl api-resources` lists "
+            "what there is)"
+        )
+    return NotFound(f"there is no {asked}")
+
+
+def _conflict(asked: Asked, answer: dict[str, Any], message: str) -> ClusterError:
+    causes = (answer.get("details") or {}).get("causes") or []
+    fields = []
+    for cause in causes:
+        if cause.get("reason") == "FieldManagerConflict":
+            found = _MANAGER.search(str(cause.get("message", "")))
+            fields.append((found["manager"] if found else "?", str(cause.get("field", "?"))))
+    if not fields:
+        return ClusterError(f"{asked} was changed by somebody else at the same time: {message}")
+    listed = ", ".join(f"'{manager}' owns {field}" for manager, field in fields)
+    return Conflict(
+        f"{asked} is not changed, since somebody else manages what a rollout sets: {listed}. "
+        "Ask who did that (`kubectl get --show-managed-fields -o yaml` shows when); "
+        "`kuberec deploy --force` takes the fields over"
+    )

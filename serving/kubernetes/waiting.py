@@ -1,0 +1,263 @@
+"""Waiting until a version's pods serve: what happens is told, and what goes wrong explained."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from recommender.errors import KuberecError
+from serving.inference_service import deployment_name, read_serving, version_of
+from serving.kubernetes.api import (
+    DEPLOYMENT,
+    EVENT,
+    INFERENCE_SERVICE,
+    POD,
+    Cluster,
+    Object,
+)
+from serving.kubernetes.diagnosis import Problem, find_problems
+from serving.kubernetes.errors import ClusterError, Forbidden, NotFound
+
+Say = Callable[[str], None]
+_SOURCE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
+_MODELS = "/mnt/models"
+_POLL_S = 1.0
+_SILENCE_S = 30.0  # after which an unchanged state is told again
+# The API may be away for so long (a control plane that is upgraded) before waiting is given up.
+_OUTAGE_S = 60.0
+
+
+class NotReady(KuberecError):
+    """A version whose pods do not come to serve."""
+
+
+class Superseded(KuberecError):
+    """Somebody put another version in the meantime."""
+
+
+class Wanted(NamedTuple):
+    """Which version is waited for, and where."""
+
+    namespace: str
+    service: str
+    slot: str | None
+    storage_uri: str
+
+    @property
+    def deployment(self) -> str:
+        return deployment_name(self.service, self.slot)
+
+
+class Seen(NamedTuple):
+    """One look at it."""
+
+    service: Object
+    deployment: Object | None
+    pods: list[Object]
+
+
+def look(cluster: Cluster, wanted: Wanted) -> Seen:
+    """The InferenceService, the slot's Deployment, and its pods of every version."""
+    service = cluster.get(INFERENCE_SERVICE, wanted.namespace, wanted.service)
+    deployment = cluster.find(DEPLOYMENT, wanted.namespace, wanted.deployment)
+    label = f"app=isvc.{wanted.deployment}"
+    return Seen(service, deployment, cluster.find_all(POD, wanted.namespace, labelSelector=label))
+
+
+def storage_uri_of(thing: Object) -> str | None:
+    """Which version a pod, or a Deployment's template, has: as its annotation or its mount says."""
+    noted = (thing["metadata"].get("annotations") or {}).get(_SOURCE_URI)
+    if noted:
+        return str(noted)
+    claims = {
+        volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+        for volume in thing["spec"].get("volumes") or []
+        if "persistentVolumeClaim" in volume
+    }
+    for container in thing["spec"]["containers"]:
+        for mount in container.get("volumeMounts") or []:
+            if mount["mountPath"] == _MODELS and mount["name"] in claims:
+                return f"pvc://{claims[mount['name']]}/{mount.get('subPath', '')}".rstrip("/")
+    return None
+
+
+def serving_uri(cluster: Cluster, wanted: Wanted, other_than: str) -> str | None:
+    """Another version that ready pods of the slot still have: what a killed rollout came from."""
+    for pod in look(cluster, wanted).pods:
+        uri = storage_uri_of(pod)
+        if uri not in (None, other_than) and _is_ready(pod):
+            return uri
+    return None
+
+
+def wait_until_ready(
+    cluster: Cluster, wanted: Wanted, timeout_s: float, say: Say, poll_s: float = _POLL_S
+) -> None:
+    """Until the InferenceService is Ready and all pods of its slot are of the version.
+
+    Raises:
+        NotReady: not within `timeout_s`, or clearly never; says why, with last log lines.
+        Superseded: the InferenceService names another version now.
+        ClusterError: the API refuses, or was away for a minute.
+    """
+    began, told, told_at, reached = time.monotonic(), "", 0.0, time.monotonic()
+    since = datetime.now(UTC) - timedelta(seconds=5)
+    first_seen: dict[str, float] = {}
+    while True:
+        try:
+            seen = look(cluster, wanted)
+            reached = time.monotonic()
+        except (Forbidden, NotFound):
+            raise
+        except ClusterError:
+            if time.monotonic() - reached > _OUTAGE_S:
+                raise
+            time.sleep(poll_s)
+            continue
+        if read_serving(seen.service).storage_uri != wanted.storage_uri:
+            raise Superseded(
+                f"InferenceService '{wanted.service}' was given another version meanwhile "
+                f"({read_serving(seen.service).storage_uri}): this rollout leaves it at that"
+            )
+        if _is_done(seen, wanted):
+            return
+        problems = _problems(cluster, wanted, seen, since)
+        now = time.monotonic()
+        first_seen = {each.key: first_seen.get(each.key, now) for each in problems}
+        state = _state(seen, wanted, problems)
+        if state != told or now - told_at > _SILENCE_S:
+            say(state)
+            told, told_at = state, now
+        hopeless = [each for each in problems if now - first_seen[each.key] >= each.patience_s]
+        if hopeless:
+            raise NotReady(_explain(cluster, wanted, hopeless, "will not be ready"))
+        if now - began > timeout_s:
+            late = f"was not ready within {timeout_s:g} s"
+            raise NotReady(_explain(cluster, wanted, problems, late, seen))
+        time.sleep(poll_s)
+
+
+def _is_done(seen: Seen, wanted: Wanted) -> bool:
+    """Ready, and every pod new. The service's own observedGeneration is the Deployment's (KServe
+    0.21), so that its Ready may be of the version before: the Deployment has to say it as well.
+    """
+    deployment = seen.deployment
+    if deployment is None or _condition(seen.service, "Ready").get("status") != "True":
+        return False
+    status, replicas = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
+    return (
+        storage_uri_of(deployment["spec"]["template"]) == wanted.storage_uri
+        and status.get("observedGeneration") == deployment["metadata"].get("generation")
+        and replicas >= 1
+        and status.get("updatedReplicas") == replicas
+        and status.get("replicas") == replicas
+        and status.get("availableReplicas") == replicas
+    )
+
+
+def _problems(cluster: Cluster, wanted: Wanted, seen: Seen, since: datetime) -> list[Problem]:
+    events = []
+    for event in cluster.find_all(EVENT, wanted.namespace):
+        at = event.get("lastTimestamp") or event.get("eventTime") or ""
+        if at and datetime.fromisoformat(at) >= since.replace(microsecond=0):
+            events.append(event)
+    events.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")))
+    return find_problems(
+        seen.service, seen.deployment, _new(seen, wanted), events, wanted.storage_uri
+    )
+
+
+def _new(seen: Seen, wanted: Wanted) -> list[Object]:
+    return [
+        pod
+        for pod in seen.pods
+        if storage_uri_of(pod) == wanted.storage_uri
+        and not pod["metadata"].get("deletionTimestamp")
+    ]
+
+
+def _state(seen: Seen, wanted: Wanted, problems: list[Problem]) -> str:
+    """One line of progress."""
+    if problems:
+        return problems[0].text
+    if seen.deployment is None:
+        return f"waiting for KServe to make Deployment '{wanted.deployment}'"
+    new = _new(seen, wanted)
+    ready = sum(map(_is_ready, new))
+    pods = seen.deployment["spec"].get("replicas", 1)
+    line = f"{wanted.deployment}: {ready} of {pods} pods of the new version ready"
+    old = len(seen.pods) - len(new)
+    if old:
+        line += f", {old} of the version before"
+    unready = [pod for pod in new if not _is_ready(pod)]
+    if unready:
+        line += f"; {unready[0]['metadata']['name']}: {_phase(unready[0])}"
+    elif ready == pods and not old:
+        condition = _condition(seen.service, "Ready")
+        if condition.get("status") != "True":
+            line += f"; InferenceService not Ready yet: {condition.get('message') or 'no word'}"
+    return line
+
+
+def _phase(pod: Object) -> str:
+    status = pod.get("status") or {}
+    containers = [
+        *(status.get("initContainerStatuses") or []),
+        *(status.get("containerStatuses") or []),
+    ]
+    for container in containers:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason"):
+            return f"{container['name']}: {waiting['reason']}"
+        if "running" in (container.get("state") or {}) and not container.get("ready"):
+            return f"{container['name']} starts"
+    return str(status.get("phase", "Pending"))
+
+
+def _explain(
+    cluster: Cluster,
+    wanted: Wanted,
+    problems: list[Problem],
+    verdict: str,
+    seen: Seen | None = None,
+) -> str:
+    """The error's text: causes with their last log lines, each cause once."""
+    version = version_of(wanted.storage_uri)
+    head = f"version {version} on InferenceService '{wanted.service}' {verdict}"
+    lines = []
+    for problem in problems[:4]:
+        lines.append(problem.text)
+        if problem.log:
+            pod, container, previous = problem.log
+            logged = cluster.logs(wanted.namespace, pod, container, previous=previous)
+            if not logged and previous:  # only the last run's are kept for a while
+                logged = cluster.logs(wanted.namespace, pod, container)
+            lines += [f"  | {line[:300]}" for line in logged]
+    if len(problems) > 4:
+        lines.append(f"and {len(problems) - 4} more like these")
+    if not lines and seen is not None:
+        lines = [_state(seen, wanted, [])]
+        if seen.deployment is not None and all(map(_is_ready, seen.pods)):
+            conditions = (seen.service.get("status") or {}).get("conditions") or []
+            lines += [
+                f"condition {each['type']} is {each['status']}: "
+                f"{each.get('message') or each.get('reason') or 'no reason given'}"
+                for each in conditions
+                if each["status"] != "True"
+            ]
+        lines.append(
+            f"look with: kubectl describe pods -n {wanted.namespace} "
+            f"-l app=isvc.{wanted.deployment}"
+        )
+    return "\n".join([f"{head}:", *(f"  {line}" for line in lines)])
+
+
+def _condition(thing: Object, kind: str) -> Object:
+    for condition in (thing.get("status") or {}).get("conditions") or []:
+        if condition["type"] == kind:
+            return dict(condition)
+    return {}
+
+
+def _is_ready(pod: Object) -> bool:
+    return _condition(pod, "Ready").get("status") == "True"

@@ -1,0 +1,118 @@
+"""What every rollout asks a new version, wherever it serves: golden requests, a user, its name."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from recommender.errors import Check, GateFailed
+from serving.client import RecommendClient, RecommendError
+from serving.parity import parity, triton_answers
+from serving.settings import ServingConfig
+from serving.version import GoldenRequest
+
+GATE = "rollout"
+# Whether there is such a user does not matter: the way to the features and back is what is tried.
+_NOBODY = "kuberec-rollout"
+_LOOKUPS = 5
+
+
+class Door(NamedTuple):
+    """An address that answers, and what to send along."""
+
+    address: str  # host:port
+    host: str | None = None  # the endpoint's name, where the address is a gateway's
+    headers: Mapping[str, str] = {}
+    tls: bool = False
+
+    def client(self, timeout_s: float) -> RecommendClient:
+        url = f"https://{self.address}" if self.tls else self.address
+        return RecommendClient(url, timeout_s, authority=self.host, headers=self.headers)
+
+
+def replay(
+    where: str,
+    door: Door,
+    golden: Sequence[GoldenRequest],
+    config: ServingConfig,
+    protocol: str,
+    min_overlap: float,
+) -> list[Check]:
+    """Golden requests at an address: their answers against the golden ones.
+
+    Args:
+        where: for the checks' names.
+        protocol: "grpc" or "http".
+
+    Raises:
+        GateFailed: there was no answer.
+    """
+    from tritonclient.utils import InferenceServerException
+
+    requests = [each.model_dump() for each in golden]
+    try:
+        answers = triton_answers(
+            door.address,
+            requests,
+            protocol,
+            config.request_timeout_s,
+            host=door.host,
+            headers=door.headers,
+            tls=door.tls,
+        )
+    except (InferenceServerException, OSError) as error:
+        name = f"golden requests at {door.address}, {protocol}"
+        raise GateFailed(GATE, [Check(name, str(error), "an answer", False)]) from error
+    found, limit = parity(golden, answers), config.max_score_difference
+    overlap, difference = found["min_overlap"], found["max_abs_score_diff"]
+    return [
+        Check(
+            f"{where}: least top-K overlap of {found['requests']:.0f} golden requests",
+            overlap,
+            f">= {min_overlap:g}",
+            overlap >= min_overlap,
+        ),
+        Check(
+            f"{where}: largest score difference",
+            difference,
+            f"<= {limit:g}",
+            difference <= limit,
+        ),
+    ]
+
+
+def ask_for_a_user(where: str, door: Door, config: ServingConfig, has_store: bool) -> Check:
+    """Does the version find users' features? Else it would answer everybody alike.
+
+    Without a feature store (`has_store`) any answer will do.
+    """
+    what, limit = f"{where}: a request by user id", "features read" if has_store else "an answer"
+    found = "none"
+    with door.client(config.request_timeout_s) as client:
+        for attempt in range(_LOOKUPS):
+            time.sleep(0.2 * attempt)  # one lookup may be late on a busy machine, not all of them
+            try:
+                found = client.recommend(user_id=_NOBODY).feature_status or "none"
+            except RecommendError as error:
+                return Check(what, error.code, limit, False)
+            if not (has_store and found.startswith("fallback_")):
+                return Check(what, found, limit, True)
+    return Check(what, found, limit, False)
+
+
+def replay_through_gateway(
+    door: Door, golden: Sequence[GoldenRequest], config: ServingConfig, version: str
+) -> list[Check]:
+    """Through the door, amid live requests: does the new version answer, over both protocols?
+
+    Live requests share the ranker's batches, and sums over a batch of another shape are rounded
+    differently in the last bits: items of nearly the same score may change places, also at the
+    end of the top K. Hence an overlap limit of its own, and the same limit on the scores.
+    """
+    checks: list[Check] = []
+    for protocol in ("grpc", "http"):
+        where = f"gateway, {protocol}"
+        checks += replay(where, door, golden, config, protocol, config.min_gateway_overlap)
+    with door.client(config.request_timeout_s) as client:
+        named = client.recommend(history=[]).version or "none"
+    checks.append(Check("gateway: version that answers", named, version, named == version))
+    return checks

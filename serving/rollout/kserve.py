@@ -1,0 +1,150 @@
+"""Roll a model version out on a cluster: published, named in the InferenceService, watched, asked.
+
+A later version comes to the same slot, by a rolling update: `maxUnavailable: 0` in the manifests
+keeps the pods of the version before until the new ones are ready.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recommender.errors import Check, KuberecError, require
+from serving.inference_service import (
+    SLOTS,
+    Serving,
+    apply_serving,
+    get_service,
+    read_serving,
+    version_of,
+)
+from serving.kubernetes.api import INFERENCE_SERVICE, Cluster, connect
+from serving.kubernetes.gateway import find_door, wait_for_version
+from serving.kubernetes.model_store import publish
+from serving.kubernetes.waiting import Say, Superseded, Wanted, serving_uri, wait_until_ready
+from serving.rollout.checks import GATE, ask_for_a_user, replay_through_gateway
+from serving.settings import KubernetesConfig, ServingConfig
+from serving.version import load_version
+
+
+def rollout(
+    version_dir: Path,
+    registry: Path | None,
+    config: ServingConfig | None = None,
+    say: Say | None = None,
+    *,
+    force: bool = False,
+    cluster: Cluster | None = None,
+) -> dict[str, Any]:
+    """Let a model version serve on a cluster, or put back what served before.
+
+    Publishes the version, sets it in the InferenceService, waits until all pods have it, and
+    replays its golden requests through the gateway. Everything that is done already is only
+    checked, so that a rollout that was killed is continued by running it again.
+
+    Args:
+        version_dir: a sealed version.
+        registry: the Feast registry to publish with it; None: it is published already.
+        config: the run's `serving` section; its `kubernetes` says where.
+        say: called with each line of progress.
+        force: take over the version or the slot where somebody else set it by hand.
+        cluster: by default that of KUBECONFIG, or the one that this runs in.
+
+    Returns:
+        {version, reused, previous, url, grpc_url, host, storage_uri, slot, namespace,
+        inference_service, rows}: rows are {name, value, limit, passed}.
+
+    Raises:
+        GateFailed: an answer is off its limit. NotReady, GatewayError: the new version does not
+            come to serve; says why. In these cases what served before is put back. VersionError,
+            StoreError: nothing could be published. Conflict: somebody else set the version.
+            Superseded: somebody else does now. ClusterError: the API refuses, or is not reached.
+    """
+    config, say = config or ServingConfig(), say or (lambda message: None)
+    where = config.kubernetes
+    cluster = cluster or connect()
+    version = load_version(version_dir)
+    before = read_serving(get_service(cluster, where.namespace, where.inference_service))
+    if before.canary is not None:
+        raise KuberecError(
+            f"InferenceService '{where.inference_service}' has a canary under way "
+            f"({version_of(before.canary.storage_uri)} at {before.canary.percent} %): promote or "
+            "abort it first"
+        )
+    uri = publish(version_dir, registry, where.model_store, Path(where.model_store_mount), say)
+    wanted = Wanted(where.namespace, where.inference_service, before.slot or SLOTS[0], uri)
+    reused = before.storage_uri == uri and before.slot is not None
+    previous = (
+        serving_uri(cluster, wanted, other_than=uri)
+        if before.storage_uri in (None, uri)
+        else before.storage_uri
+    )
+    with _put_back_on_failure(cluster, where, wanted, previous, say):
+        if not reused:
+            say(f"setting {version.version} in InferenceService '{where.inference_service}'")
+            serving = Serving(wanted.slot, uri)
+            apply_serving(cluster, where.namespace, where.inference_service, serving, force=force)
+        wait_until_ready(cluster, wanted, where.ready_timeout_s, say)
+        door = find_door(cluster, where)
+        wait_for_version(door, version.version, where.answer_timeout_s, say)
+        golden = version.golden()
+        say(f"replaying {len(golden)} golden requests through the gateway, {door.address}")
+        checks: list[Check] = replay_through_gateway(door, golden, config, version.version)
+        checks.append(ask_for_a_user("gateway", door, config, has_store=True))
+        require(GATE, checks)
+    return {
+        "version": version.version,
+        "reused": reused,
+        "previous": version_of(previous),
+        "url": f"{'https' if door.tls else 'http'}://{door.host}",
+        "grpc_url": door.address,
+        "host": door.host,
+        "storage_uri": uri,
+        "slot": wanted.slot,
+        "namespace": where.namespace,
+        "inference_service": where.inference_service,
+        "rows": [check.as_dict() for check in checks],
+    }
+
+
+@contextlib.contextmanager
+def _put_back_on_failure(
+    cluster: Cluster, where: KubernetesConfig, wanted: Wanted, previous: str | None, say: Say
+) -> Iterator[None]:
+    """After any error the InferenceService names what served before; the error tells so."""
+    try:
+        yield
+    except Superseded:
+        raise
+    except BaseException as error:
+        note = _put_back(cluster, where, wanted, previous, say)
+        if note and isinstance(error, KuberecError):
+            error.args = (f"{error}\n{note}",)
+        elif note:
+            say(note)
+        raise
+
+
+def _put_back(
+    cluster: Cluster, where: KubernetesConfig, wanted: Wanted, previous: str | None, say: Say
+) -> str:
+    """What was done about it; "" if there was nothing to do."""
+    try:
+        service = cluster.get(INFERENCE_SERVICE, where.namespace, where.inference_service)
+        if read_serving(service).storage_uri != wanted.storage_uri:
+            return ""  # it was not set, or somebody else set another
+        if previous is None or previous == wanted.storage_uri:
+            return (
+                f"No other version served, so {version_of(wanted.storage_uri)} stays set: its "
+                "pods start once the cause is gone; then run this again."
+            )
+        serving = Serving(wanted.slot, previous)
+        apply_serving(cluster, where.namespace, where.inference_service, serving)
+        say(f"putting {version_of(previous)} back")
+        wait_until_ready(cluster, wanted._replace(storage_uri=previous), where.ready_timeout_s, say)
+    except KuberecError as error:
+        return (
+            f"Version {version_of(previous)} could not be put back: {error}\n"
+            "Roll it out again (`kuberec deploy`) once that is mended."
+        )
+    return f"Version {version_of(previous)} has been put back, and serves."

@@ -1,0 +1,262 @@
+"""A namespace of a real API server in which a test plays what a control plane alone lacks.
+
+The API server, the Deployment controller and everything they check are real. Played, through the
+same API that the real ones use, are KServe's controller (a Deployment for the InferenceService, its
+status) and the kubelet (the pods' status).
+"""
+
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kubernetes import client, config
+
+from serving.inference_service import deployment_name, read_serving
+from serving.kubernetes.api import (
+    DEPLOYMENT,
+    HTTP_ROUTE,
+    INFERENCE_SERVICE,
+    POD,
+    Cluster,
+    Resource,
+    connect,
+)
+
+SOURCE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
+SERVICE, RUNTIME = "recommend", "kuberec-triton"
+HOST = "recommend-test.example.com"
+Object = dict[str, Any]
+NAMESPACE = Resource("v1", "namespaces", "Namespace")
+
+
+class Room:
+    """One namespace, and the means to change it as an operator or a controller would."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.raw = client.ApiClient(_kubeconfig())
+        self.cluster = connect()
+
+    def call(self, method: str, path: str, body: Any = None, kind: str = "json", **query: str) -> Any:
+        types = {
+            "json": "application/json",
+            "merge": "application/merge-patch+json",
+            "apply": "application/apply-patch+yaml",
+        }
+        return self.raw.call_api(
+            path,
+            method,
+            query_params=list(query.items()),
+            header_params={"Accept": "application/json", "Content-Type": types[kind]},
+            body=body,
+            response_type="object",
+            auth_settings=["BearerToken"],
+            _return_http_data_only=True,
+        )
+
+    def path(self, resource: Resource, name: str = "", sub: str = "") -> str:
+        parts = [f"{resource.root}/namespaces/{self.name}/{resource.plural}", name, sub]
+        return "/".join(part for part in parts if part)
+
+    def create(self, resource: Resource, body: Object) -> Object:
+        return self.call("POST", self.path(resource), body)
+
+    def get(self, resource: Resource, name: str) -> Object:
+        return self.cluster.get(resource, self.name, name)
+
+    def patch(self, resource: Resource, name: str, body: Object, **query: str) -> Object:
+        return self.call("PATCH", self.path(resource, name), body, "merge", **query)
+
+    def patch_status(self, resource: Resource, name: str, status: Object) -> Object:
+        return self.call("PATCH", self.path(resource, name, "status"), {"status": status}, "merge")
+
+    def apply_manifests(self) -> None:
+        """What `kubectl apply --server-side` of an overlay leaves: a runtime, a service's shape."""
+        self.create(
+            Resource("serving.kserve.io/v1alpha1", "servingruntimes", "ServingRuntime"),
+            {
+                "apiVersion": "serving.kserve.io/v1alpha1",
+                "kind": "ServingRuntime",
+                "metadata": {"name": RUNTIME},
+                "spec": {
+                    "supportedModelFormats": [{"name": "triton"}],
+                    "containers": [{"name": "kserve-container", "image": "kuberec/triton:0.1.0"}],
+                },
+            },
+        )
+        body = {
+            "apiVersion": INFERENCE_SERVICE.group_version,
+            "kind": INFERENCE_SERVICE.kind,
+            "metadata": {
+                "name": SERVICE,
+                "annotations": {"serving.kserve.io/deploymentMode": "Standard"},
+            },
+            "spec": {
+                "predictor": {
+                    "minReplicas": 1,
+                    "model": {
+                        "modelFormat": {"name": "triton"},
+                        "runtime": RUNTIME,
+                        "protocolVersion": "v2",
+                    },
+                    "containers": [
+                        {"name": "transformer-container", "image": "kuberec/transformer:0.1.0"}
+                    ],
+                }
+            },
+        }
+        path = self.path(INFERENCE_SERVICE, SERVICE)
+        self.call("PATCH", path, body, "apply", fieldManager="kubectl", force="false")
+        self.create(
+            HTTP_ROUTE,
+            {
+                "apiVersion": HTTP_ROUTE.group_version,
+                "kind": HTTP_ROUTE.kind,
+                "metadata": {"name": SERVICE},
+                "spec": {
+                    "hostnames": [HOST],
+                    "parentRefs": [{"name": "gateway", "namespace": self.name}],
+                },
+            },
+        )
+
+
+def _kubeconfig() -> Any:
+    configuration = client.Configuration()
+    config.load_kube_config(client_configuration=configuration)
+    return configuration
+
+
+@contextmanager
+def new_room() -> Iterator[Room]:
+    """A namespace of its own, which goes with the block."""
+    room = Room(f"rollout-{uuid.uuid4().hex[:8]}")
+    room.call("POST", "/api/v1/namespaces", {"metadata": {"name": room.name}})
+    try:
+        yield room
+    finally:
+        room.call("DELETE", f"/api/v1/namespaces/{room.name}")
+
+
+class Controllers(threading.Thread):
+    """KServe's controller and a kubelet, played.
+
+    Args:
+        status: what a pod of a storageUri reports; by default that it runs and is ready.
+    """
+
+    def __init__(self, room: Room) -> None:
+        super().__init__(daemon=True)
+        self.room, self.statuses = room, dict[str, Object]()
+        self.rolled_out = lambda uri: None  # called once a version's pods are all there is
+        self.errors: list[Exception] = []
+        self._told = ""
+        self._ended = threading.Event()
+
+    def __enter__(self) -> "Controllers":
+        self.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._ended.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._ended.wait(0.2):
+            try:
+                self._reconcile()
+            except Exception as error:  # conflicts with the real controllers: next round
+                self.errors.append(error)
+
+    def _reconcile(self) -> None:
+        service = self.room.get(INFERENCE_SERVICE, SERVICE)
+        serving = read_serving(service)
+        if serving.storage_uri is None:
+            return
+        name = deployment_name(SERVICE, serving.slot)
+        self.room.call(
+            "PATCH",
+            self.room.path(DEPLOYMENT, name),
+            _deployment(name, serving.storage_uri),
+            "apply",
+            fieldManager="kserve",
+            force="true",
+        )
+        for pod in self.room.cluster.find_all(POD, self.room.name, labelSelector=f"app=isvc.{name}"):
+            uri = pod["metadata"]["annotations"][SOURCE_URI]
+            self.room.patch_status(POD, pod["metadata"]["name"], self.statuses.get(uri, READY))
+        deployment = self.room.get(DEPLOYMENT, name)
+        status = deployment.get("status") or {}
+        done = (
+            status.get("observedGeneration") == deployment["metadata"]["generation"]
+            and status.get("updatedReplicas") == status.get("replicas") == 1
+            and status.get("availableReplicas") == 1
+        )
+        if done and self._told != serving.storage_uri:
+            self._told = serving.storage_uri
+            self.rolled_out(serving.storage_uri)
+        ready = [{"type": "Ready", "status": "True" if done else "False"}]
+        # As KServe 0.21 has it, the number is the Deployment's.
+        seen = {"observedGeneration": status.get("observedGeneration", 0), "conditions": ready}
+        self.room.patch_status(INFERENCE_SERVICE, SERVICE, seen)
+
+
+READY: Object = {
+    "phase": "Running",
+    "conditions": [
+        {"type": "PodScheduled", "status": "True"},
+        {"type": "Ready", "status": "True"},
+    ],
+}
+
+
+def _deployment(name: str, uri: str) -> Object:
+    labels = {"app": f"isvc.{name}"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+            },
+            "template": {
+                "metadata": {"labels": labels, "annotations": {SOURCE_URI: uri}},
+                "spec": {
+                    "containers": [
+                        {"name": "kserve-container", "image": "kuberec/triton:0.1.0"},
+                        {"name": "transformer-container", "image": "kuberec/transformer:9"},
+                    ]
+                },
+            },
+        },
+    }
+
+
+def managed_fields(thing: Object, manager: str) -> Object:
+    """What a field manager owns by server-side apply."""
+    for entry in thing["metadata"]["managedFields"]:
+        if entry["manager"] == manager and entry["operation"] == "Apply":
+            return dict(entry["fieldsV1"])
+    return {}
+
+
+def eventually(check: Any, timeout_s: float = 20.0) -> Any:
+    """The first true answer of `check`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(Exception):
+            if found := check():
+                return found
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.1)
+
+
+__all__ = ["HOST", "READY", "SERVICE", "Cluster", "Controllers", "Room", "new_room"]
