@@ -1,5 +1,7 @@
 """Step 4: Feast's offline tables and the point-in-time join that makes training windows."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.image import image
@@ -13,23 +15,29 @@ def build_features(
     snapshot: dsl.Input[dsl.Dataset],
     item_vectors: dsl.Input[dsl.Dataset],
     data_fingerprint: str,
+    vectors_fingerprint: str,
     windows: dsl.Output[dsl.Dataset],
-) -> None:
+) -> NamedTuple("Built", [("windows_fingerprint", str)]):  # type: ignore[valid-type]
     """Write the feature tables and each user's history as of the training cut-offs.
 
     Args:
         features: the run's `features` section.
         snapshot: of `ingest`.
         item_vectors: of `encode_items`.
-        data_fingerprint: of `ingest`, for the pipeline's cache.
+        data_fingerprint, vectors_fingerprint: of the inputs, for the pipeline's cache.
         windows: windows.parquet, vocabulary.json, features.json and offline/, the tables that
             `materialize` puts online.
+
+    Returns:
+        windows_fingerprint: sha256 of `windows`.
     """
+    from collections import namedtuple
     from pathlib import Path
 
     from components.step import step
     from feature_repo.build import build_features as run
     from feature_repo.config import FeatureConfig
+    from recommender.files import content_fingerprint
 
     with step("build-features") as progress:
         result = run(
@@ -39,5 +47,7 @@ def build_features(
             Path(windows.path),
             progress,
         )
+        content = content_fingerprint(Path(windows.path))
         counts = result["counts"]
         progress(1, 1, f"core of {counts['users']:,} users and {counts['items']:,} items")
+    return namedtuple("Built", ["windows_fingerprint"])(content)

@@ -1,5 +1,7 @@
 """Step 7, a gate: a smaller, quantised student and the ledger of what it cost and gained."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.image import image
@@ -11,9 +13,10 @@ def compress(
     export: dict,
     windows: dsl.Input[dsl.Dataset],
     trained_model: dsl.Input[dsl.Model],
-    data_fingerprint: str,
+    windows_fingerprint: str,
+    model_fingerprint: str,
     compressed: dsl.Output[dsl.Model],
-) -> None:
+) -> NamedTuple("Compressed", [("compressed_fingerprint", str)]):  # type: ignore[valid-type]
     """Distil, quantise and measure; a blown budget stops the run.
 
     Args:
@@ -21,13 +24,19 @@ def compress(
         export: the run's `export` section: the shapes of the measured graph.
         windows: of `build_features`.
         trained_model: of `train`.
-        data_fingerprint: of `ingest`, for the pipeline's cache.
-        compressed: student/, ranker.onnx (INT8), ranker_fp32.onnx, ledger.json.
+        windows_fingerprint, model_fingerprint: of the inputs, for the pipeline's cache.
+        compressed: student/, ranker.onnx (INT8), ranker_fp32.onnx, ledger.json; written before a
+            failure is raised.
+
+    Returns:
+        compressed_fingerprint: sha256 of `compressed`.
     """
+    from collections import namedtuple
     from pathlib import Path
 
     from components.step import step
     from recommender.compression.compress import compress as run
+    from recommender.files import content_fingerprint
     from recommender.settings import CompressionConfig, ExportConfig
 
     with step("compress") as progress:
@@ -39,6 +48,8 @@ def compress(
             Path(compressed.path),
             progress,
         )
+        content = content_fingerprint(Path(compressed.path))
         full, served = ledger["rows"][0], ledger["rows"][-1]
         smaller = full["bytes"] / served["bytes"]
         progress(1, 1, f"{smaller:.1f}x smaller, test NDCG@10 {served['ndcg@10']:.4f}")
+    return namedtuple("Compressed", ["compressed_fingerprint"])(content)

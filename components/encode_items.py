@@ -1,5 +1,7 @@
 """Step 3: item texts to vectors by a pretrained encoder."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.image import image
@@ -11,7 +13,7 @@ def encode_items(
     snapshot: dsl.Input[dsl.Dataset],
     data_fingerprint: str,
     item_vectors: dsl.Output[dsl.Dataset],
-) -> None:
+) -> NamedTuple("Encoded", [("vectors_fingerprint", str)]):  # type: ignore[valid-type]
     """Encode every item's text; texts seen before come from the cache.
 
     Args:
@@ -19,10 +21,15 @@ def encode_items(
         snapshot: of `ingest`.
         data_fingerprint: of `ingest`, for the pipeline's cache.
         item_vectors: vectors.parquet and encoder.json.
+
+    Returns:
+        vectors_fingerprint: sha256 of `item_vectors`.
     """
+    from collections import namedtuple
     from pathlib import Path
 
     from components.step import state_home, step
+    from recommender.files import content_fingerprint
     from recommender.settings import TextConfig
     from recommender.text import encode_items as run
 
@@ -34,4 +41,6 @@ def encode_items(
             Path(item_vectors.path),
             progress,
         )
+        content = content_fingerprint(Path(item_vectors.path))
         progress(1, 1, f"{result['count']:,} items, {result['from_cache']:,} known before")
+    return namedtuple("Encoded", ["vectors_fingerprint"])(content)

@@ -18,10 +18,14 @@ def export_version(
     export: dict,
     serving: dict,
     data_fingerprint: str,
+    windows_fingerprint: str,
+    compressed_fingerprint: str,
+    evaluation_fingerprint: str,
     windows: dsl.Input[dsl.Dataset],
     compressed: dsl.Input[dsl.Model],
     evaluation_report: dsl.Input[dsl.Artifact],
     model_version: dsl.Output[dsl.Model],
+    export_report: dsl.Output[dsl.Artifact],
 ) -> NamedTuple("Exported", [("version", str)]):  # type: ignore[valid-type]
     """Write the Triton repository and prove its parity; a broken parity stops the run.
 
@@ -31,10 +35,13 @@ def export_version(
         serving: the run's section; only its `triton` part goes into the version and its name:
             an endpoint can move to another port without becoming another version.
         data_fingerprint: of `ingest`.
+        windows_fingerprint, compressed_fingerprint, evaluation_fingerprint: of the inputs, for the
+            pipeline's cache.
         windows: of `build_features`; golden requests are histories of its test split.
         compressed: of `compress`.
         evaluation_report: of `evaluate`.
         model_version: the folder of contract 2 in docs/DESIGN.md.
+        export_report: the parity's checks, as a JSON file; written before a failure is raised.
 
     Returns:
         version: 12 hex digits, the same for the same data, settings and code.
@@ -44,7 +51,8 @@ def export_version(
 
     from components.image import source_hash
     from components.step import step
-    from recommender.files import read_json
+    from recommender.errors import GateFailed
+    from recommender.files import read_json, write_json
     from recommender.settings import ExportConfig
     from serving.export import write_version
     from serving.settings import ServingConfig
@@ -67,13 +75,20 @@ def export_version(
             "metrics": read_json(Path(evaluation_report.path))["test"]["model"],
             "code": source_hash("recommender", "ingestion", "feature_repo", "serving"),
         }
-        version = write_version(
-            Path(model_version.path),
-            Path(compressed.path),
-            Path(windows.path),
-            ExportConfig.model_validate(export),
-            facts,
-            triton,
-            progress=progress,
-        )
+        try:
+            version = write_version(
+                Path(model_version.path),
+                Path(compressed.path),
+                Path(windows.path),
+                ExportConfig.model_validate(export),
+                facts,
+                triton,
+                progress=progress,
+            )
+        except GateFailed as error:
+            rows = [check.as_dict() for check in error.checks]
+            write_json(Path(export_report.path), {"failed": str(error), "rows": rows})
+            raise
+        rows = read_json(Path(model_version.path) / "kuberec.json")["checks"]
+        write_json(Path(export_report.path), {"version": version.version, "rows": rows})
     return namedtuple("Exported", ["version"])(version.version)

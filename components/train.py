@@ -1,5 +1,7 @@
 """Step 5: the full model."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.image import image
@@ -11,9 +13,10 @@ def train(
     training: dict,
     windows: dsl.Input[dsl.Dataset],
     item_vectors: dsl.Input[dsl.Dataset],
-    data_fingerprint: str,
+    windows_fingerprint: str,
+    vectors_fingerprint: str,
     trained_model: dsl.Output[dsl.Model],
-) -> None:
+) -> NamedTuple("Trained", [("model_fingerprint", str)]):  # type: ignore[valid-type]
     """Train with early stopping on validation NDCG@10; a killed training resumes where it stood.
 
     Args:
@@ -21,19 +24,24 @@ def train(
         training: the run's `training` section.
         windows: of `build_features`.
         item_vectors: of `encode_items`.
-        data_fingerprint: of `ingest`, for the pipeline's cache.
+        windows_fingerprint, vectors_fingerprint: of the inputs, for the pipeline's cache.
         trained_model: model.safetensors, model.json, vocabulary.json, training.json.
+
+    Returns:
+        model_fingerprint: sha256 of `trained_model`.
     """
+    from collections import namedtuple
     from pathlib import Path
 
     from components.image import source_hash
     from components.step import state_home, step
-    from recommender.files import fingerprint
+    from recommender.files import content_fingerprint, fingerprint
     from recommender.settings import ModelConfig, TrainingConfig
     from recommender.training import fit
 
     # A checkpoint fits only the very same training: data, settings and code.
-    key = fingerprint([model, training, data_fingerprint, source_hash("recommender"), windows.uri])
+    inputs = [windows_fingerprint, vectors_fingerprint]
+    key = fingerprint([model, training, *inputs, source_hash("recommender")])
     with step("train") as progress:
         fit(
             Path(windows.path),
@@ -44,3 +52,5 @@ def train(
             state_home() / "cache" / "checkpoints" / key[:16],
             progress,
         )
+        content = content_fingerprint(Path(trained_model.path))
+    return namedtuple("Trained", ["model_fingerprint"])(content)

@@ -6,7 +6,7 @@ Each parameter is a section of the run's YAML (pipelines/config.py), but for `so
 and `target`, which says where the version will serve: "embedded" or "kserve".
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -48,27 +48,56 @@ def recommender(
     source_fingerprint: str,
     target: str = "embedded",
 ) -> Outputs:
-    """Each gate stands before everything that depends on it, by data or by `after`."""
+    """Each gate stands before everything that depends on it, by data or by `after`.
+
+    A cluster's cache looks at the names of a step's input artifacts, not at what is in them. So
+    whoever makes an artifact says its content's fingerprint, and whoever reads it takes that too.
+    """
     ingested = ingest(source=source, source_fingerprint=source_fingerprint)
     snapshot = ingested.outputs["snapshot"]
-    data: dict[str, Any] = {"data_fingerprint": ingested.outputs["data_fingerprint"]}
+    data_fingerprint = ingested.outputs["data_fingerprint"]
 
     validated = validate(validation=validation, snapshot=snapshot).set_caching_options(False)
-    encoded = encode_items(text=text, snapshot=snapshot, **data).after(validated)
+    encoded = encode_items(text=text, snapshot=snapshot, data_fingerprint=data_fingerprint)
+    encoded.after(validated)
     item_vectors = encoded.outputs["item_vectors"]
-    built = build_features(features=features, snapshot=snapshot, item_vectors=item_vectors, **data)
+    vectors_fingerprint = encoded.outputs["vectors_fingerprint"]
+    built = build_features(
+        features=features,
+        snapshot=snapshot,
+        item_vectors=item_vectors,
+        data_fingerprint=data_fingerprint,
+        vectors_fingerprint=vectors_fingerprint,
+    )
     windows = built.outputs["windows"]
+    windows_fingerprint = built.outputs["windows_fingerprint"]
 
     trained = train(
-        model=model, training=training, windows=windows, item_vectors=item_vectors, **data
+        model=model,
+        training=training,
+        windows=windows,
+        item_vectors=item_vectors,
+        windows_fingerprint=windows_fingerprint,
+        vectors_fingerprint=vectors_fingerprint,
     )
     trained_model = trained.outputs["trained_model"]
+    model_fingerprint = trained.outputs["model_fingerprint"]
     evaluated = evaluate(
-        evaluation=evaluation, windows=windows, trained_model=trained_model, **data
+        evaluation=evaluation,
+        windows=windows,
+        trained_model=trained_model,
+        windows_fingerprint=windows_fingerprint,
+        model_fingerprint=model_fingerprint,
     )
     compressed = compress(
-        compression=compression, export=export, windows=windows, trained_model=trained_model, **data
-    ).after(evaluated)
+        compression=compression,
+        export=export,
+        windows=windows,
+        trained_model=trained_model,
+        windows_fingerprint=windows_fingerprint,
+        model_fingerprint=model_fingerprint,
+    )
+    compressed.after(evaluated)
     exported = export_version(
         source=source,
         text=text,
@@ -81,7 +110,10 @@ def recommender(
         windows=windows,
         compressed=compressed.outputs["compressed"],
         evaluation_report=evaluated.outputs["evaluation_report"],
-        **data,
+        data_fingerprint=data_fingerprint,
+        windows_fingerprint=windows_fingerprint,
+        compressed_fingerprint=compressed.outputs["compressed_fingerprint"],
+        evaluation_fingerprint=evaluated.outputs["evaluation_fingerprint"],
     )
     # The online store and the server are changed, not computed: never from the cache.
     version = exported.outputs["version"]

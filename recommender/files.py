@@ -123,6 +123,11 @@ def sha256_tree(directory: Path) -> dict[str, str]:
     return {path.relative_to(directory).as_posix(): sha256_file(path) for path in files}
 
 
+def content_fingerprint(path: Path) -> str:
+    """sha256 of a file, or of a folder's files and their names."""
+    return fingerprint(sha256_tree(path)) if Path(path).is_dir() else sha256_file(path)
+
+
 def fingerprint(content: Any) -> str:
     """sha256 of the canonical JSON of `content`: key order does not matter."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
