@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 COMPILE := $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --custom-compile-command "make lock"
 
-.PHONY: help run test lint bench bench-serving bench-lookup bench-batching clean lock install python-3.11
+.PHONY: help run test lint images push-images bench bench-serving bench-lookup bench-batching clean lock install python-3.11
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -51,10 +51,14 @@ run: install  ## events to recommendations: data, training, compression, a Trito
 test: install  ## unit and integration lanes
 	.venv/bin/python -m pytest tests/unit tests/integration
 
-lint: install  ## ruff and mypy
+lint: install  ## ruff, mypy, hadolint
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/hadolint images/*/Dockerfile
+
+images push-images:  ## container images by docker or podman, tagged; pushed (REGISTRY=…)
+	@images/build.sh $(if $(filter push-%,$@),--push)
 
 bench: bench-lookup bench-serving  ## measure against named peers; prints ratios, writes benchmarks/results/
 
