@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 COMPILE := $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --custom-compile-command "make lock"
 
-.PHONY: help run test lint images push-images bench bench-serving bench-lookup bench-batching clean lock install python-3.11
+.PHONY: help run test test-cluster lint images push-images bench bench-serving bench-lookup bench-batching clean lock install python-3.11
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -50,6 +50,9 @@ run: install  ## events to recommendations: data, training, compression, a Trito
 
 test: install  ## unit and integration lanes
 	.venv/bin/python -m pytest tests/unit tests/integration
+
+test-cluster: install  ## manifests, rights and rollouts against a real API server (KUBECONFIG=…)
+	.venv/bin/python -m pytest tests/cluster
 
 lint: install  ## ruff, mypy, hadolint
 	.venv/bin/ruff check .
