@@ -21,6 +21,7 @@ from serving.kubernetes.api import (
 from serving.kubernetes.errors import ClusterError, Forbidden, NotFound
 
 FIELD_MANAGER = "kuberec-rollout"
+MODEL_FORMAT = "triton"
 SLOTS = ("blue", "green")  # predictor names; Deployments are <service>-<slot>-predictor
 
 
@@ -84,8 +85,9 @@ def desired(namespace: str, name: str, serving: Serving) -> Object:
     lenient = Configuration()
     lenient.client_side_validation = False
 
-    def model(uri: str | None) -> Any:
-        return models.V1beta1ModelSpec(name=None, storage_uri=uri, local_vars_configuration=lenient)
+    def model(uri: str | None, **required: Any) -> Any:
+        given = {"name": None, **required}
+        return models.V1beta1ModelSpec(storage_uri=uri, local_vars_configuration=lenient, **given)
 
     canary = serving.canary
     service = models.V1beta1InferenceService(
@@ -103,7 +105,12 @@ def desired(namespace: str, name: str, serving: Serving) -> Object:
                     predictor=models.V1beta1PredictorSpec(
                         name=canary.slot,
                         min_replicas=canary.min_replicas,
-                        model=model(canary.storage_uri),
+                        # Of the list, which has one owner, every required field is ours to set.
+                        model=model(
+                            canary.storage_uri,
+                            name="",
+                            model_format=models.V1beta1ModelFormat(name=MODEL_FORMAT),
+                        ),
                     ),
                 )
             ],

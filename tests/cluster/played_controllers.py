@@ -41,7 +41,9 @@ class Room:
         self.raw = client.ApiClient(_kubeconfig())
         self.cluster = connect()
 
-    def call(self, method: str, path: str, body: Any = None, kind: str = "json", **query: str) -> Any:
+    def call(
+        self, method: str, path: str, body: Any = None, kind: str = "json", **query: str
+    ) -> Any:
         types = {
             "json": "application/json",
             "merge": "application/merge-patch+json",
@@ -88,6 +90,21 @@ class Room:
                 },
             },
         )
+        self.apply_shape("kuberec/transformer:0.1.0")
+        self.create(
+            HTTP_ROUTE,
+            {
+                "apiVersion": HTTP_ROUTE.group_version,
+                "kind": HTTP_ROUTE.kind,
+                "metadata": {"name": SERVICE},
+                "spec": {
+                    "hostnames": [HOST],
+                    "parentRefs": [{"name": "gateway", "namespace": self.name}],
+                },
+            },
+        )
+
+    def apply_shape(self, image: str) -> None:
         body = {
             "apiVersion": INFERENCE_SERVICE.group_version,
             "kind": INFERENCE_SERVICE.kind,
@@ -103,26 +120,12 @@ class Room:
                         "runtime": RUNTIME,
                         "protocolVersion": "v2",
                     },
-                    "containers": [
-                        {"name": "transformer-container", "image": "kuberec/transformer:0.1.0"}
-                    ],
+                    "containers": [{"name": "transformer-container", "image": image}],
                 }
             },
         }
         path = self.path(INFERENCE_SERVICE, SERVICE)
         self.call("PATCH", path, body, "apply", fieldManager="kubectl", force="false")
-        self.create(
-            HTTP_ROUTE,
-            {
-                "apiVersion": HTTP_ROUTE.group_version,
-                "kind": HTTP_ROUTE.kind,
-                "metadata": {"name": SERVICE},
-                "spec": {
-                    "hostnames": [HOST],
-                    "parentRefs": [{"name": "gateway", "namespace": self.name}],
-                },
-            },
-        )
 
 
 def _kubeconfig() -> Any:
@@ -186,7 +189,9 @@ class Controllers(threading.Thread):
             fieldManager="kserve",
             force="true",
         )
-        for pod in self.room.cluster.find_all(POD, self.room.name, labelSelector=f"app=isvc.{name}"):
+        for pod in self.room.cluster.find_all(
+            POD, self.room.name, labelSelector=f"app=isvc.{name}"
+        ):
             uri = pod["metadata"]["annotations"][SOURCE_URI]
             self.room.patch_status(POD, pod["metadata"]["name"], self.statuses.get(uri, READY))
         deployment = self.room.get(DEPLOYMENT, name)
