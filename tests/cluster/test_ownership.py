@@ -70,5 +70,5 @@ def test_a_rollout_keeps_what_manifests_set(place: Place, kubectl: Kubectl) -> N
 def test_manifests_that_name_a_version_meet_a_conflict(place: Place, kubectl: Kubectl) -> None:
     kubectl.apply([_rollout(place, "blue", "v1")], "kuberec-rollout")
 
-    with pytest.raises(KubectlFailed, match="(?s)kuberec-rollout.*storageUri"):
+    with pytest.raises(KubectlFailed, match=r"(?s)kuberec-rollout.*storageUri"):
         kubectl.apply([_rollout(place, "blue", "v9")], "kubectl")

@@ -57,8 +57,10 @@ STEPS: dict[str, tuple[str, ...]] = {
     "rolebindings.rbac.authorization.k8s.io": (),
 }
 NOTHING: dict[str, tuple[str, ...]] = dict.fromkeys(
-    ("secrets", "configmaps", "pods", "pods/exec", "deployments.apps")
-    + ("inferenceservices.serving.kserve.io", "trainjobs.trainer.kubeflow.org"),
+    (
+        *("secrets", "configmaps", "pods", "pods/exec", "deployments.apps"),
+        *("inferenceservices.serving.kserve.io", "trainjobs.trainer.kubeflow.org"),
+    ),
     (),
 )
 READS_GATEWAY = {"gateways.gateway.networking.k8s.io": ("get",), "secrets": (), "pods": ()}
