@@ -178,14 +178,15 @@ def connect() -> Cluster:
         if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
             config.load_incluster_config(client_configuration=configuration)
         else:
-            config.load_kube_config(client_configuration=configuration)
+            # Named here, since the library looks at the variable only when it is imported.
+            named = os.environ.get("KUBECONFIG") or None
+            config.load_kube_config(named, client_configuration=configuration)
     except (ConfigException, OSError, ValueError, TypeError) as error:
         raise ClusterError(
             f"no Kubernetes cluster to speak to ({error}): set KUBECONFIG to a readable "
             "kubeconfig, or run this in a pod with a ServiceAccount"
         ) from error
-    # One more attempt, and no more: the rollout's own loops ask again.
-    configuration.retries = 1
+    configuration.retries = False  # they would be silent and log lines; our loops ask again
     return Cluster(client.ApiClient(configuration))
 
 
