@@ -72,6 +72,8 @@ def triton_answers(
         limits |= {"connection_timeout": timeout_s, "network_timeout": timeout_s}
         if host:
             call["headers"]["host"] = host
+        if host and tls:  # the name that the certificate has to have
+            limits["ssl_options"] = {"server_hostname": host.partition(":")[0]}
     answers = []
     with client_module.InferenceServerClient(url, **limits) as client:
         for request in requests:

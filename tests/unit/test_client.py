@@ -20,7 +20,7 @@ from serving.client import (
     RetryPolicy,
 )
 from serving.client.answers import read_answers
-from serving.client.connection import target
+from serving.client.connection import secure, target
 from serving.client.errors import explain
 from serving.client.requests import build_request
 from serving.ports import free_ports
@@ -93,15 +93,19 @@ def start(endpoint: Endpoint, port: int) -> Any:
     return server
 
 
-def blocking(url: str, retries: RetryPolicy | None = FAST, **call: Any) -> Recommendations:
-    with RecommendClient(url, retries=retries) as client:
-        return client.recommend(**call)
+def blocking(
+    url: str, retries: RetryPolicy | None = FAST, client: Any = None, **call: Any
+) -> Recommendations:
+    with RecommendClient(url, retries=retries, **(client or {})) as made:
+        return made.recommend(**call)
 
 
-def asynchronous(url: str, retries: RetryPolicy | None = FAST, **call: Any) -> Recommendations:
+def asynchronous(
+    url: str, retries: RetryPolicy | None = FAST, client: Any = None, **call: Any
+) -> Recommendations:
     async def ask() -> Recommendations:
-        async with AsyncRecommendClient(url, retries=retries) as client:
-            return await client.recommend(**call)
+        async with AsyncRecommendClient(url, retries=retries, **(client or {})) as made:
+            return await made.recommend(**call)
 
     return asyncio.run(ask())
 
@@ -303,3 +307,44 @@ def test_who_is_away_is_told_apart() -> None:
 @pytest.mark.parametrize("url", ["host:1", "http://host:1", "grpc://host:1/"])
 def test_addresses(url: str) -> None:
     assert target(url) == "host:1"
+
+
+@both
+def test_a_gateway_gets_the_hosts_name_and_the_key(endpoint: Endpoint, ask: Ask) -> None:
+    named = {"authority": "recommend-kuberec.example.com", "headers": {"X-API-Key": "k1"}}
+    assert ask(endpoint.url, client=named, user_id="1", request_id="r").item_ids == ["one"]
+    assert endpoint.metadata["x-api-key"] == "k1"
+    assert endpoint.metadata["x-request-id"] == "r"
+
+
+@both
+def test_a_token_is_asked_for_each_time(endpoint: Endpoint, ask: Ask) -> None:
+    tokens = iter(["old", "new"])
+    named = {"headers": lambda: {"authorization": f"Bearer {next(tokens)}"}}
+    endpoint.plan = [grpc.StatusCode.UNAVAILABLE]
+    assert ask(endpoint.url, client=named, user_id="1").item_ids == ["one"]
+    assert endpoint.metadata["authorization"] == "Bearer new"
+
+
+@both
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (grpc.StatusCode.UNAUTHENTICATED, "wants to know who asks: send an API key or a token"),
+        (grpc.StatusCode.PERMISSION_DENIED, "does not let this API key or token in"),
+        (grpc.StatusCode.UNIMPLEMENTED, "does a gateway there need its host name"),
+    ],
+)
+def test_what_a_gateway_refuses_is_explained(
+    endpoint: Endpoint, ask: Ask, code: grpc.StatusCode, says: str
+) -> None:
+    endpoint.plan = [code]
+    with pytest.raises(RecommendError, match=says) as refused:
+        ask(endpoint.url, user_id="1")
+    assert refused.value.code == code.name
+
+
+def test_tls_by_the_address() -> None:
+    assert (secure("https://shop.example.com"), secure("shop.example.com:443")) == (True, False)
+    assert target("https://shop.example.com") == "shop.example.com:443"
+    assert target("https://shop.example.com:8443/") == "shop.example.com:8443"

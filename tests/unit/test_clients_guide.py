@@ -1,12 +1,14 @@
 """The clients' guide says what the code does."""
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
-from serving.client import RetryPolicy
-from serving.settings import ServingConfig, TransformerConfig
+from serving.client import RecommendClient, RetryPolicy
+from serving.kubernetes.gateway import API_KEY_HEADER, API_KEY_VARIABLE
+from serving.settings import KubernetesConfig, ServingConfig, TransformerConfig
 from serving.transformer.errors import HTTP_STATUS
 from serving.transformer.request import INPUTS, MAX_ID_BYTES, OUTPUTS
 
@@ -42,7 +44,7 @@ def test_every_status_of_the_features() -> None:
 
 
 def test_every_code_of_an_error() -> None:
-    told = {code: statuses.split(", ") for code, statuses, *_ in rows("gRPC")}
+    told = {code: statuses.split(", ") for code, statuses, *_ in rows("gRPC | REST | when")}
     for code, status in HTTP_STATUS.items():
         # A fault of ours; a path, not a request; who cancels does not see the answer.
         if code not in ("INTERNAL", "UNIMPLEMENTED", "CANCELLED"):
@@ -62,3 +64,25 @@ def test_limits_and_defaults() -> None:
     assert f"({retries.burst:g} at once, then one for {1 / retries.earned_per_answer:.0f}" in (
         GUIDE.replace("one for ten", "one for 10")
     )
+
+
+def test_the_cluster_is_called_as_the_manifests_have_it() -> None:
+    config = KubernetesConfig()
+    assert f"kubectl get inferenceservice {config.inference_service} -n {config.namespace}" in GUIDE
+    host = f"{config.inference_service}-{config.namespace}.example.com"
+    assert f"--header 'Host: {host}'" in GUIDE
+    assert GUIDE.count(f'"{host}"') == 2
+    assert f"{API_KEY_HEADER}: ${API_KEY_VARIABLE}" in GUIDE
+    platform = (ROOT / "manifests/platform/51-kserve/settings.yaml").read_text(encoding="utf-8")
+    assert '"domainTemplate": "{{ .Name }}-{{ .Namespace }}.{{ .IngressDomain }}"' in platform
+    keys = ROOT / "manifests/overlays/production/gateway/api-keys.yaml"
+    assert f"headers: [{API_KEY_HEADER}]" in keys.read_text(encoding="utf-8")
+
+
+def test_the_client_takes_what_the_guide_gives_it() -> None:
+    (block,) = [
+        each for each in re.findall(r"```python\n(.*?)```", GUIDE, re.S) if "authority=" in each
+    ]
+    arguments = set(re.findall(r"^    (\w+)=", block, re.MULTILINE))
+    assert arguments == {"timeout_s", "authority", "headers"}
+    assert arguments <= set(inspect.signature(RecommendClient).parameters)
