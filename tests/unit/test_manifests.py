@@ -1,0 +1,67 @@
+"""What must agree among the manifests, and between them and the rest; no cluster is needed."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serving.settings import TransformerConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+MANIFESTS = ROOT / "manifests"
+
+
+def _load(path: str) -> Any:
+    return yaml.safe_load((MANIFESTS / path).read_text())
+
+
+@pytest.mark.parametrize("kind", ["base", "overlays/production"])
+def test_features_are_written_where_they_are_read(kind: str) -> None:
+    assert _load(f"{kind}/endpoint/feature_store.yaml") == _load(
+        f"{kind}/pipeline/feature_store.yaml"
+    )
+
+
+def test_slots_scale_alike() -> None:
+    blue, green = (
+        (MANIFESTS / f"base/endpoint/autoscaling-{slot}.yaml").read_text()
+        for slot in ("blue", "green")
+    )
+
+    assert blue.replace("blue", "green") == green
+
+
+def test_slots_have_the_same_budget() -> None:
+    budgets = list(yaml.safe_load_all((MANIFESTS / "base/endpoint/disruption.yaml").read_text()))
+
+    blue, green = (yaml.safe_dump(each) for each in budgets)
+    assert blue.replace("blue", "green") == green
+
+
+@pytest.mark.parametrize("path", sorted(MANIFESTS.rglob("transformer.yaml")), ids=str)
+def test_transformer_settings_are_settings(path: Path) -> None:
+    TransformerConfig.model_validate(yaml.safe_load(path.read_text()))
+
+
+def test_every_alarm_has_its_row_in_the_guide() -> None:
+    rules = "".join(path.read_text() for path in MANIFESTS.glob("monitoring/*.yaml"))
+    guide = (ROOT / "docs/guides/operators.md").read_text()
+
+    named = set(re.findall(r"operators\.md#([\w-]+)", rules))
+    assert named <= set(re.findall(r'<a id="([\w-]+)">', guide))
+
+
+def test_no_secret_is_committed() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "manifests"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert not [path for path in tracked if path.endswith(".env")]
+    for path in tracked:
+        if path.startswith(("manifests/base", "manifests/overlays")) and path.endswith(".yaml"):
+            documents = yaml.safe_load_all((ROOT / path).read_text())
+            kinds = [each.get("kind") for each in documents if isinstance(each, dict)]
+            assert "Secret" not in kinds, path
