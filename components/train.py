@@ -1,4 +1,4 @@
-"""Step 5: the full model."""
+"""Step 5: the full model; on several nodes where the compiled pipeline says so."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,7 @@ from kfp import dsl
 from components.image import image
 
 
+# Of `serving` only the Kubernetes API is used, and on several nodes only.
 @dsl.component(base_image=image("components", "recommender"), install_kfp_package=False)
 def train(
     model: dict,
@@ -35,22 +36,40 @@ def train(
 
     from components.image import source_hash
     from components.step import state_home, step
+    from components.trainjob.settings import plan
     from recommender.files import content_fingerprint, fingerprint
     from recommender.settings import ModelConfig, TrainingConfig
-    from recommender.training import fit
 
     # A checkpoint fits only the very same training: data, settings and code.
     inputs = [windows_fingerprint, vectors_fingerprint]
     key = fingerprint([model, training, *inputs, source_hash("recommender")])
     with step("train") as progress:
-        fit(
-            Path(windows.path),
-            Path(item_vectors.path),
-            ModelConfig.model_validate(model),
-            TrainingConfig.model_validate(training),
-            Path(trained_model.path),
-            state_home() / "cache" / "checkpoints" / key[:16],
-            progress,
-        )
+        nodes = plan()
+        if nodes:
+            from components.trainjob.run import train_on_nodes
+            from serving.kubernetes.api import connect
+
+            train_on_nodes(
+                connect(),
+                nodes,
+                key,
+                {"windows": Path(windows.path), "vectors": Path(item_vectors.path)},
+                {"model": model, "training": training},
+                Path(trained_model.path),
+                state_home(),
+                progress,
+            )
+        else:
+            from recommender.training import fit
+
+            fit(
+                Path(windows.path),
+                Path(item_vectors.path),
+                ModelConfig.model_validate(model),
+                TrainingConfig.model_validate(training),
+                Path(trained_model.path),
+                state_home() / "cache" / "checkpoints" / key[:16],
+                progress,
+            )
         content = content_fingerprint(Path(trained_model.path))
     return namedtuple("Trained", ["model_fingerprint"])(content)

@@ -2,6 +2,9 @@
 
 Each position of a window predicts the next item by full softmax cross-entropy. A moving average
 of the weights is what is validated and kept.
+
+Under torchrun several processes train as one would: each takes its rows of every batch, so that a
+batch, and with it the mathematics, is the same however many they are. Process 0 writes and speaks.
 """
 
 import logging
@@ -27,6 +30,7 @@ from recommender.evaluation import mask_history, rank_metrics, target_ranks
 from recommender.files import atomic_directory, write_json
 from recommender.model import SequentialRecommender, save_model
 from recommender.progress import Progress, silent
+from recommender.ranks import gather, own_share, placement, rank, world_size
 from recommender.sequences import (
     Split,
     Vocabulary,
@@ -67,8 +71,9 @@ class Training(lightning.LightningModule):
         self._ranks: list[np.ndarray] = []
         self._started = 0.0
 
-    def _epoch_batches(self, epoch: int) -> list[tuple[Tensor, Tensor]]:
-        return epoch_batches(
+    def _epoch_batches(self, epoch: int) -> list[tuple[Tensor, Tensor, float]]:
+        """Our rows of each batch, and how many of its positions a process has on average."""
+        batches = epoch_batches(
             self.splits["train"].histories,
             self.model.config.max_length,
             self.config.batch_size,
@@ -76,12 +81,16 @@ class Training(lightning.LightningModule):
             epoch,
             self.config.reversed_share,
         )
+        return [
+            (own_share(history), own_share(following), int((following > 0).sum()) / world_size())
+            for history, following in batches
+        ]
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(self._epoch_batches(self.current_epoch), batch_size=None)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(range(len(self.splits["valid"])), batch_size=256)  # type: ignore[arg-type]
+        return DataLoader(own_share(range(len(self.splits["valid"]))), batch_size=256)
 
     def configure_optimizers(self) -> Any:
         matrices = [weight for weight in self.model.parameters() if weight.ndim > 1]
@@ -109,9 +118,9 @@ class Training(lightning.LightningModule):
         self._started = time.monotonic()
         self._losses = []
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        # Dropout depends on seed and step alone, so that a resumed run repeats it.
-        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
+    def training_step(self, batch: tuple[Tensor, Tensor, float], _: int) -> Tensor:
+        # Dropout depends on seed, step and process alone, so that a resumed run repeats it.
+        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step + 10**9 * rank())
         loss = next_item_loss(self.model, *batch, label_smoothing=self.config.label_smoothing)
         self._losses.append(float(loss.detach()))
         return loss
@@ -128,14 +137,15 @@ class Training(lightning.LightningModule):
         self._ranks.append(target_ranks(mask_history(scores_BN, histories, targets_B), targets_B))
 
     def on_validation_epoch_end(self) -> None:
-        metrics = rank_metrics(np.concatenate(self._ranks), cutoffs=(10,))
+        metrics = rank_metrics(np.concatenate(gather(self._ranks)), cutoffs=(10,))
         self._ranks = []
+        loss = float(np.mean(gather(self._losses)))
         self.log(METRIC, metrics[METRIC])
         best = max((row[METRIC] for row in self.curves), default=-1.0)
         self.curves.append(
             {
                 "epoch": self.current_epoch,
-                "train_loss": float(np.mean(self._losses)),
+                "train_loss": loss,
                 **metrics,
                 "learning_rate": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
                 "seconds": time.monotonic() - self._started,
@@ -144,6 +154,8 @@ class Training(lightning.LightningModule):
         if metrics[METRIC] > best:
             self.best = {k: v.detach().cpu().clone() for k, v in self.average.state_dict().items()}
         row = self.curves[-1]
+        if rank():
+            return
         self.tell(
             self.current_epoch + 1,
             self.config.epochs,
@@ -169,16 +181,23 @@ def next_item_loss(
     model: SequentialRecommender,
     history_BL: Tensor,
     next_BL: Tensor,
+    positions: float,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Mean cross-entropy over all items of the positions that have a next item (`next_BL` > 0)."""
+    """Cross-entropy over all items, summed over the positions that have a next item (> 0).
+
+    Args:
+        positions: what the sum is divided by: their number, for a mean. Where processes share a
+            batch it is their mean number, so that the mean of the losses is that of the batch.
+    """
     table_ND = model.item_table()
     learnt_BL = next_BL > 0
     hidden_MD = model.encode(history_BL, table_ND)[learnt_BL]
     logits_MN = hidden_MD @ table_ND[1:].T
-    return functional.cross_entropy(
-        logits_MN, next_BL[learnt_BL] - 1, label_smoothing=label_smoothing
+    total = functional.cross_entropy(
+        logits_MN, next_BL[learnt_BL] - 1, label_smoothing=label_smoothing, reduction="sum"
     )
+    return total / positions
 
 
 def load_text_vectors(vectors_dir: Path, vocabulary: Vocabulary) -> Tensor:
@@ -210,6 +229,8 @@ def fit(
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Train, and write the best epoch's model to `out_dir` (model/ of the design).
+
+    Under torchrun every process calls this with the same arguments and the same files.
 
     Args:
         checkpoint_dir: where a killed run leaves its state; the next one with the same folder
@@ -246,6 +267,8 @@ def fit(
         "seconds": sum(row["seconds"] for row in curves),
         "config": config.model_dump(),
     }
+    if rank():
+        return record
     with atomic_directory(out_dir) as draft:
         save_model(model, vocabulary.items, draft)
         write_json(draft / "training.json", record)
@@ -275,7 +298,8 @@ def _run(training: Training, config: TrainingConfig, checkpoint_dir: Path | None
         warnings.simplefilter("ignore")  # hints about workers and loggers that we chose not to have
         trainer = lightning.Trainer(
             accelerator="auto",
-            devices=1,
+            **placement(),
+            use_distributed_sampler=False,  # each takes its share of a batch by itself
             max_epochs=config.epochs,
             gradient_clip_val=config.gradient_clip,
             deterministic="warn",

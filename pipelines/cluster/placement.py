@@ -10,17 +10,26 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 from components.step import HOME_VARIABLE
+from components.trainjob.settings import NODES_VARIABLE, NodesPlan
 from pipelines.cluster_settings import ClusterConfig, ConfigMapConfig, StepConfig
 
 STEP_LABEL = "kuberec.io/step"
 FEAST_VARIABLE, REGISTRY_VARIABLE = "FEAST_FS_YAML_FILE_PATH", "KUBEREC_FEATURE_REGISTRY"
 FEATURE_STORE_FILE = "feature_store.yaml"
+WAITING = {
+    **{"cpu": "200m", "memory": "1Gi", "cpu_limit": None, "gpu": None, "shared_memory": None},
+    **{"node_selector": None, "tolerations": None},
+}
 
 
 def place(step: str, task: PipelineTask, cluster: ClusterConfig) -> None:
     """Give a task what the config says for it."""
     task.set_container_image(cluster.image)
     wanted = cluster.step(step)
+    if step == "train" and cluster.training.nodes > 1:
+        # The nodes get all of it; the step's own pod carries files and waits.
+        task.set_env_variable(NODES_VARIABLE, nodes_plan(cluster).model_dump_json())
+        wanted = wanted.model_copy(update=WAITING)
     _resources(task, wanted)
     for name, value in (_variables(step, cluster) | (wanted.env or {})).items():
         task.set_env_variable(name, value)
@@ -42,6 +51,34 @@ def place(step: str, task: PipelineTask, cluster: ClusterConfig) -> None:
         kubernetes.add_toleration(task, **toleration.model_dump(exclude_none=True))
     if wanted.timeout_s:
         kubernetes.set_timeout(task, wanted.timeout_s)
+
+
+def nodes_plan(cluster: ClusterConfig) -> NodesPlan:
+    """What the train step is told about the nodes that it asks for."""
+    wanted = cluster.step("train")
+    requests = {"cpu": wanted.cpu, "memory": wanted.memory}
+    limits = {"cpu": wanted.cpu_limit, "memory": wanted.memory}
+    if wanted.gpu:
+        limits[wanted.gpu.type] = str(wanted.gpu.count)
+    return NodesPlan(
+        nodes=cluster.training.nodes,
+        processes=cluster.training.processes or (wanted.gpu.count if wanted.gpu else 1),
+        runtime=cluster.training.runtime,
+        start_timeout_s=cluster.training.start_timeout_s,
+        timeout_s=wanted.timeout_s,
+        image=cluster.image,
+        image_pull_secrets=cluster.image_pull_secrets,
+        run_as=cluster.run_as,
+        requests={name: value for name, value in requests.items() if value},
+        limits={name: value for name, value in limits.items() if value},
+        node_selector=wanted.node_selector or {},
+        tolerations=[each.model_dump(exclude_none=True) for each in wanted.tolerations or []],
+        claim=cluster.workspace.claim,
+        claim_path=cluster.workspace.path,
+        claim_sub_path=cluster.workspace.sub_path,
+        shared_memory=wanted.shared_memory,
+        env=_variables("train", cluster) | (wanted.env or {}),
+    )
 
 
 def _resources(task: PipelineTask, wanted: StepConfig) -> None:
