@@ -146,9 +146,9 @@ class KubernetesConfig(Section):
     )
     model_store: str = Field(
         default="pvc://kuberec-models/versions",
-        pattern=r"^[a-z][a-z0-9]*://[^/\s]+(/\S*)?$",
+        pattern=r"^(pvc|s3|gs|abfs|hdfs)://[^/\s]+(/\S*)?$",
         description="where versions are published, each in a folder of its own: "
-        "pvc://CLAIM/PATH, s3://BUCKET/PATH, or another one that fsspec and KServe can read",
+        "pvc://CLAIM/PATH or s3://BUCKET/PATH; gs, abfs and hdfs with a package more",
     )
     model_store_mount: str = Field(
         default="/kuberec/models",

@@ -18,7 +18,9 @@ def explain(
     url: str, code: str, details: str, *, timeout_s: float, attempts: int = 1
 ) -> RecommendError:
     """The error for a status that a server or gRPC itself gave."""
-    if code == "UNAVAILABLE" and details.startswith(_NOBODY_THERE):
+    if code == "UNAVAILABLE" and "erification" in details:
+        what = f"{url} shows a certificate of another name or of an unknown authority"
+    elif code == "UNAVAILABLE" and details.startswith(_NOBODY_THERE):
         what = f"nothing answers at {url}; `kuberec serve` starts the endpoint"
     elif code == "UNAVAILABLE":
         what = f"{url} cannot answer now; try again, and see `kuberec status`"

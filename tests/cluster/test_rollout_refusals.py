@@ -2,13 +2,19 @@
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kubernetes import client
 from played_controllers import SERVICE, Room, new_room
+from tiny_version import catalogue, write_tiny_version
 
+from recommender.files import read_json
 from serving.inference_service import Serving, apply_serving, get_service
 from serving.kubernetes.api import EVENT, INFERENCE_SERVICE, POD, Cluster, Resource, connect
 from serving.kubernetes.diagnosis import NEVER, Problem, find_problems
@@ -293,3 +299,44 @@ def test_a_probe_that_fails_and_a_volume_that_is_not_there_are_told_by_their_eve
     assert 'cannot start (FailedMount): MountVolume.SetUp failed: configmap "feature' in (
         problem.text
     )
+
+
+def test_a_step_that_fails_leaves_its_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from components.rollout import rollout as component
+
+    version = write_tiny_version(tmp_path / "v1", catalogue(), "v1")
+    report = tmp_path / "rollout_report"
+    monkeypatch.setenv("KUBEREC_HOME", str(tmp_path / "home"))
+    with pytest.raises(SystemExit):
+        component.python_func(
+            serving={"kubernetes": {"namespace": "no-such"}},
+            model_version=SimpleNamespace(path=str(version)),
+            version="v1",
+            target="kserve",
+            rollout_report=SimpleNamespace(path=str(report)),
+        )
+    assert "[kuberec:error] there is no namespace 'no-such'" in capsys.readouterr().out
+    left = read_json(report)
+    assert (left["version"], left["target"], left["rows"]) == ("v1", "kserve", [])
+    assert left["failed"].startswith("there is no namespace 'no-such'")
+
+
+def test_deploy_at_the_command_line(tmp_path: Path) -> None:
+    version = write_tiny_version(tmp_path / "v1", catalogue(), "v1")
+    root = Path(__file__).parents[2]
+    command = [Path(sys.executable).with_name("kuberec"), "deploy"]
+    command += [root / "pipelines/configs/movielens-100k.yaml", "--version-dir", version]
+    for change, message in (
+        ("namespace=no-such", "error: there is no namespace 'no-such': apply the manifests first"),
+        ("model_store=ftp://here", "serving.kubernetes.model_store"),
+    ):
+        done = subprocess.run(
+            [*map(str, command), "--set", f"serving.kubernetes.{change}"],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"KUBEREC_HOME": str(tmp_path / "home")},
+        )
+        assert done.returncode == 1, done.stdout
+        assert message in done.stderr + done.stdout
