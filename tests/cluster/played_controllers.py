@@ -128,6 +128,14 @@ class Room:
         self.call("PATCH", path, body, "apply", fieldManager="kubectl", force="false")
 
 
+def as_account(room: Room, account: str) -> Cluster:
+    """The API as a ServiceAccount of the room sees it, by impersonation."""
+    raw = client.ApiClient(room.raw.configuration)
+    raw.set_default_header("Impersonate-User", f"system:serviceaccount:{room.name}:{account}")
+    raw.set_default_header("Impersonate-Group", "system:serviceaccounts")
+    return Cluster(raw)
+
+
 def _kubeconfig() -> Any:
     configuration = client.Configuration()
     config.load_kube_config(client_configuration=configuration)
@@ -264,4 +272,4 @@ def eventually(check: Any, timeout_s: float = 20.0) -> Any:
         time.sleep(0.1)
 
 
-__all__ = ["HOST", "READY", "SERVICE", "Cluster", "Controllers", "Room", "new_room"]
+__all__ = ["HOST", "READY", "SERVICE", "Cluster", "Controllers", "Room", "as_account", "new_room"]

@@ -8,8 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from feature_stores import sqlite_store
-from played_controllers import SERVICE, Controllers, Room, eventually, managed_fields, new_room
+from played_controllers import (
+    SERVICE,
+    Controllers,
+    Room,
+    as_account,
+    eventually,
+    managed_fields,
+    new_room,
+)
 from tiny_endpoint import HISTORIES, VERSION
 from tiny_version import catalogue, write_tiny_version
 
@@ -25,7 +34,7 @@ from serving.inference_service import (
     desired,
     read_serving,
 )
-from serving.kubernetes.api import INFERENCE_SERVICE
+from serving.kubernetes.api import INFERENCE_SERVICE, Resource
 from serving.kubernetes.errors import Conflict
 from serving.kubernetes.gateway import GatewayError
 from serving.kubernetes.waiting import NotReady, Superseded
@@ -38,6 +47,7 @@ pytestmark = [
     pytest.mark.skipif("KUBECONFIG" not in os.environ, reason="no KUBECONFIG"),
     pytest.mark.timeout(180),
 ]
+ROLE = Path(__file__).parents[2] / "manifests/base/endpoint/rollout-role.yaml"
 OWNED = {
     "f:spec": {"f:predictor": {"f:name": {}, "f:model": {"f:storageUri": {}}}},
 }
@@ -292,3 +302,18 @@ def test_a_canary_under_way_is_not_run_over(serving_v1: Room, setting: Setting) 
     assert read_serving(stored) == serving
     with pytest.raises(KuberecError, match="has a canary under way \\(v2 at 25 %\\)"):
         rollout(setting.versions["v2"], setting.registry, setting.config(serving_v1))
+
+
+def test_the_role_of_the_manifests_is_enough(
+    room: Room, setting: Setting, controllers: Controllers
+) -> None:
+    rbac = "rbac.authorization.k8s.io/v1"
+    for body in yaml.safe_load_all(ROLE.read_text(encoding="utf-8")):
+        kind = body["kind"]
+        for subject in body.get("subjects", []):
+            subject["namespace"] = room.name
+        room.create(Resource(rbac, f"{kind.lower()}s", kind), body)
+    cluster = as_account(room, "rollout")
+    config = setting.config(room)
+    result = rollout(setting.versions["v1"], setting.registry, config, cluster=cluster)
+    assert (result["version"], result["reused"]) == ("v1", False)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from kubernetes import client
-from played_controllers import SERVICE, Room, new_room
+from played_controllers import SERVICE, Room, as_account, new_room
 from tiny_version import catalogue, write_tiny_version
 
 from recommender.files import read_json
@@ -34,14 +34,6 @@ def room() -> Iterator[Room]:
     with new_room() as made:
         made.apply_manifests()
         yield made
-
-
-def as_account(room: Room, account: str) -> Cluster:
-    """The API as a ServiceAccount sees it, by impersonation."""
-    raw = client.ApiClient(room.raw.configuration)
-    raw.set_default_header("Impersonate-User", f"system:serviceaccount:{room.name}:{account}")
-    raw.set_default_header("Impersonate-Group", "system:serviceaccounts")
-    return Cluster(raw)
 
 
 def test_a_forbidden_verb_names_verb_resource_and_account(room: Room) -> None:
