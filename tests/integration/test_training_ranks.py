@@ -1,0 +1,98 @@
+"""Two processes under torchrun train what one would, by the program that every node runs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from recommender_data import TINY, vocabulary, write_vectors, write_windows
+
+from recommender.files import write_json
+from recommender.settings import TrainingConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+# Without dropout, whose masks are each process's own.
+MODEL = TINY.model_copy(update={"dropout": 0.0})
+# 48 windows in batches of 7: shares of unequal size, and a last batch that may leave one without.
+CONFIG = TrainingConfig(
+    epochs=4, batch_size=7, learning_rate=0.02, warmup_epochs=0.5, patience=4, seed=7, threads=1
+)
+
+
+def exchange(folder: Path) -> Path:
+    """What the train step lays down for the nodes."""
+    write_windows(folder / "windows")
+    write_vectors(folder / "vectors")
+    write_json(folder / "job.json", {"model": MODEL.model_dump(), "training": CONFIG.model_dump()})
+    return folder
+
+
+def train(folder: Path, *torchrun: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *torchrun, "-m", "components.trainjob.node", str(folder)]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250
+    )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> tuple[Path, Path, subprocess.CompletedProcess[str]]:
+    alone = exchange(tmp_path_factory.mktemp("alone"))
+    done = train(alone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    together = exchange(tmp_path_factory.mktemp("together"))
+    pair = train(together, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    assert pair.returncode == 0, pair.stdout + pair.stderr
+    return alone, together, pair
+
+
+def curves(folder: Path) -> list[dict[str, float]]:
+    return json.loads((folder / "model" / "training.json").read_text())["curves"]
+
+
+def test_two_processes_learn_as_one_does(folders):
+    alone, together, _ = folders
+    one, two = curves(alone), curves(together)
+    assert [row["epoch"] for row in two] == [row["epoch"] for row in one]
+    for name, tolerance in (("train_loss", 0.01), ("ndcg@10", 0.03), ("hr@10", 0.05)):
+        assert [row[name] for row in two] == pytest.approx(
+            [row[name] for row in one], abs=tolerance
+        )
+    assert two[-1]["train_loss"] < two[0]["train_loss"]
+
+
+def test_the_model_is_whole_and_ranks_as_it_was_measured(folders):
+    from recommender.evaluation import evaluate_scorer, model_scorer
+    from recommender.model import load_model
+    from recommender.sequences import load_windows
+
+    _, together, _ = folders
+    names = {"model.safetensors", "model.json", "vocabulary.json", "training.json"}
+    assert {path.name for path in (together / "model").iterdir()} == names
+    scorer = model_scorer(load_model(together / "model"))
+    metrics = evaluate_scorer(
+        scorer, load_windows(together / "windows")["valid"], len(vocabulary())
+    )
+    best = max(row["ndcg@10"] for row in curves(together))
+    assert metrics["ndcg@10"] == pytest.approx(best, abs=1e-6)
+
+
+def test_only_the_first_process_speaks_and_writes(folders):
+    _, together, pair = folders
+    told = [line for line in pair.stdout.splitlines() if line.startswith("[kuberec] train ")]
+    assert sum("valid NDCG@10" in line for line in told) == CONFIG.epochs
+    assert {path.name for path in together.iterdir()} == {
+        *("windows", "vectors", "job.json", "model")
+    }
+
+
+def test_a_mistake_in_the_data_ends_every_process_with_its_message(tmp_path):
+    folder = exchange(tmp_path / "job")
+    write_json(folder / "windows" / "vocabulary.json", [*vocabulary(), "without a vector"])
+    pair = train(folder, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    assert pair.returncode != 0
+    assert "[kuberec:error]" in pair.stdout
+    assert "no text vector" in pair.stdout
+    assert not (folder / "model").exists()
