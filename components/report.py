@@ -28,8 +28,7 @@ def report(
     Args:
         snapshot, validation_report, item_vectors, windows, trained_model, evaluation_report,
             model_version, rollout_report: outputs of the steps before.
-        target: what `rollout` served on: "embedded" is asked over gRPC, "kserve" through its
-            gateway over REST.
+        target: what `rollout` served on; "kserve" is asked through its gateway.
         page: report.html, self-contained.
         summary: the same numbers as a JSON file.
         metrics: the headline numbers for Kubeflow's run list.
@@ -46,7 +45,14 @@ def report(
         progress(0, 0, "asking the endpoint for three users")
         served = read_json(Path(rollout_report.path))
         users = read_json(Path(windows.path) / "features.json")["sample_users"]
-        samples = answer(state_home(), served["grpc_url"], users=users)
+        address, door = served["grpc_url"], {}
+        if target == "kserve":
+            from serving.kubernetes.gateway import credentials
+
+            tls = served["url"].startswith("https://")
+            address = f"https://{address}" if tls else address
+            door = {"host": served["host"], "headers": credentials()}
+        samples = answer(state_home(), address, users=users, **door)
         result = summarize(
             snapshot=Path(snapshot.path),
             validation=Path(validation_report.path),

@@ -1,6 +1,6 @@
 """The endpoint's answers as a person reads them: with titles, and what the user has seen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,22 @@ def answer(
     k: int | None = None,
     timeout_s: float = 10.0,
     read_histories: bool = True,
+    host: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Recommendations for users, whose histories the endpoint looks up, or for given histories.
 
     Args:
         home: the state folder, whose feature store has the titles.
-        address: host:port of the endpoint.
+        address: host:port of the endpoint, or of the gateway before it; with TLS https://host:port.
         users: user ids, at most 64; an unknown user has an empty history.
         histories: item ids, oldest first, in place of `users`.
         exclude: item ids that nobody gets.
         k: items wanted, at most what the model version answers; by default up to SHOWN.
         timeout_s: deadline of the request.
         read_histories: also say what the users have seen, for which Feast is loaded (seconds).
+        host: the endpoint's name, where `address` is a gateway's.
+        headers: what the gateway asks for, such as an API key.
 
     Returns:
         for each: user ("" for a given history), version, feature_status, feature_age_s (None
@@ -44,7 +48,7 @@ def answer(
     from serving.client import RecommendClient
 
     rows = len(users) or len(histories)
-    with RecommendClient(address, timeout_s) as client:
+    with RecommendClient(address, timeout_s, authority=host, headers=headers) as client:
         results = client.recommend_batch(
             None if users else histories,
             [exclude] * rows if exclude else None,
