@@ -35,6 +35,7 @@ DEPLOYMENT = Resource("apps/v1", "deployments", "Deployment")
 POD = Resource("v1", "pods", "Pod")
 EVENT = Resource("v1", "events", "Event")
 HTTP_ROUTE = Resource("gateway.networking.k8s.io/v1", "httproutes", "HTTPRoute")
+SCALED_OBJECT = Resource("keda.sh/v1alpha1", "scaledobjects", "ScaledObject")
 GATEWAY = Resource("gateway.networking.k8s.io/v1", "gateways", "Gateway")
 
 

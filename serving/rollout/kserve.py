@@ -21,6 +21,7 @@ from serving.inference_service import (
 from serving.kubernetes.api import INFERENCE_SERVICE, Cluster, connect
 from serving.kubernetes.gateway import find_door, wait_for_version
 from serving.kubernetes.model_store import publish
+from serving.kubernetes.scaling import wake_autoscaler
 from serving.kubernetes.waiting import Say, Superseded, Wanted, serving_uri, wait_until_ready
 from serving.rollout.checks import GATE, ask_for_a_user, replay_through_gateway
 from serving.settings import KubernetesConfig, ServingConfig
@@ -72,7 +73,8 @@ def rollout(
             "abort it first"
         )
     uri = publish(version_dir, registry, where.model_store, Path(where.model_store_mount), say)
-    wanted = Wanted(where.namespace, where.inference_service, before.slot or SLOTS[0], uri)
+    slot = before.slot or SLOTS[0]
+    wanted = Wanted(where.namespace, where.inference_service, slot, uri)
     reused = before.storage_uri == uri and before.slot is not None
     previous = (
         serving_uri(cluster, wanted, other_than=uri)
@@ -82,9 +84,10 @@ def rollout(
     with _put_back_on_failure(cluster, where, wanted, previous, say):
         if not reused:
             say(f"setting {version.version} in InferenceService '{where.inference_service}'")
-            serving = Serving(wanted.slot, uri)
+            serving = Serving(slot, uri)
             apply_serving(cluster, where.namespace, where.inference_service, serving, force=force)
         wait_until_ready(cluster, wanted, where.ready_timeout_s, say)
+        wake_autoscaler(cluster, where.namespace, where.inference_service, slot, say)
         door = find_door(cluster, where)
         wait_for_version(door, version.version, where.answer_timeout_s, say)
         golden = version.golden()

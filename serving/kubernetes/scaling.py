@@ -1,0 +1,47 @@
+"""The autoscalers of the slots, which the manifests make: waking the one whose slot is filled.
+
+KEDA looks for a ScaledObject's Deployment ever less often while there is none, up to every 16
+minutes, and nothing tells it when there is one. Of what may be changed without touching the
+object's spec, only pausing makes it look at once (KEDA 2.21, tried on a cluster).
+"""
+
+from serving.inference_service import FIELD_MANAGER
+from serving.kubernetes.api import SCALED_OBJECT, Cluster, Object
+from serving.kubernetes.errors import ClusterError
+from serving.kubernetes.waiting import Say
+
+_PAUSED = "autoscaling.keda.sh/paused"
+
+
+def wake_autoscaler(cluster: Cluster, namespace: str, service: str, slot: str, say: Say) -> None:
+    """Let KEDA see that `slot` has its Deployment; does nothing where it knows, or is paused.
+
+    What serves is not touched. Without a ScaledObject of the manifests' name somebody has
+    autoscaling of their own; a refusal is told, and the rollout goes on.
+    """
+    name = f"{service}-{slot}"
+    try:
+        found = cluster.find(SCALED_OBJECT, namespace, name)
+        if found is None or _is_watched(found) or _is_paused(found):
+            return
+        say(f"waking ScaledObject '{name}'")
+        # What a manager owned and names no longer is taken away.
+        for metadata in ({"annotations": {_PAUSED: "true"}}, {}):
+            body = {
+                "apiVersion": SCALED_OBJECT.group_version,
+                "kind": SCALED_OBJECT.kind,
+                "metadata": {"namespace": namespace, "name": name, **metadata},
+            }
+            cluster.apply(SCALED_OBJECT, body, FIELD_MANAGER)
+    except ClusterError as error:
+        say(f"ScaledObject '{name}' could not be woken, KEDA may see its pods late: {error}")
+
+
+def _is_watched(scaled: Object) -> bool:
+    conditions = (scaled.get("status") or {}).get("conditions") or []
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _is_paused(scaled: Object) -> bool:
+    annotations = scaled["metadata"].get("annotations") or {}
+    return any(key.startswith(_PAUSED) for key in annotations)
