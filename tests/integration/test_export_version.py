@@ -13,6 +13,9 @@ from recommender.files import read_json, write_json
 from recommender.model import save_model
 
 EXPORT = {"k": 10, "max_seen": 20, "golden_requests": 6}
+FINGERPRINTS = {
+    f"{name}_fingerprint": name for name in ("data", "windows", "compressed", "evaluation")
+}
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -45,8 +48,9 @@ def test_triton_settings_are_in_the_version_and_in_its_name(
             **{section: {} for section in sections},
             export=EXPORT,
             serving=serving,
-            data_fingerprint="0" * 64,
+            **FINGERPRINTS,
             model_version=SimpleNamespace(path=str(tmp_path / name)),
+            export_report=SimpleNamespace(path=str(tmp_path / f"{name}.json")),
             **inputs,
         )
         return found.version
