@@ -140,7 +140,8 @@ def _explain(problem: Any, tree: yaml.Node | None, overridden: Set[tuple[str, ..
     if problem["type"] == "missing":
         return f"{place}key '{key}' is required"
     if isinstance(problem["input"], dict):  # a section as a whole: its text is in the file
-        return f"{place}{key}: {problem['msg'].removeprefix('Value error, ')}"
+        place += f"{key}: " if key else ""
+        return f"{place}{problem['msg'].removeprefix('Value error, ')}"
     return f"{place}{key} = {problem['input']!r}: {problem['msg']}"
 
 

@@ -79,6 +79,7 @@ def _identify(settings: Any) -> None:
         return
     path = Path(os.environ.get(KF_PIPELINES_SA_TOKEN_ENV) or KF_PIPELINES_SA_TOKEN_PATH)
     if path.is_file():  # the kubelet renews it, so it is read for each call
+        settings.api_key["authorization"] = "read below"  # without one the client sends none
         settings.api_key_prefix["authorization"] = "Bearer"
         settings.refresh_api_key_hook = lambda each: each.api_key.update(
             authorization=path.read_text(encoding="utf-8").strip()

@@ -9,15 +9,31 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from pipelines.config import RunConfig, load_config
+from pipelines.config import ConfigError, RunConfig, load_config
 from recommender.files import atomic_file
 
 TARGET = "kserve"
 
 
 def load_for_cluster(path: Path, overrides: Sequence[str], image: str | None) -> RunConfig:
-    """`load_config`, with another image if one is given."""
-    return load_config(path, [*overrides, *([f"cluster.image={image}"] if image else [])])
+    """`load_config`, with another image if one is given, and checked as a whole for a cluster.
+
+    Raises:
+        ConfigError: as load_config, or `rollout` would not find the model store.
+    """
+    config = load_config(path, [*overrides, *([f"cluster.image={image}"] if image else [])])
+    where = config.serving.kubernetes
+    if where.model_store.startswith("pvc://"):
+        claim = where.model_store.removeprefix("pvc://").partition("/")[0]
+        mounts = {(each.claim, each.path) for each in config.cluster.mounts("rollout")}
+        if (claim, where.model_store_mount) not in mounts:
+            volume = f"{{claim: {claim}, path: {where.model_store_mount}, steps: [rollout]}}"
+            raise ConfigError(
+                f"{path}: serving.kubernetes.model_store is {where.model_store}, to be mounted at "
+                f"{where.model_store_mount}, but step 'rollout' has no such volume; say "
+                f"cluster.models: {volume}"
+            )
+    return config
 
 
 def warn_of_image(config: RunConfig, console: Console) -> None:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from components.trainjob.settings import NODES_VARIABLE, NodesPlan
-from pipelines.cluster.compile import compile_pipeline
+from pipelines.cluster.compile import compile_pipeline, load_for_cluster
 from pipelines.cluster_settings import STEPS
 from pipelines.config import ConfigError, RunConfig, load_config
 
@@ -168,3 +168,21 @@ def test_a_mistake_is_named_with_what_is_allowed(override, message):
     with pytest.raises(ConfigError, match=message) as error:
         load_config(CONFIG, [override])
     assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("cluster.models=null", r"'rollout' has no such volume; say cluster\.models"),
+        ("serving.kubernetes.model_store=pvc://mine/v", "claim: mine, path: /kuberec/models"),
+    ],
+)
+def test_a_model_store_that_rollout_could_not_reach_is_told(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_for_cluster(CONFIG, [override], None)
+    load_config(CONFIG, [override])  # of no matter on one machine
+
+
+def test_a_model_store_on_s3_needs_no_volume(tmp_path):
+    found = compiled(tmp_path, "cluster.models=null", "serving.kubernetes.model_store=s3://b/v")
+    assert len(found.pod("rollout")["pvcMount"]) == 1
