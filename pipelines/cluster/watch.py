@@ -1,5 +1,6 @@
 """A run on a host, watched: one line a step, and at its end what failed, where and why."""
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,8 @@ _TEMPLATES = tuple(
     for labels in ("metadata-0-2-", "")
     for retry in ("", "retry-")
 )
+_LAUNCHER = re.compile(r"[IWEF]\d{4} \d\d:")  # lines of Kubeflow's own program in a step's log
+LAST_LINES = 6
 
 
 class RunFailed(KuberecError):
@@ -127,8 +130,8 @@ def _explain(door: Door, run: Submitted, details: Any, tasks: dict[str, Any]) ->
     lines += _said(door, details) or _host_says(details)
     if failed:
         lines.append(
-            f"what the step found is its artifact, also of a gate that failed: step '{failed[0]}' "
-            "of the run's page, Output artifacts"
+            f"all that it said is the step's artifact 'executor-logs': step '{failed[0]}' of the "
+            "run's page, Output artifacts"
         )
     return "\n".join([*lines, run.page])
 
@@ -140,7 +143,7 @@ def _host_says(details: Any) -> list[str]:
 
 
 def _said(door: Door, details: Any) -> list[str]:
-    """The error lines of the failed pods, as far as the host has their logs still."""
+    """The error lines of the failed pods, or else their last ones, if the host has them still."""
     nodes = {
         child.pod_name
         for task in details.run_details.task_details or []
@@ -148,6 +151,7 @@ def _said(door: Door, details: Any) -> list[str]:
         for child in task.child_tasks or []
         if child.pod_name
     }
+    last: list[str] = []
     for node in sorted(nodes):
         for pod in (node, *_pod_names(node)):
             lines = _log(door, details.run_id, pod)
@@ -156,7 +160,8 @@ def _said(door: Door, details: Any) -> list[str]:
             ]
             if errors:
                 return errors
-    return []
+            last = [each for each in lines if each.strip() and not _LAUNCHER.match(each)] or last
+    return last[-LAST_LINES:]
 
 
 def _pod_names(node: str) -> list[str]:
@@ -180,4 +185,7 @@ def _log(door: Door, run_id: str, pod: str) -> list[str]:
         )
     except (ApiException, HTTPError, OSError):
         return []
-    return bytes(answer.data).decode("utf-8", "replace").splitlines()
+    text = bytes(answer.data).decode("utf-8", "replace")
+    if text.startswith('{"error_message"'):  # said with status 200: there is no such pod
+        return []
+    return text.splitlines()
