@@ -22,7 +22,7 @@ _TEMPLATES = tuple(
     for retry in ("", "retry-")
 )
 _LAUNCHER = re.compile(r"[IWEF]\d{4} \d\d:")  # lines of Kubeflow's own program in a step's log
-_ENDED = "Component failed to execute"  # what comes after is the launcher's
+_ENDED = "Component failed to execute"  # in a step's log, not in a driver's; then the launcher's
 LAST_LINES = 6
 
 
@@ -161,8 +161,9 @@ def _said(door: Door, details: Any) -> list[str]:
             ]
             if errors:
                 return errors
-            own = lines[: next((i for i, each in enumerate(lines) if _ENDED in each), len(lines))]
-            last = [each for each in own if each.strip() and not _LAUNCHER.match(each)] or last
+            end = next((i for i, each in enumerate(lines) if _ENDED in each), 0)
+            own = [each for each in lines[:end] if each.strip() and not _LAUNCHER.match(each)]
+            last = own or last
     return last[-LAST_LINES:]
 
 
