@@ -45,13 +45,14 @@ def test_imports_point_one_way(room):
     assert imports(room) & set(ROOMS) <= ALLOWED[room] | {room}
 
 
-def test_of_serving_only_the_transformer_reads_features():
+def test_of_serving_only_who_needs_features_knows_their_room():
+    """The transformer reads them; a cluster's model store publishes the registry with a version."""
     readers = [
         path.relative_to(ROOT / "serving").parts[0]
         for path in (ROOT / "serving").rglob("*.py")
         if "from feature_repo" in path.read_text(encoding="utf-8")
     ]
-    assert set(readers) <= {"transformer"}
+    assert set(readers) <= {"transformer", "kubernetes"}
 
 
 def test_the_model_needs_no_platform():
