@@ -155,7 +155,9 @@ def get_service(cluster: Cluster, namespace: str, name: str) -> Object:
     Raises:
         ClusterError: there is no such service, namespace, kind or runtime, saying what to apply.
     """
-    first = "apply the manifests first (`kubectl apply -k manifests/overlays/<overlay>`)"
+    first = (
+        "apply the manifests first (`kubectl apply --server-side -k manifests/overlays/<overlay>`)"
+    )
     try:
         service = cluster.get(INFERENCE_SERVICE, namespace, name)
     except NotFound as error:

@@ -83,9 +83,9 @@ def _forbidden(asked: Asked, message: str) -> ClusterError:
         who = f"ServiceAccount '{account}' of namespace '{namespace}'"
     return Forbidden(
         f"{who} may not {verb} {resource} in namespace '{asked.namespace}': bind it to the Role "
-        "'rollout' there (`kubectl apply -k` of the overlay does it for the accounts 'rollout' "
-        f"and 'kuberec-pipeline'); `kubectl auth can-i {verb} {resource} -n {asked.namespace} "
-        f"--as {user}` shows when it may"
+        "'rollout' there (`kubectl apply --server-side -k` of the overlay does it for the accounts "
+        f"'rollout' and 'kuberec-pipeline'); `kubectl auth can-i {verb} {resource} "
+        f"-n {asked.namespace} --as {user}` shows when it may"
     )
 
 

@@ -22,6 +22,7 @@ Say = Callable[[str], None]
 _SOURCE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
 _MODELS = "/mnt/models"
 _POLL_S = 1.0
+_NOTICE_S = 3.0
 _SILENCE_S = 30.0  # after which an unchanged state is told again
 # The API may be away for so long (a control plane that is upgraded) before waiting is given up.
 _OUTAGE_S = 60.0
@@ -124,7 +125,9 @@ def wait_until_ready(
         problems = _problems(cluster, wanted, seen, since)
         now = time.monotonic()
         first_seen = {each.key: first_seen.get(each.key, now) for each in problems}
-        state = _state(seen, wanted, problems)
+        # What the next look no longer finds was on its way: told only once it stays.
+        lasting = [each for each in problems if now - first_seen[each.key] >= _NOTICE_S]
+        state = _state(seen, wanted, lasting)
         if state != told or now - told_at > _SILENCE_S:
             say(state)
             told, told_at = state, now
