@@ -55,6 +55,15 @@ def find_problem(kubectl: Kubectl) -> str | None:
                 f"the cluster has no resource definition '{name}', which is {owner}'s: install it "
                 "(manifests/platform/README.md)"
             )
+    acting = kubectl.run(
+        *("get", "deployments", "-A", "-o", "name"),
+        *("-l", "control-plane=kserve-controller-manager"),
+    )
+    if acting.strip():
+        return (
+            "KServe's controller runs in this cluster, and the lane plays it: name a cluster that "
+            "has the resource definitions only, such as a new kind cluster"
+        )
     return None
 
 
