@@ -21,7 +21,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None if inside else True
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def kubectl() -> Iterator[Kubectl]:
     """A cluster with everything that the manifests need; else the lane ends, saying what lacks."""
     kubectl = Kubectl()
