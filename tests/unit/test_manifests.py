@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from components.trainjob.spec import KEY_LABEL, train_job
+from pipelines.cluster.placement import nodes_plan
+from pipelines.cluster_settings import ClusterConfig
 from serving.settings import TransformerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +35,41 @@ def test_slots_scale_alike() -> None:
     )
 
     assert blue.replace("blue", "green") == green
+
+
+def test_kedas_admission_is_not_shown_slots_that_may_be_empty() -> None:
+    """It refuses a trigger for CPU without the Deployment, and an empty slot has none."""
+    (webhook,) = _load("platform/30-keda/admission.yaml")["webhooks"]
+    (left_out,) = webhook["objectSelector"]["matchExpressions"]
+    assert webhook["name"] == "vscaledobject.kb.io"
+    assert left_out["operator"] == "DoesNotExist"
+
+    for path in MANIFESTS.glob("base/endpoint/autoscaling-*.yaml"):
+        scaled = yaml.safe_load(path.read_text())
+        by_cpu = any(trigger["type"] == "cpu" for trigger in scaled["spec"]["triggers"])
+        assert by_cpu == (left_out["key"] in scaled["metadata"].get("labels", {})), path.name
+
+
+def test_nodes_of_a_training_reach_each_other() -> None:
+    """Though nothing may call a step: their pods have the label of one."""
+    plan = nodes_plan(ClusterConfig.model_validate({"training": {"nodes": 2}}))
+    (patch,) = train_job("name", "kubeflow", "key", "/folder", plan)["spec"]["runtimePatches"]
+    (job,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    labels = job["template"]["spec"]["template"]["metadata"]["labels"]
+    policies = yaml.safe_load_all((MANIFESTS / "base/pipeline/network.yaml").read_text())
+    of_pod = [
+        policy["spec"]
+        for policy in policies
+        if all(each["key"] in labels for each in policy["spec"]["podSelector"]["matchExpressions"])
+    ]
+
+    allowed = [
+        source for spec in of_pod for rule in spec.get("ingress", []) for source in rule["from"]
+    ]
+    assert any("Ingress" in spec["policyTypes"] and not spec.get("ingress") for spec in of_pod)
+    assert allowed == [
+        {"podSelector": {"matchExpressions": [{"key": KEY_LABEL, "operator": "Exists"}]}}
+    ]
 
 
 def test_slots_have_the_same_budget() -> None:
