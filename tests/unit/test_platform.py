@@ -147,6 +147,19 @@ def test_kserve_uses_our_gateway() -> None:
     assert gateway["spec"]["listeners"][0]["allowedRoutes"] == {"namespaces": {"from": "All"}}
 
 
+def test_kserves_model_fetcher_fits_the_endpoints_namespace() -> None:
+    path = PLATFORM / "51-kserve" / "storage-container.yaml"
+    container = yaml.safe_load(path.read_text())["spec"]["container"]
+    overlay = PLATFORM.parent / "overlays/production/endpoint/storage-container.yaml"
+    ours = yaml.safe_load(overlay.read_text())["spec"]["container"]
+    assert container["securityContext"] == ours["securityContext"]
+    assert container["image"] == ours["image"]
+
+
+def test_the_runtime_that_trainings_name_is_installed() -> None:
+    assert any("/overlays/runtimes?" in address for _, address in addresses())
+
+
 @pytest.mark.parametrize("folder", OFFLINE)
 def test_what_is_ours_renders_and_runs_confined(folder: str) -> None:
     if shutil.which("kubectl") is None:
