@@ -11,7 +11,7 @@ import yaml
 from components.trainjob.spec import KEY_LABEL, train_job
 from pipelines.cluster.placement import nodes_plan
 from pipelines.cluster_settings import ClusterConfig
-from serving.settings import TransformerConfig
+from serving.settings import KubernetesConfig, TransformerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "manifests"
@@ -90,6 +90,21 @@ def test_every_alarm_has_its_row_in_the_guide() -> None:
 
     named = set(re.findall(r"operators\.md#([\w-]+)", rules))
     assert named <= set(re.findall(r'<a id="([\w-]+)">', guide))
+
+
+def test_the_readmes_run_on_s3_is_a_config_and_names_what_its_commands_make() -> None:
+    readme = (MANIFESTS / "README.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", readme, re.S)
+    run = yaml.safe_load(text)
+
+    KubernetesConfig.model_validate(run["serving"]["kubernetes"])
+    cluster = ClusterConfig.model_validate(run["cluster"])
+    commands = readme + (MANIFESTS / "platform/README.md").read_text()
+    for secret in cluster.secrets:
+        made = re.findall(
+            rf"create secret generic {secret.name} (.*?)(?:\n\w|\n```)", commands, re.S
+        )
+        assert any(all(f"literal={key}=" in one for key in secret.keys) for one in made), secret
 
 
 def test_no_secret_is_committed() -> None:
