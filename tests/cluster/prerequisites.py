@@ -1,8 +1,10 @@
 """What the lane needs, and what to do where it is missing."""
 
+import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 from kubectl import Kubectl, KubectlFailed
@@ -68,14 +70,25 @@ def find_problem(kubectl: Kubectl) -> str | None:
 
 
 def bring_definitions(kubectl: Kubectl) -> list[str]:
-    """Install the Prometheus Operator's definitions where they are absent; names of those."""
+    """Install the definitions of BROUGHT that are absent; names of those."""
     known = kubectl.run("get", "crd", "-o", "name")
     brought = [name for name in BROUGHT if name not in known]
     for name in brought:
         path = CRDS / f"{name.partition('.')[0]}.yaml"
         kubectl.run("apply", "--server-side", "-f", str(path))
-        kubectl.run("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
+        _wait_until_served(kubectl, name)
     return brought
+
+
+def _wait_until_served(kubectl: Kubectl, name: str) -> None:
+    """Not by `kubectl wait --for=condition`, which fails where there are no conditions yet."""
+    for _ in range(120):
+        found = json.loads(kubectl.run("get", "crd", name, "-o", "json"))
+        conditions = found.get("status", {}).get("conditions") or []
+        if any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
+            return
+        time.sleep(0.5)
+    raise KubectlFailed(f"the definition {name} is not served after a minute")
 
 
 def _last_line(error: KubectlFailed) -> str:
