@@ -107,6 +107,13 @@ def test_what_is_sent_is_what_is_kept(cluster, namespace, plan, monkeypatch):
     assert trainer["numNodes"] == 3
     assert trainer["numProcPerNode"] == 2  # one for each GPU
     assert trainer["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "2"
+
+
+def test_what_is_sent_again_changes_nothing(cluster, namespace, plan, monkeypatch):
+    # Without an owner: one that is not there has the job collected.
+    monkeypatch.delenv("KFP_POD_NAME", raising=False)
+    sent = train_job("job-1", namespace, "key", "/kuberec/home/training/key", plan)
+    kept = cluster.apply(TRAIN_JOB, sent, MANAGER)
     again = cluster.apply(TRAIN_JOB, sent, MANAGER)
     assert again["metadata"]["resourceVersion"] == kept["metadata"]["resourceVersion"]
 
