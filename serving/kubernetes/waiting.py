@@ -3,24 +3,23 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 from recommender.errors import KuberecError
-from serving.inference_service import deployment_name, read_serving, version_of
-from serving.kubernetes.api import (
-    DEPLOYMENT,
-    EVENT,
-    INFERENCE_SERVICE,
-    POD,
-    Cluster,
-    Object,
-)
+from serving.inference_service import read_serving, version_of
+from serving.kubernetes.api import EVENT, Cluster, Object
 from serving.kubernetes.diagnosis import Problem, find_problems
 from serving.kubernetes.errors import ClusterError, Forbidden, NotFound
+from serving.kubernetes.seen import (
+    Seen,
+    Wanted,
+    condition,
+    is_ready,
+    look,
+    new_pods,
+    storage_uri_of,
+)
 
 Say = Callable[[str], None]
-_SOURCE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
-_MODELS = "/mnt/models"
 _POLL_S = 1.0
 _NOTICE_S = 3.0
 _SILENCE_S = 30.0  # after which an unchanged state is told again
@@ -34,61 +33,6 @@ class NotReady(KuberecError):
 
 class Superseded(KuberecError):
     """Somebody put another version in the meantime."""
-
-
-class Wanted(NamedTuple):
-    """Which version is waited for, and where."""
-
-    namespace: str
-    service: str
-    slot: str | None
-    storage_uri: str
-
-    @property
-    def deployment(self) -> str:
-        return deployment_name(self.service, self.slot)
-
-
-class Seen(NamedTuple):
-    """One look at it."""
-
-    service: Object
-    deployment: Object | None
-    pods: list[Object]
-
-
-def look(cluster: Cluster, wanted: Wanted) -> Seen:
-    """The InferenceService, the slot's Deployment, and its pods of every version."""
-    service = cluster.get(INFERENCE_SERVICE, wanted.namespace, wanted.service)
-    deployment = cluster.find(DEPLOYMENT, wanted.namespace, wanted.deployment)
-    label = f"app=isvc.{wanted.deployment}"
-    return Seen(service, deployment, cluster.find_all(POD, wanted.namespace, labelSelector=label))
-
-
-def storage_uri_of(thing: Object) -> str | None:
-    """Which version a pod, or a Deployment's template, has: as its annotation or its mount says."""
-    noted = (thing["metadata"].get("annotations") or {}).get(_SOURCE_URI)
-    if noted:
-        return str(noted)
-    claims = {
-        volume["name"]: volume["persistentVolumeClaim"]["claimName"]
-        for volume in thing["spec"].get("volumes") or []
-        if "persistentVolumeClaim" in volume
-    }
-    for container in thing["spec"]["containers"]:
-        for mount in container.get("volumeMounts") or []:
-            if mount["mountPath"] == _MODELS and mount["name"] in claims:
-                return f"pvc://{claims[mount['name']]}/{mount.get('subPath', '')}".rstrip("/")
-    return None
-
-
-def serving_uri(cluster: Cluster, wanted: Wanted, other_than: str) -> str | None:
-    """Another version that ready pods of the slot still have: what a killed rollout came from."""
-    for pod in look(cluster, wanted).pods:
-        uri = storage_uri_of(pod)
-        if uri not in (None, other_than) and _is_ready(pod):
-            return uri
-    return None
 
 
 def wait_until_ready(
@@ -145,7 +89,7 @@ def _is_done(seen: Seen, wanted: Wanted) -> bool:
     0.21), so that its Ready may be of the version before: the Deployment has to say it as well.
     """
     deployment = seen.deployment
-    if deployment is None or _condition(seen.service, "Ready").get("status") != "True":
+    if deployment is None or condition(seen.service, "Ready").get("status") != "True":
         return False
     status, replicas = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
     return (
@@ -166,17 +110,8 @@ def _problems(cluster: Cluster, wanted: Wanted, seen: Seen, since: datetime) -> 
             events.append(event)
     events.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")))
     return find_problems(
-        seen.service, seen.deployment, _new(seen, wanted), events, wanted.storage_uri
+        seen.service, seen.deployment, new_pods(seen, wanted), events, wanted.storage_uri
     )
-
-
-def _new(seen: Seen, wanted: Wanted) -> list[Object]:
-    return [
-        pod
-        for pod in seen.pods
-        if storage_uri_of(pod) == wanted.storage_uri
-        and not pod["metadata"].get("deletionTimestamp")
-    ]
 
 
 def _state(seen: Seen, wanted: Wanted, problems: list[Problem]) -> str:
@@ -185,20 +120,20 @@ def _state(seen: Seen, wanted: Wanted, problems: list[Problem]) -> str:
         return problems[0].text
     if seen.deployment is None:
         return f"waiting for KServe to make Deployment '{wanted.deployment}'"
-    new = _new(seen, wanted)
-    ready = sum(map(_is_ready, new))
+    new = new_pods(seen, wanted)
+    ready = sum(map(is_ready, new))
     pods = seen.deployment["spec"].get("replicas", 1)
     line = f"{wanted.deployment}: {ready} of {pods} pods of the new version ready"
     old = len(seen.pods) - len(new)
     if old:
         line += f", {old} of the version before"
-    unready = [pod for pod in new if not _is_ready(pod)]
+    unready = [pod for pod in new if not is_ready(pod)]
     if unready:
         line += f"; {unready[0]['metadata']['name']}: {_phase(unready[0])}"
     elif ready == pods and not old:
-        condition = _condition(seen.service, "Ready")
-        if condition.get("status") != "True":
-            line += f"; InferenceService not Ready yet: {condition.get('message') or 'no word'}"
+        state = condition(seen.service, "Ready")
+        if state.get("status") != "True":
+            line += f"; InferenceService not Ready yet: {state.get('message') or 'no word'}"
     return line
 
 
@@ -240,7 +175,7 @@ def _explain(
         lines.append(f"and {len(problems) - 4} more like these")
     if not lines and seen is not None:
         lines = [_state(seen, wanted, [])]
-        if seen.deployment is not None and all(map(_is_ready, seen.pods)):
+        if seen.deployment is not None and all(map(is_ready, seen.pods)):
             conditions = (seen.service.get("status") or {}).get("conditions") or []
             lines += [
                 f"condition {each['type']} is {each['status']}: "
@@ -253,14 +188,3 @@ def _explain(
             f"-l app=isvc.{wanted.deployment}"
         )
     return "\n".join([f"{head}:", *(f"  {line}" for line in lines)])
-
-
-def _condition(thing: Object, kind: str) -> Object:
-    for condition in (thing.get("status") or {}).get("conditions") or []:
-        if condition["type"] == kind:
-            return dict(condition)
-    return {}
-
-
-def _is_ready(pod: Object) -> bool:
-    return _condition(pod, "Ready").get("status") == "True"

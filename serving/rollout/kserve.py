@@ -22,7 +22,8 @@ from serving.kubernetes.api import INFERENCE_SERVICE, Cluster, connect
 from serving.kubernetes.gateway import find_door, wait_for_version
 from serving.kubernetes.model_store import publish
 from serving.kubernetes.scaling import wake_autoscaler
-from serving.kubernetes.waiting import Say, Superseded, Wanted, serving_uri, wait_until_ready
+from serving.kubernetes.seen import Wanted, serving_uri
+from serving.kubernetes.waiting import Say, Superseded, wait_until_ready
 from serving.rollout.checks import GATE, ask_for_a_user, replay_through_gateway
 from serving.settings import KubernetesConfig, ServingConfig
 from serving.version import load_version
