@@ -1,4 +1,4 @@
-"""Step 6, a gate: full-ranking metrics beside baselines on the same split."""
+"""Step 6, with a gate behind it: full-ranking metrics beside baselines on the same split."""
 
 from typing import NamedTuple
 
@@ -16,15 +16,14 @@ def evaluate(
     model_fingerprint: str,
     evaluation_report: dsl.Output[dsl.Artifact],
 ) -> NamedTuple("Evaluated", [("evaluation_fingerprint", str)]):  # type: ignore[valid-type]
-    """Measure on the test split; a model that does not beat the baselines stops the run.
+    """Measure on the test split; its gate stops a model that does not beat the baselines.
 
     Args:
         evaluation: the run's `evaluation` section.
         windows: of `build_features`.
         trained_model: of `train`.
         windows_fingerprint, model_fingerprint: of the inputs, for the pipeline's cache.
-        evaluation_report: a JSON file with metrics, baselines, protocol and gate; written before a
-            failure is raised.
+        evaluation_report: a JSON file with metrics, baselines, protocol, gate and its verdict.
 
     Returns:
         evaluation_fingerprint: sha256 of `evaluation_report`.
@@ -33,7 +32,8 @@ def evaluate(
     from pathlib import Path
 
     from components.step import step
-    from recommender.errors import Check, require
+    from components.verdict import KEY, verdict
+    from recommender.errors import Check, GateFailed, require
     from recommender.evaluation import evaluate as run
     from recommender.files import content_fingerprint, write_json
     from recommender.settings import EvaluationConfig
@@ -44,8 +44,12 @@ def evaluate(
             Path(windows.path),
             EvaluationConfig.model_validate(evaluation),
         )
-        write_json(Path(evaluation_report.path), result)
+        failure = None
+        try:
+            require("evaluate", [Check(**check) for check in result["gate"]])
+        except GateFailed as error:
+            failure = error
+        write_json(Path(evaluation_report.path), result | {KEY: verdict(result["gate"], failure)})
         progress(1, 1, f"test NDCG@10 {result['test']['model']['ndcg@10']:.4f}")
-        require("evaluate", [Check(**check) for check in result["gate"]])
     content = content_fingerprint(Path(evaluation_report.path))
     return namedtuple("Evaluated", ["evaluation_fingerprint"])(content)

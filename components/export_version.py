@@ -1,4 +1,7 @@
-"""Step 8, a gate: the self-contained model version, equal on torch, ONNX Runtime and Triton."""
+"""Step 8, with a gate behind it: the self-contained model version, measured for parity.
+
+It has to be equal on torch, ONNX Runtime and Triton.
+"""
 
 from typing import NamedTuple
 
@@ -27,7 +30,7 @@ def export_version(
     model_version: dsl.Output[dsl.Model],
     export_report: dsl.Output[dsl.Artifact],
 ) -> NamedTuple("Exported", [("version", str)]):  # type: ignore[valid-type]
-    """Write the Triton repository and prove its parity; a broken parity stops the run.
+    """Write the Triton repository and measure its parity; a broken one stops the run, at the gate.
 
     Args:
         source, text, features, model, training, compression, export: sections of the run's YAML;
@@ -40,17 +43,18 @@ def export_version(
         windows: of `build_features`; golden requests are histories of its test split.
         compressed: of `compress`.
         evaluation_report: of `evaluate`.
-        model_version: the folder of contract 2 in docs/DESIGN.md.
-        export_report: the parity's checks, as a JSON file; written before a failure is raised.
+        model_version: the folder of contract 2 in docs/DESIGN.md; not made if the parity is broken.
+        export_report: the parity's checks and the gate's verdict, as a JSON file.
 
     Returns:
-        version: 12 hex digits, the same for the same data, settings and code.
+        version: 12 hex digits, the same for the same data, settings and code; "" for none.
     """
     from collections import namedtuple
     from pathlib import Path
 
     from components.image import source_hash
     from components.step import step
+    from components.verdict import KEY, verdict
     from recommender.errors import GateFailed
     from recommender.files import read_json, write_json
     from recommender.settings import ExportConfig
@@ -75,6 +79,7 @@ def export_version(
             "metrics": read_json(Path(evaluation_report.path))["test"]["model"],
             "code": source_hash("recommender", "ingestion", "feature_repo", "serving"),
         }
+        version, failure = "", None
         try:
             version = write_version(
                 Path(model_version.path),
@@ -84,11 +89,10 @@ def export_version(
                 facts,
                 triton,
                 progress=progress,
-            )
+            ).version
+            rows = read_json(Path(model_version.path) / "kuberec.json")["checks"]
         except GateFailed as error:
-            rows = [check.as_dict() for check in error.checks]
-            write_json(Path(export_report.path), {"failed": str(error), "rows": rows})
-            raise
-        rows = read_json(Path(model_version.path) / "kuberec.json")["checks"]
-        write_json(Path(export_report.path), {"version": version.version, "rows": rows})
-    return namedtuple("Exported", ["version"])(version.version)
+            rows, failure = [check.as_dict() for check in error.checks], error
+        report = {"version": version, KEY: verdict(rows, failure)}
+        write_json(Path(export_report.path), report)
+    return namedtuple("Exported", ["version"])(version)

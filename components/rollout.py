@@ -1,4 +1,4 @@
-"""Step 10, a gate: the new version beside the old one, checked, then switched to."""
+"""Step 10, with a gate behind it: the new version beside the old one, checked, then switched to."""
 
 from kfp import dsl
 
@@ -18,17 +18,21 @@ def rollout(
 ) -> None:
     """Serve the version; what serves now goes on untouched until the new one has proved itself.
 
+    Where an answer is off its limit, what served before is put back, and the gate behind this step
+    fails the run. Whatever else goes wrong fails the step itself, likewise after putting back.
+
     Args:
         serving: the run's `serving` section.
         model_version: of `export_version`.
         version: of `export_version`.
         target: "embedded" for the endpoint of the state home, "kserve" for an InferenceService.
-        rollout_report: addresses, checks and the previous version, as a JSON file; of a rollout
-            that failed, why ("failed") and the checks that were made.
+        rollout_report: addresses, checks, the previous version and the gate's verdict, as a JSON
+            file; of a step that failed, why ("failed").
     """
     from pathlib import Path
 
     from components.step import state_home, step
+    from components.verdict import KEY, verdict
     from recommender.errors import GateFailed, KuberecError
     from recommender.files import write_json
     from serving.settings import ServingConfig
@@ -53,12 +57,17 @@ def rollout(
                 result = to_endpoint(folder, state_home(), config, say)
             else:
                 raise KuberecError(f"target '{target}': allowed: embedded, kserve")
+        except GateFailed as error:
+            rows = [check.as_dict() for check in error.checks]
+            report = {"version": version, "target": target, "rows": rows, KEY: verdict(rows, error)}
+            write_json(Path(rollout_report.path), report)
+            progress(1, 1, f"{version} is not as it was exported; not served")
         except KuberecError as error:
-            checks = error.checks if isinstance(error, GateFailed) else []
-            rows = [check.as_dict() for check in checks]
-            failed = {"version": version, "target": target, "failed": str(error), "rows": rows}
+            failed = {"version": version, "target": target, "failed": str(error)}
             write_json(Path(rollout_report.path), failed)
             raise
-        write_json(Path(rollout_report.path), {"target": target, **result})
-        verb = "serves already" if result["reused"] else "serves"
-        progress(1, 1, f"{result['version']} {verb} at {result['url']}")
+        else:
+            report = {"target": target, **result, KEY: verdict(result["rows"], None)}
+            write_json(Path(rollout_report.path), report)
+            verb = "serves already" if result["reused"] else "serves"
+            progress(1, 1, f"{result['version']} {verb} at {result['url']}")

@@ -15,6 +15,7 @@ from recommender.progress import Progress
 
 HOME_VARIABLE, RUN_PID_VARIABLE = "KUBEREC_HOME", "KUBEREC_RUN_PID"
 PROGRESS_PREFIX, ERROR_PREFIX = "[kuberec]", "[kuberec:error]"
+GATE_SUFFIX = "-gate"  # the gate behind step `evaluate` is task `evaluate-gate`
 
 
 def state_home() -> Path:

@@ -1,4 +1,4 @@
-"""Step 2, a gate: Great Expectations on the snapshot, with Data Docs."""
+"""Step 2, with a gate behind it: Great Expectations on the snapshot, with Data Docs."""
 
 from kfp import dsl
 
@@ -11,20 +11,32 @@ from components.image import image
 def validate(
     validation: dict, snapshot: dsl.Input[dsl.Dataset], validation_report: dsl.Output[dsl.Artifact]
 ) -> None:
-    """Check the snapshot; a failed expectation stops the run.
+    """Check the snapshot; a failed expectation stops the run, at the gate behind this step.
 
     Args:
         validation: the run's `validation` section.
         snapshot: of `ingest`.
-        validation_report: validation.json and data_docs/, written before a failure is raised.
+        validation_report: validation.json, data_docs/ and the gate's verdict.json.
     """
     from pathlib import Path
 
     from components.step import step
+    from components.verdict import FILE, verdict
+    from ingestion.errors import ValidationFailed
     from ingestion.settings import ValidationConfig
+    from ingestion.validation import as_check
     from ingestion.validation import validate as run
+    from recommender.files import read_json, write_json
 
     with step("validate") as progress:
-        config = ValidationConfig.model_validate(validation)
-        result = run(Path(snapshot.path), config, Path(validation_report.path))
-        progress(1, 1, f"{len(result['expectations'])} expectations met or only warned of")
+        config, target = ValidationConfig.model_validate(validation), Path(validation_report.path)
+        failure = None
+        try:
+            run(Path(snapshot.path), config, target)
+        except ValidationFailed as error:
+            failure = error
+        expectations = read_json(target / "validation.json")["expectations"]
+        checks = [as_check(row) for row in expectations]
+        write_json(target / FILE, verdict([check.as_dict() for check in checks], failure))
+        passed = sum(check.passed for check in checks)
+        progress(1, 1, f"{passed} of {len(checks)} expectations met or only warned of")

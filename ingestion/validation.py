@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from ingestion.errors import ValidationFailed
 from ingestion.settings import ValidationConfig
 from recommender import schema
-from recommender.errors import KuberecError
+from recommender.errors import Check, KuberecError
 from recommender.files import atomic_directory, write_json
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when GX is imported, below
@@ -185,6 +185,15 @@ def _plain(value: Any) -> Any:
 
 def _stops(row: dict[str, Any]) -> bool:
     return not row["success"] and row["severity"] == "critical"
+
+
+def as_check(row: dict[str, Any]) -> Check:
+    """An expectation of validation.json as a gate shows it; one that only warns passes."""
+    broken = row["unexpected_count"]
+    found = f"{broken:,} values break it" if broken else str(row["observed"])
+    value = row["error"].splitlines()[0] if row["error"] else found
+    warns = "" if row["success"] or _stops(row) else " (only warned of)"
+    return Check(f"{row['name']}{warns}", value, str(row["limit"]), not _stops(row))
 
 
 def _message(rows: list[dict[str, Any]], out_dir: Path) -> str:

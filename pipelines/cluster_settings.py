@@ -11,12 +11,18 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from components.step import GATE_SUFFIX
 from recommender.config import Section
 
 # As the components are called in Kubeflow's graph (a test compares them with the pipeline's).
 STEPS = (
     *("ingest", "validate", "encode-items", "build-features", "train", "evaluate", "compress"),
     *("export-version", "materialize", "rollout", "report"),
+)
+# Behind these stands a gate, a task of its own; it is called after the step and has no settings.
+GATED = ("validate", "evaluate", "compress", "export-version", "rollout")
+TASKS = tuple(
+    name for step in STEPS for name in (step, *([step + GATE_SUFFIX] if step in GATED else []))
 )
 HOME_PATH, MODELS_PATH = "/kuberec/home", "/kuberec/models"
 _BYTES = r"^[1-9][0-9]*(Ei|Pi|Ti|Gi|Mi|Ki|E|P|T|G|M|K)?$"  # what Kubeflow's SDK takes
@@ -107,7 +113,7 @@ class TolerationConfig(Section):
 
 
 class RetryConfig(Section):
-    """Again, after a failure of whatever kind: not for gates, which only fail again."""
+    """Again, after a failure of whatever kind; a gate's verdict is none, and is not tried again."""
 
     count: int = Field(ge=0, le=20, description="attempts after the first")
     backoff_s: int = Field(default=30, ge=0, description="wait before the second attempt")

@@ -10,7 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from components.step import ERROR_PREFIX, PROGRESS_PREFIX
+from components.step import ERROR_PREFIX, GATE_SUFFIX, PROGRESS_PREFIX
 
 STARTED = re.compile(r"Executing task '?(?:\x1b\[\d+m)?'?([\w-]+)")
 CACHED = re.compile(r"Task ([\w-]+) cache hit")
@@ -18,6 +18,7 @@ FINISHED = re.compile(
     r"Task '?(?:\x1b\[\d+m)?'?([\w-]+)\W.*finished with status.*(SUCCESS|FAILURE)"
 )
 ADVANCED = re.compile(re.escape(PROGRESS_PREFIX) + r" ([\w-]+) (\d+)/(\d+) (.*)")
+EARLIER = "measured by an earlier run and taken from the cache; --no-cache measures again"
 DEFECT = re.compile(r"[\w.]*(Error|Exception|Interrupt)\b.*")
 
 
@@ -41,10 +42,11 @@ class RunView:
         self._verbose = verbose
         self._buffer = ""
         self._tasks: dict[str, TaskID] = {}
+        self._cached: set[str] = set()
         self._began: dict[str, float] = {}
         self._bars = Progress(
             SpinnerColumn(finished_text=" "),
-            TextColumn("{task.description:<16}"),
+            TextColumn("{task.description:<19}"),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[seconds]:>6}  {task.fields[message]}", markup=False),
             console=console,
@@ -96,12 +98,16 @@ class RunView:
             name, done, total, message = match.groups()
             self._show(name, int(done), int(total), message)
         elif match := CACHED.search(line):
+            self._cached.add(match[1])
             self._finish(match[1], "unchanged, taken from the cache")
         elif match := STARTED.search(line):
             self._began[match[1]] = time.monotonic()
             self._show(match[1], 0, 0, "")
         elif match := FINISHED.search(line):
-            self._finish(match[1], "" if match[2] == "SUCCESS" else "failed")
+            failed = match[2] != "SUCCESS"
+            if failed and match[1].removesuffix(GATE_SUFFIX) in self._cached:
+                self.errors.append(EARLIER)
+            self._finish(match[1], "failed" if failed else "")
 
     def _task(self, step: str) -> TaskID:
         if step not in self._tasks:
@@ -120,5 +126,5 @@ class RunView:
         message = note or self._bars.tasks[task].fields["message"]
         self._bars.update(task, total=1, completed=1, message=message, seconds=seconds)
         if self._bars.disable and not self._verbose:
-            line = f"  {step:<16} {seconds:>8}  {message}"
+            line = f"  {step:<19} {seconds:>8}  {message}"
             self.console.print(line, highlight=False, markup=False)

@@ -15,6 +15,7 @@ from components.compress import compress
 from components.encode_items import encode_items
 from components.evaluate import evaluate
 from components.export_version import export_version
+from components.gate import gate_behind
 from components.ingest import ingest
 from components.materialize import materialize
 from components.report import report
@@ -50,6 +51,8 @@ def recommender(
 ) -> Outputs:
     """Each gate stands before everything that depends on it, by data or by `after`.
 
+    A step that measures succeeds, so that a cluster keeps its report; the gate behind it fails.
+
     A cluster's cache looks at the names of a step's input artifacts, not at what is in them. So
     whoever makes an artifact says its content's fingerprint, and whoever reads it takes that too.
     """
@@ -58,8 +61,9 @@ def recommender(
     data_fingerprint = ingested.outputs["data_fingerprint"]
 
     validated = validate(validation=validation, snapshot=snapshot).set_caching_options(False)
+    validated_gate = gate_behind("validate", validated.outputs["validation_report"])
     encoded = encode_items(text=text, snapshot=snapshot, data_fingerprint=data_fingerprint)
-    encoded.after(validated)
+    encoded.after(validated_gate)
     item_vectors = encoded.outputs["item_vectors"]
     vectors_fingerprint = encoded.outputs["vectors_fingerprint"]
     built = build_features(
@@ -89,6 +93,7 @@ def recommender(
         windows_fingerprint=windows_fingerprint,
         model_fingerprint=model_fingerprint,
     )
+    evaluated_gate = gate_behind("evaluate", evaluated.outputs["evaluation_report"])
     compressed = compress(
         compression=compression,
         export=export,
@@ -97,7 +102,8 @@ def recommender(
         windows_fingerprint=windows_fingerprint,
         model_fingerprint=model_fingerprint,
     )
-    compressed.after(evaluated)
+    compressed.after(evaluated_gate)
+    compressed_gate = gate_behind("compress", compressed.outputs["compression_report"])
     exported = export_version(
         source=source,
         text=text,
@@ -115,10 +121,12 @@ def recommender(
         compressed_fingerprint=compressed.outputs["compressed_fingerprint"],
         evaluation_fingerprint=evaluated.outputs["evaluation_fingerprint"],
     )
+    exported.after(compressed_gate)
+    exported_gate = gate_behind("export-version", exported.outputs["export_report"])
     # The online store and the server are changed, not computed: never from the cache.
     version = exported.outputs["version"]
     online = materialize(windows=windows, version=version, target=target)
-    online.set_caching_options(False)
+    online.after(exported_gate).set_caching_options(False)
     rolled_out = rollout(
         serving=serving,
         model_version=exported.outputs["model_version"],
@@ -126,6 +134,7 @@ def recommender(
         target=target,
     )
     rolled_out.after(online).set_caching_options(False)
+    rolled_out_gate = gate_behind("rollout", rolled_out.outputs["rollout_report"])
     reported = report(
         snapshot=snapshot,
         validation_report=validated.outputs["validation_report"],
@@ -136,5 +145,6 @@ def recommender(
         model_version=exported.outputs["model_version"],
         rollout_report=rolled_out.outputs["rollout_report"],
         target=target,
-    ).set_caching_options(False)
+    )
+    reported.after(rolled_out_gate).set_caching_options(False)
     return Outputs(page=reported.outputs["page"], summary=reported.outputs["summary"])

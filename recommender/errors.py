@@ -26,18 +26,24 @@ class Check:
         return asdict(self)
 
 
+def table(checks: Sequence[Check]) -> list[str]:
+    """Every number against its limit, a line a check, the failed ones marked."""
+    width = max((len(check.name) for check in checks), default=0)
+    lines = []
+    for check in checks:
+        value = f"{check.value:.4g}" if isinstance(check.value, float) else str(check.value)
+        mark = "ok  " if check.passed else "FAIL"
+        lines.append(f"  {mark} {check.name:<{width}}  {value}  (limit {check.limit})")
+    return lines
+
+
 class GateFailed(KuberecError):
     """A gate's report: every number against its limit, the failed ones marked."""
 
     def __init__(self, gate: str, checks: Sequence[Check]) -> None:
         failed = sum(not check.passed for check in checks)
-        width = max((len(check.name) for check in checks), default=0)
-        lines = [f"gate '{gate}' failed: {failed} of {len(checks)} checks"]
-        for check in checks:
-            value = f"{check.value:.4g}" if isinstance(check.value, float) else str(check.value)
-            mark = "ok  " if check.passed else "FAIL"
-            lines.append(f"  {mark} {check.name:<{width}}  {value}  (limit {check.limit})")
-        super().__init__("\n".join(lines))
+        title = f"gate '{gate}' failed: {failed} of {len(checks)} checks"
+        super().__init__("\n".join([title, *table(checks)]))
         self.gate = gate
         self.checks = list(checks)
 

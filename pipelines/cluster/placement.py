@@ -9,7 +9,7 @@ from typing import Any
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
-from components.step import HOME_VARIABLE
+from components.step import GATE_SUFFIX, HOME_VARIABLE
 from components.trainjob.settings import NODES_VARIABLE, NodesPlan
 from pipelines.cluster_settings import ClusterConfig, ConfigMapConfig, StepConfig
 
@@ -19,6 +19,11 @@ FEATURE_STORE_FILE = "feature_store.yaml"
 WAITING = {
     **{"cpu": "200m", "memory": "1Gi", "cpu_limit": None, "gpu": None, "shared_memory": None},
     **{"node_selector": None, "tolerations": None},
+}
+# A gate reads one small file and says yes or no.
+JUDGING = {
+    **{"cpu": "10m", "memory": "512Mi", "cpu_limit": None, "gpu": None, "shared_memory": None},
+    "retries": None,
 }
 
 
@@ -30,6 +35,8 @@ def place(step: str, task: PipelineTask, cluster: ClusterConfig) -> None:
         # The nodes get all of it; the step's own pod carries files and waits.
         task.set_env_variable(NODES_VARIABLE, nodes_plan(cluster).model_dump_json())
         wanted = wanted.model_copy(update=WAITING)
+    if step.endswith(GATE_SUFFIX):
+        wanted = wanted.model_copy(update=JUDGING)
     _resources(task, wanted)
     for name, value in (_variables(step, cluster) | (wanted.env or {})).items():
         task.set_env_variable(name, value)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pipelines.cluster.client import TIMEOUT_S, Door, HostError, told
 from pipelines.cluster.compile import compile_pipeline
-from pipelines.cluster_settings import STEPS
+from pipelines.cluster_settings import TASKS
 from pipelines.config import RunConfig
 
 
@@ -69,7 +69,7 @@ def submit(
         run = door.runs.run_service_create_run(run=body, _request_timeout=TIMEOUT_S)
     page = door.page(run.run_id, config.cluster.ui)
     console.print(f"run {run.run_id}: {page}", highlight=False, markup=False, soft_wrap=True)
-    return Submitted(run.run_id, page, STEPS)
+    return Submitted(run.run_id, page, TASKS)
 
 
 def publish(

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
-from components.step import ERROR_PREFIX
+from components.step import ERROR_PREFIX, GATE_SUFFIX
 from pipelines.cluster.client import TIMEOUT_S, Door, HostError, told
 from pipelines.cluster.submit import Submitted
 from recommender.errors import KuberecError
@@ -90,7 +90,7 @@ class _Steps:
         self._console, self._rows, self._told = console, dict[str, TaskID](), dict[str, str]()
         self._bars = Progress(
             SpinnerColumn(finished_text=" "),
-            TextColumn("{task.description:<16}"),
+            TextColumn("{task.description:<19}"),
             TextColumn("{task.fields[state]:<10} {task.fields[took]:>8}", markup=False),
             console=console,
             disable=not console.is_terminal,
@@ -113,7 +113,7 @@ class _Steps:
             if self._bars.disable and ended and self._told.get(name) != state:
                 self._told[name] = state
                 self._console.print(
-                    f"  {name:<16} {state:<10} {took:>8}", highlight=False, markup=False
+                    f"  {name:<19} {state:<10} {took:>8}", highlight=False, markup=False
                 )
 
 
@@ -129,7 +129,12 @@ def _explain(door: Door, run: Submitted, details: Any, tasks: dict[str, Any]) ->
         return f"run {run.run_id} was cancelled: {run.page}"
     lines = [f"run {run.run_id} failed" + (f" in step '{failed[0]}'" if failed else "")]
     lines += _said(door, details) or _host_says(details)
-    if failed:
+    if failed and failed[0].endswith(GATE_SUFFIX):
+        lines.append(
+            f"the report is an output artifact of step '{failed[0].removesuffix(GATE_SUFFIX)}' on "
+            "the run's page"
+        )
+    elif failed:
         lines.append(
             f"all that it said is the step's artifact 'executor-logs': step '{failed[0]}' of the "
             "run's page, Output artifacts"

@@ -1,4 +1,4 @@
-"""A gate that fails has written its report before it ends the step, so that it can be seen."""
+"""What a gate judges: the step before it succeeds and leaves its report, the gate itself fails."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,22 +11,35 @@ from test_export_version import EXPORT, FINGERPRINTS, inputs  # noqa: F401 - a f
 from components.compress import compress
 from components.evaluate import evaluate
 from components.export_version import export_version
-from recommender.files import read_json
+from components.gate import gate
+from components.verdict import verdict
+from recommender.errors import Check
+from recommender.files import content_fingerprint, read_json, write_json
 from recommender.model import save_model
 
 READ = {"windows_fingerprint": "w", "model_fingerprint": "m"}
 
 
 def artifact(path: Path) -> Any:
-    return SimpleNamespace(path=str(path))
+    return SimpleNamespace(path=str(path), uri=f"s3://bucket/{path.name}")
 
 
-def fails(capsys: pytest.CaptureFixture[str], step: Any, **arguments: Any) -> str:
-    """Run a component's function, which has to end its process; what it printed."""
+def judged(
+    capsys: pytest.CaptureFixture[str], step: Any, report: Path, **arguments: Any
+) -> tuple[Any, str]:
+    """Run a component's function, which has to succeed, and its gate, which has to fail.
+
+    Returns:
+        the step's result and what the gate said.
+    """
+    result = step.python_func(**arguments)
+    assert "[kuberec:error]" not in capsys.readouterr().out
     with pytest.raises(SystemExit) as ended:
-        step.python_func(**arguments)
+        gate.python_func(name="the-gate", report=artifact(report))
     assert ended.value.code == 1
-    return capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"[kuberec:error] report: s3://bucket/{report.name}" in said
+    return result, said
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +55,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_evaluate(model, tmp_path, capsys):
     target = tmp_path / "evaluation.json"
-    said = fails(
+    result, said = judged(
         capsys,
         evaluate,
+        target,
         evaluation={"min_ndcg": 1.0},
         evaluation_report=artifact(target),
         **READ,
@@ -54,28 +68,34 @@ def test_evaluate(model, tmp_path, capsys):
     report = read_json(target)
     assert any(not check["passed"] for check in report["gate"])
     assert "model" in report["test"]
+    assert result.evaluation_fingerprint == content_fingerprint(target)
 
 
 def test_compress(model, tmp_path, capsys):
-    said = fails(
+    target = tmp_path / "compression.json"
+    result, said = judged(
         capsys,
         compress,
+        target,
         compression={"max_bytes": 1, "distillation": {"epochs": 1}},
         export={"k": 10, "max_seen": 20},
         compressed=artifact(tmp_path / "compressed"),
+        compression_report=artifact(target),
         **READ,
         **model,
     )
     assert "[kuberec:error] gate 'compress' failed" in said
-    ledger = read_json(tmp_path / "compressed" / "ledger.json")
+    ledger = read_json(target)
     assert any(not check["passed"] for check in ledger["checks"])
+    assert result.compressed_fingerprint == content_fingerprint(tmp_path / "compressed")
 
 
 def test_export_version(inputs, tmp_path, capsys):  # noqa: F811
     target = tmp_path / "export.json"
-    said = fails(
+    result, said = judged(
         capsys,
         export_version,
+        target,
         **{name: {} for name in ("source", "text", "features", "model", "training")},
         compression={},
         export=EXPORT | {"max_score_difference": 1e-30},
@@ -87,6 +107,25 @@ def test_export_version(inputs, tmp_path, capsys):  # noqa: F811
     )
     assert "[kuberec:error] gate 'export' failed" in said
     report = read_json(target)
-    assert any(not row["passed"] for row in report["rows"])
-    assert "failed" in report
+    assert any(not row["passed"] for row in report["verdict"]["rows"])
+    assert report["version"] == result.version == ""
     assert not (tmp_path / "version").exists()
+
+
+def test_a_report_without_a_verdict_lets_nothing_through(tmp_path, capsys):
+    target = tmp_path / "report.json"
+    for content in ('{"verdict": null}', "{}", "[]", "torn"):
+        target.write_text(content)
+        with pytest.raises(SystemExit):
+            gate.python_func(name="the-gate", report=artifact(target))
+        assert "has no verdict" in capsys.readouterr().out
+
+
+def test_a_gate_that_passes_shows_every_number(tmp_path, capsys):
+    target = tmp_path / "report.json"
+    rows = [Check("ndcg@10", 0.25, ">= 0.1", True).as_dict()]
+    write_json(target, {"verdict": verdict(rows, None)})
+    gate.python_func(name="the-gate", report=artifact(target))
+    said = capsys.readouterr().out
+    assert "ok   ndcg@10  0.25  (limit >= 0.1)" in said
+    assert "the-gate 1/1 1 checks passed" in said

@@ -290,6 +290,8 @@ def test_a_failed_gate_stops_the_run_and_leaves_the_endpoint_alone(place, finish
     assert "Traceback" not in done.stderr
     steps = {path.name for path in place.runs()[-1].glob("steps/*/*")}
     assert "evaluate" in steps
+    (report,) = place.runs()[-1].glob("steps/*/evaluate/evaluation_report")
+    assert f"report: {report}" in done.stderr
     assert not steps & {"compress", "export-version", "materialize", "rollout"}
     assert ask(tritonclient.grpc, f"127.0.0.1:{place.port}", ["50"])[0]
 

@@ -63,6 +63,8 @@ def test_the_compiled_pipeline_has_every_step_in_the_given_image(compiled):
     assert tasks == {
         *("ingest", "validate", "encode-items", "build-features", "train", "evaluate"),
         *("compress", "export-version", "materialize", "rollout", "report"),
+        *("validate-gate", "evaluate-gate", "compress-gate", "export-version-gate"),
+        "rollout-gate",
     }
     executors = compiled["deploymentSpec"]["executors"].values()
     assert {each["container"]["image"] for each in executors} == {"registry.test/python@x"}
@@ -86,9 +88,16 @@ def test_nothing_runs_before_the_gate_it_depends_on(compiled):
         direct = set(tasks[task].get("dependentTasks", []))
         return direct.union(*(before(each) for each in direct))
 
-    assert "validate" in before("encode-items") & before("train")
-    assert "evaluate" in before("compress")
-    assert {"compress", "export-version"} <= before("materialize")
+    order = {
+        "validate-gate": set(tasks) - {"ingest", "validate", "validate-gate"},
+        "evaluate-gate": {"compress", "export-version", "materialize", "rollout", "report"},
+        "compress-gate": {"export-version", "materialize", "rollout", "report"},
+        "export-version-gate": {"materialize", "rollout", "report"},
+        "rollout-gate": {"report"},
+    }
+    for gate, after in order.items():
+        assert gate.removesuffix("-gate") in before(gate)
+        assert after <= {task for task in tasks if gate in before(task)}
     assert "materialize" in before("rollout")
 
 
@@ -96,7 +105,8 @@ def test_state_changing_steps_are_never_cached(compiled):
     tasks = compiled["root"]["dag"]["tasks"]
     uncached = {name for name, task in tasks.items() if not task.get("cachingOptions")}
     # And `ingest`, which reads what is there now.
-    assert {"ingest", "materialize", "rollout", "report", "validate"} == uncached
+    gates = {name for name in tasks if name.endswith("-gate")}
+    assert {"ingest", "materialize", "rollout", "report", "validate", *gates} == uncached
 
 
 def test_a_host_that_is_not_there_is_named_with_a_way_to_reach_it(tmp_path):

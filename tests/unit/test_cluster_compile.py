@@ -8,7 +8,7 @@ import yaml
 
 from components.trainjob.settings import NODES_VARIABLE, NodesPlan
 from pipelines.cluster.compile import compile_pipeline, load_for_cluster
-from pipelines.cluster_settings import STEPS
+from pipelines.cluster_settings import GATED, STEPS, TASKS
 from pipelines.config import ConfigError, RunConfig, load_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "pipelines" / "configs"
@@ -49,7 +49,7 @@ def test_every_shipped_config_compiles_to_the_same_bytes_each_time(path, tmp_pat
     first = Compiled(load_config(path), tmp_path)
     assert first.text == Compiled(load_config(path), tmp_path).text
     assert first.spec["pipelineInfo"]["name"] == path.stem
-    assert set(first.tasks) == set(STEPS)
+    assert set(first.tasks) == set(TASKS)
 
 
 def test_every_step_has_image_workspace_user_label_and_writable_tmp(tmp_path):
@@ -101,6 +101,30 @@ def test_a_steps_own_settings_win_over_the_defaults(tmp_path):
     assert policy["maxRetryCount"] == 3
     assert policy["backoffDuration"] == "10s"
     assert "retryPolicy" not in found.tasks["validate"]
+
+
+@pytest.mark.parametrize("step", GATED)
+def test_a_gate_is_small_and_asked_once_whatever_the_steps_get(tmp_path, step):
+    found = compiled(
+        tmp_path,
+        "cluster.defaults={cpu: '2', memory: 8Gi, gpu: {count: 1}, retries: {count: 3}, "
+        "node_selector: {pool: ours}}",
+    )
+    gate, measured = f"{step}-gate", found.tasks[step]
+    asked = found.container(gate)["resources"]
+    assert (asked["resourceCpuRequest"], asked["resourceMemoryLimit"]) == ("10m", "512Mi")
+    assert "accelerator" not in asked
+    assert "retryPolicy" in measured
+    assert "retryPolicy" not in found.tasks[gate]
+    assert not found.tasks[gate].get("cachingOptions")
+    pod = found.pod(gate)
+    assert "pvcMount" not in pod
+    assert "secretAsEnv" not in pod
+    assert pod["nodeSelector"]["labels"] == {"pool": "ours"}
+    assert pod["podMetadata"]["labels"]["kuberec.io/step"] == gate
+    assert found.container(gate)["image"] == found.container(step)["image"]
+    (report,) = found.tasks[gate]["inputs"]["artifacts"].values()
+    assert report["taskOutputArtifact"]["producerTask"] == step
 
 
 def test_secrets_are_named_and_never_written(tmp_path, monkeypatch):

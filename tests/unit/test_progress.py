@@ -12,10 +12,11 @@ OUTPUT = """\
     [kuberec] encode-items 1682/1682 encoded
 12:00:03.000 - INFO - Task \x1b[96m'encode-items'\x1b[0m finished with status \x1b[92mSUCCESS\x1b[0m
 Task train cache hit (key=0123456789ab); skipping execution.
-12:00:04.000 - INFO - Executing task \x1b[96m'evaluate'\x1b[0m
+Task evaluate cache hit (key=0123456789ab); skipping execution.
+12:00:04.000 - INFO - Executing task \x1b[96m'evaluate-gate'\x1b[0m
     [kuberec:error] gate 'evaluate' failed: 1 of 2 checks
     [kuberec:error]   FAIL ndcg@10 [x]
-12:00:05.000 - INFO - Task \x1b[96m'evaluate'\x1b[0m finished with status \x1b[91mFAILURE\x1b[0m
+12:00:05 - INFO - Task \x1b[96m'evaluate-gate'\x1b[0m finished with status \x1b[91mFAILURE\x1b[0m
 """
 
 
@@ -26,9 +27,10 @@ def test_each_step_gets_one_line_and_the_error_is_kept(tmp_path):
         for start in range(0, len(OUTPUT), 7):  # lines arrive in pieces
             view.write(OUTPUT[start : start + 7])
     lines = [line.split() for line in out.getvalue().splitlines()]
-    assert [line[0] for line in lines] == ["encode-items", "train", "evaluate"]
+    assert [line[0] for line in lines] == ["encode-items", "train", "evaluate", "evaluate-gate"]
     assert lines[0][-1] == "encoded"
     assert "cache" in lines[1]
-    assert lines[2][-1] == "failed"
-    assert view.errors == ["gate 'evaluate' failed: 1 of 2 checks", "  FAIL ndcg@10 [x]"]
+    assert lines[3][-1] == "failed"
+    assert view.errors[:2] == ["gate 'evaluate' failed: 1 of 2 checks", "  FAIL ndcg@10 [x]"]
+    assert "--no-cache" in view.errors[2]  # what was measured came from the cache
     assert (tmp_path / "run.log").read_text() == OUTPUT
