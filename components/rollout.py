@@ -63,8 +63,8 @@ def rollout(
             write_json(Path(rollout_report.path), report)
             progress(1, 1, f"{version} is not as it was exported; not served")
         except KuberecError as error:
-            failed = {"version": version, "target": target, "failed": str(error)}
-            write_json(Path(rollout_report.path), failed)
+            report = {"version": version, "target": target, "rows": [], "failed": str(error)}
+            write_json(Path(rollout_report.path), report)
             raise
         else:
             report = {"target": target, **result, KEY: verdict(result["rows"], None)}
