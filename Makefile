@@ -5,6 +5,8 @@ LOCKS  := requirements/main.txt requirements/dev.txt requirements/data.txt
 # A uv of the machine's own is used where there is one; otherwise ours goes into .uv/.
 UV     := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
+# Every step is a process of its own, and half of its start would be compiling torch and its like.
+export UV_COMPILE_BYTECODE := 1
 
 COMPILE := $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --custom-compile-command "make lock"
@@ -48,8 +50,13 @@ python-3.11:
 run: install  ## events to recommendations: data, training, compression, a Triton that serves (CONFIG=…)
 	.venv/bin/kuberec run $(CONFIG)
 
+# Modules whose bounds on time leave little room: they run after the others, with nothing beside them.
+TIMED := $(addprefix tests/integration/,test_faults.py test_feature_faults.py)
+
 test: install  ## unit and integration lanes
-	.venv/bin/python -m pytest tests/unit tests/integration
+	.venv/bin/python -m pytest tests/integration tests/unit $(TIMED:%=--ignore=%) \
+		-n 2 --dist loadfile --no-loadscope-reorder
+	.venv/bin/python -m pytest $(TIMED)
 
 test-cluster: install  ## manifests, rights and rollouts against a real API server (KUBECONFIG=…)
 	.venv/bin/python -m pytest tests/cluster

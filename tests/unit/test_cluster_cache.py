@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from compiling import compile_pipeline
 
-from pipelines.cluster.compile import compile_pipeline
 from pipelines.config import load_config
 
 CONFIG = Path(__file__).resolve().parents[2] / "pipelines" / "configs" / "movielens-100k.yaml"

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
+from compiling import compile_pipeline
 
 from components.trainjob.settings import NODES_VARIABLE, NodesPlan
-from pipelines.cluster.compile import compile_pipeline, load_for_cluster
+from pipelines.cluster.compile import load_for_cluster
 from pipelines.cluster_settings import GATED, STEPS, TASKS
 from pipelines.config import ConfigError, RunConfig, load_config
 
