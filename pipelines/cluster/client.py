@@ -36,6 +36,11 @@ class Door:
     runs: Any
     recurring: Any
 
+    @property
+    def where(self) -> dict[str, str]:
+        """The namespace as calls take it; not named where the host has but one."""
+        return {"namespace": self.namespace} if self.namespace else {}
+
     def page(self, run_id: str, ui: str | None) -> str:
         """The run's page for a person's browser."""
         return f"{(ui or self.host).rstrip('/')}/#/runs/details/{run_id}"

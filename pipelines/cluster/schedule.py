@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.cluster.client import TIMEOUT_S, Door, told
-from pipelines.cluster.submit import Version, find_experiment, named, publish
+from pipelines.cluster.submit import Version, find_experiment, named, publish, what_runs
 from pipelines.cluster_settings import ScheduleConfig
 from pipelines.config import RunConfig
 from recommender.errors import KuberecError
@@ -90,13 +90,7 @@ def _body(config: RunConfig, wanted: ScheduleConfig, version: Version, experimen
         display_name=config.name,
         description=f"kuberec schedule, version {version.name}",
         experiment_id=experiment_id,
-        pipeline_version_reference=server.V2beta1PipelineVersionReference(
-            pipeline_id=version.pipeline_id, pipeline_version_id=version.version_id
-        ),
-        runtime_config=server.V2beta1RuntimeConfig(
-            parameters={}, pipeline_root=config.cluster.pipeline_root
-        ),
-        service_account=config.cluster.service_account,
+        **what_runs(config, version),
         max_concurrency=str(wanted.max_concurrency),
         trigger=trigger,
         mode=mode.ENABLE if wanted.enabled else mode.DISABLE,
@@ -134,7 +128,6 @@ def _find(door: Door, name: str) -> list[Any]:
 def _all(door: Door, **query: Any) -> list[Any]:
     found: list[Any] = []
     token = ""
-    where = {"namespace": door.namespace} if door.namespace else {}
     while True:
         with told(door, "list its schedules"):
             page = door.recurring.recurring_run_service_list_recurring_runs(
@@ -142,7 +135,7 @@ def _all(door: Door, **query: Any) -> list[Any]:
                 page_size=PAGE_SIZE,
                 _request_timeout=TIMEOUT_S,
                 **query,
-                **where,
+                **door.where,
             )
         found += page.recurring_runs or []
         token = page.next_page_token

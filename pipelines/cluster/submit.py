@@ -12,7 +12,6 @@ from rich.console import Console
 
 from pipelines.cluster.client import TIMEOUT_S, Door, HostError, told
 from pipelines.cluster.compile import compile_pipeline
-from pipelines.cluster_settings import TASKS
 from pipelines.config import RunConfig
 
 
@@ -32,7 +31,6 @@ class Submitted:
 
     run_id: str
     page: str
-    steps: tuple[str, ...]
 
 
 def submit(
@@ -57,19 +55,28 @@ def submit(
     body = server.V2beta1Run(
         display_name=f"{config.name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
         experiment_id=experiment_id,
-        pipeline_version_reference=server.V2beta1PipelineVersionReference(
-            pipeline_id=version.pipeline_id, pipeline_version_id=version.version_id
-        ),
-        runtime_config=server.V2beta1RuntimeConfig(
-            parameters={}, pipeline_root=config.cluster.pipeline_root
-        ),
-        service_account=config.cluster.service_account,
+        **what_runs(config, version),
     )
     with told(door, f"create a run of pipeline '{config.name}'"):
         run = door.runs.run_service_create_run(run=body, _request_timeout=TIMEOUT_S)
     page = door.page(run.run_id, config.cluster.ui)
     console.print(f"run {run.run_id}: {page}", highlight=False, markup=False, soft_wrap=True)
-    return Submitted(run.run_id, page, TASKS)
+    return Submitted(run.run_id, page)
+
+
+def what_runs(config: RunConfig, version: Version) -> dict[str, Any]:
+    """Of a run and of a recurring one: which version, with what arguments, as whom."""
+    import kfp_server_api as server
+
+    return {
+        "pipeline_version_reference": server.V2beta1PipelineVersionReference(
+            pipeline_id=version.pipeline_id, pipeline_version_id=version.version_id
+        ),
+        "runtime_config": server.V2beta1RuntimeConfig(
+            parameters={}, pipeline_root=config.cluster.pipeline_root
+        ),
+        "service_account": config.cluster.service_account,
+    }
 
 
 def publish(
@@ -85,9 +92,8 @@ def publish(
     pipeline_id = find_pipeline(door, config.name)
     if pipeline_id is None:
         with told(door, f"upload pipeline '{config.name}'"):
-            namespaced = {"namespace": door.namespace} if door.namespace else {}
             pipeline_id = door.uploads.upload_pipeline(
-                str(package), name=config.name, _request_timeout=TIMEOUT_S, **namespaced
+                str(package), name=config.name, _request_timeout=TIMEOUT_S, **door.where
             ).pipeline_id
     version = find_version(door, pipeline_id, name)
     is_new = version is None
@@ -109,10 +115,9 @@ def named(name: str) -> str:
 
 def find_pipeline(door: Door, name: str) -> str | None:
     """The pipeline's id, or nothing."""
-    where = {"namespace": door.namespace} if door.namespace else {}
     with told(door, f"look for pipeline '{name}'"):
         found = door.pipelines.pipeline_service_list_pipelines(
-            filter=named(name), _request_timeout=TIMEOUT_S, **where
+            filter=named(name), _request_timeout=TIMEOUT_S, **door.where
         ).pipelines
     return found[0].pipeline_id if found else None
 
@@ -125,17 +130,14 @@ def find_version(door: Door, pipeline_id: str, name: str) -> str | None:
     return found[0].pipeline_version_id if found else None
 
 
-def find_experiment(door: Door, name: str, *, make: bool = True) -> Any:
-    """The experiment's id; made if need be and wanted."""
-    where = {"namespace": door.namespace} if door.namespace else {}
+def find_experiment(door: Door, name: str) -> Any:
+    """The experiment's id; made if need be."""
     with told(door, f"look for experiment '{name}'"):
         found = door.experiments.experiment_service_list_experiments(
-            filter=named(name), _request_timeout=TIMEOUT_S, **where
+            filter=named(name), _request_timeout=TIMEOUT_S, **door.where
         ).experiments
     if found:
         return found[0].experiment_id
-    if not make:
-        return None
     import kfp_server_api as server
 
     body = server.V2beta1Experiment(display_name=name, namespace=door.namespace)

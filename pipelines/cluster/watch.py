@@ -11,6 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 from components.step import ERROR_PREFIX, GATE_SUFFIX
 from pipelines.cluster.client import TIMEOUT_S, Door, HostError, told
 from pipelines.cluster.submit import Submitted
+from pipelines.cluster_settings import TASKS
 from recommender.errors import KuberecError
 
 POLL_S, PATIENCE_S = 3.0, 60.0  # patience: how long the host may be away while we wait
@@ -40,7 +41,7 @@ def watch(door: Door, run: Submitted, console: Console, timeout_s: float) -> Non
     started = time.monotonic()
     with _Steps(console) as steps:
         for details in _polled(door, run.run_id):
-            tasks = _tasks(details, run.steps)
+            tasks = _tasks(details)
             steps.show(tasks)
             if details.state in ENDED:
                 break
@@ -74,13 +75,13 @@ def _polled(door: Door, run_id: str) -> Iterator[Any]:
         time.sleep(POLL_S)
 
 
-def _tasks(details: Any, steps: tuple[str, ...]) -> dict[str, Any]:
+def _tasks(details: Any) -> dict[str, Any]:
     """The steps' tasks by name, in the pipeline's order; those of drivers and pods are left out."""
     found = {}
     for task in (details.run_details and details.run_details.task_details) or []:
-        if task.display_name in steps:
+        if task.display_name in TASKS:
             found[task.display_name] = task
-    return {name: found[name] for name in steps if name in found}
+    return {name: found[name] for name in TASKS if name in found}
 
 
 class _Steps:
