@@ -4,13 +4,10 @@ Feast creates a registry or a SQLite file that it does not find. Here a look cha
 finding nothing costs no import of Feast.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from feature_repo.store import REPOSITORY, STORE_VARIABLE, import_feast
+from feature_repo.store import EMBEDDED_SETTINGS, import_feast, read_settings
 from recommender.errors import KuberecError
 
 _SQLITE_URL = "sqlite:///"
@@ -58,23 +55,16 @@ def online_file(config: Any) -> Path | None:
 
 def _read_settings(store: Path) -> dict[str, Any]:
     """feature_store.yaml with its variables filled in."""
-    path = store
-    if not store.is_file():
-        if not store.is_dir():
-            raise StoreUnavailable(
-                f"no feature store '{store}': neither a folder nor a feature_store.yaml; fill one "
-                "first (`kuberec run CONFIG` does)"
-            )
-        path = REPOSITORY / "feature_store.yaml"
+    folder = store if store.is_dir() else None
+    if folder is None and not store.is_file():
+        raise StoreUnavailable(
+            f"no feature store '{store}': neither a folder nor a feature_store.yaml; fill one "
+            "first (`kuberec run CONFIG` does)"
+        )
     try:
-        text = path.read_text()
-        if path != store:
-            text = text.replace(f"${{{STORE_VARIABLE}}}", str(store))
-        raw = yaml.safe_load(os.path.expandvars(text))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise StoreUnavailable(f"'{path}' cannot be read: {error}") from error
-    if not isinstance(raw, dict) or "registry" not in raw:
-        raise StoreUnavailable(f"'{path}' is no feature_store.yaml: it names no registry")
+        raw = read_settings(EMBEDDED_SETTINGS if folder else store, folder)
+    except KuberecError as error:
+        raise StoreUnavailable(str(error)) from error
     return {key: value for key, value in raw.items() if key not in _NOT_NEEDED}
 
 

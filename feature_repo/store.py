@@ -7,8 +7,6 @@ registry and its online store (Redis) take the place of the folder's.
 import importlib
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +63,7 @@ def registry_file(home: Path) -> Path:
     settings = own_settings()
     if settings is None:
         return store_folder(home) / "registry.db"
-    registry = _read(settings).get("registry")
+    registry = read_settings(settings)["registry"]
     path = str(registry.get("path", "") if isinstance(registry, dict) else registry or "")
     if not path or "://" in path or "$" in path:
         raise KuberecError(
@@ -95,17 +93,23 @@ def _open(settings: Path, folder: Path, registry: Path | None) -> Any:
     import_feast()
     from feast import FeatureStore, RepoConfig
 
-    with _environment(STORE_VARIABLE, str(Path(folder).absolute())):
-        raw = _read(settings)
+    raw = read_settings(settings, folder)
     if registry is not None:
         raw["registry"] = {"path": str(registry)}
     return FeatureStore(config=RepoConfig(**raw, repo_path=settings.parent))
 
 
-def _read(settings: Path) -> dict[str, Any]:
-    """A feature_store.yaml with its variables filled in."""
+def read_settings(settings: Path, folder: Path | None = None) -> dict[str, Any]:
+    """A feature_store.yaml with its variables filled in, KUBEREC_FEATURE_STORE by `folder`.
+
+    Raises:
+        KuberecError: it cannot be read, or is none.
+    """
     try:
-        raw = yaml.safe_load(os.path.expandvars(settings.read_text(encoding="utf-8")))
+        text = settings.read_text(encoding="utf-8")
+        if folder is not None:
+            text = text.replace(f"${{{STORE_VARIABLE}}}", str(Path(folder).absolute()))
+        raw = yaml.safe_load(os.path.expandvars(text))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise KuberecError(f"'{settings}' cannot be read: {error}") from error
     if not isinstance(raw, dict) or "registry" not in raw:
@@ -150,16 +154,3 @@ def release_duckdb() -> None:
     import ibis
 
     ibis.options.default_backend = None
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
