@@ -22,10 +22,7 @@ from serving.kubernetes.errors import ClusterError, Forbidden, NotFound
 from serving.kubernetes.gateway import GatewayError, find_door
 from serving.settings import KubernetesConfig
 
-pytestmark = [
-    pytest.mark.skipif("KUBECONFIG" not in os.environ, reason="no KUBECONFIG"),
-    pytest.mark.timeout(120),
-]
+pytestmark = pytest.mark.timeout(120)
 URI = "s3://models/versions/v1"
 
 
@@ -134,6 +131,10 @@ def ended(code: int, reason: str = "Error") -> dict[str, Any]:
     return {"exitCode": code, "reason": reason}
 
 
+def crashing(name: str, restarts: int) -> dict[str, Any]:
+    return container(name, restarts, waiting={"reason": "CrashLoopBackOff"}, ended=ended(1))
+
+
 STATES = {
     "image": (
         {"containerStatuses": [container(waiting={"reason": "ErrImagePull", "message": "denied"})]},
@@ -141,25 +142,12 @@ STATES = {
         20,
     ),
     "crash": (
-        {
-            "containerStatuses": [
-                container(
-                    "transformer-container",
-                    3,
-                    waiting={"reason": "CrashLoopBackOff"},
-                    ended=ended(1),
-                )
-            ]
-        },
+        {"containerStatuses": [crashing("transformer-container", restarts=3)]},
         r"container 'transformer-container': ends again and again \(exit status 1\)",
         10,
     ),
     "first crash": (
-        {
-            "containerStatuses": [
-                container(restarts=1, waiting={"reason": "CrashLoopBackOff"}, ended=ended(1))
-            ]
-        },
+        {"containerStatuses": [crashing("kserve-container", restarts=1)]},
         r"ends again and again",
         NEVER,
     ),
@@ -173,16 +161,7 @@ STATES = {
         10,
     ),
     "storage": (
-        {
-            "initContainerStatuses": [
-                container(
-                    "storage-initializer",
-                    2,
-                    waiting={"reason": "CrashLoopBackOff"},
-                    ended=ended(1),
-                )
-            ]
-        },
+        {"initContainerStatuses": [crashing("storage-initializer", restarts=2)]},
         r"container 'storage-initializer': 's3://models/versions/v1' could not be loaded",
         10,
     ),
