@@ -43,11 +43,13 @@ revision=$(git rev-parse HEAD 2> /dev/null || echo unknown)
 created=$(git log -1 --format=%cI 2> /dev/null || date -u +%Y-%m-%dT%H:%M:%SZ)
 source=${SOURCE:-$({ git remote get-url origin 2> /dev/null || true; } | sed -n 's#^https://\([^/@]*@\)\{0,1\}#https://#p')}
 
+label=org.opencontainers.image
+labels=(
+	--label "$label.version=$version" --label "$label.revision=$revision"
+	--label "$label.created=$created" --label "$label.source=${source:-unknown}"
+)
 for name in "${names[@]}"; do
-	flags=(
-		--build-arg "VERSION=$version" --build-arg "REVISION=$revision"
-		--build-arg "CREATED=$created" --build-arg "SOURCE=${source:-unknown}"
-	)
+	flags=("${labels[@]}")
 	base=${PYTHON_BASE:-}
 	[ "$name" != triton ] || base=${TRITON_BASE:-}
 	[ -z "$base" ] || flags+=(--build-arg "BASE=$base")

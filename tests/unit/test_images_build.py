@@ -41,7 +41,11 @@ def test_images_are_tagged_labelled_and_named_by_digest(engine):
     (line,) = [each for each in done.stdout.splitlines() if f"-t {name} ." in each]
     assert line.startswith("podman: build ")
     assert "-f images/pipeline/Dockerfile" in line
-    assert re.search(rf"VERSION={re.escape(version)} .*REVISION=\S+ .*CREATED=\d{{4}}-\S+ ", line)
+    labels = dict(re.findall(r"--label org\.opencontainers\.image\.(\w+)=(\S*)", line))
+    assert labels["version"] == version
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", labels["revision"])
+    assert re.match(r"\d{4}-\d\d-\d\dT", labels["created"])
+    assert labels["source"]
     digest = "sha256:" + "7".zfill(64)
     assert f"--image reg.example/team/kuberec/pipeline@{digest}" in done.stdout
     assert f"  reg.example/team/kuberec/triton@{digest}" in done.stdout
