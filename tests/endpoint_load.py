@@ -1,5 +1,6 @@
 """Requests over both protocols, from several threads, every answer compared with a golden one."""
 
+import http.client
 import json
 import threading
 import time
@@ -129,7 +130,7 @@ class Load:
             outputs, version = ask_rest(self.url, request)
         except urllib.error.HTTPError as error:
             return str(error.code), json.loads(error.read())["error"]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             return type(error).__name__, str(error)
         return outputs["item_ids"], outputs["scores"], version
 

@@ -34,6 +34,7 @@ from serving.transformer.predictor import Predictor
 from serving.transformer.request import Limits
 from serving.transformer.rest import create_app
 from serving.transformer.tracing import Tracing
+from serving.transformer.whole_answers import WholeAnswers
 from serving.version import VersionError, load_version
 
 log = logging.getLogger("kuberec.transformer")
@@ -108,6 +109,7 @@ async def serve(args: argparse.Namespace) -> None:
     rest = _Rest(
         uvicorn.Config(
             create_app(dataplane, answerer, MAX_GRPC_MESSAGE_LENGTH),
+            http=WholeAnswers,
             host=args.host,
             port=args.http_port,
             access_log=False,
