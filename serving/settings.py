@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 from recommender.config import Section
 from recommender.errors import KuberecError
 from recommender.files import read_json, write_json
+from serving.rollout.settings import RolloutConfig
 
 SETTINGS_FILE = "settings.json"
 
@@ -215,6 +216,7 @@ class ServingConfig(Section):
     triton: TritonConfig = TritonConfig()
     transformer: TransformerConfig = TransformerConfig()
     kubernetes: KubernetesConfig = KubernetesConfig()
+    rollout: RolloutConfig = RolloutConfig()
 
 
 def save_settings(home: Path, config: ServingConfig) -> None:
