@@ -52,6 +52,9 @@ class Target(Protocol):
             RolloutUnderWay: another one is.
         """
 
+    def holder(self) -> str | None:
+        """Who is that process now, in words ("pid 4711"); None: nobody. Takes no lock."""
+
     def load(self) -> Rollout | None:
         """The latest rollout, finished or not; None: there was none."""
 
