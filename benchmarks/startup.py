@@ -8,7 +8,11 @@ from pathlib import Path
 
 from benchmarks.subject import Subject
 from benchmarks.systems import start_peer
-from serving.embedded.transformer import launch_transformer, wait_for_transformer
+from serving.embedded.transformer import (
+    TransformerPorts,
+    launch_transformer,
+    wait_for_transformer,
+)
 from serving.ports import free_ports
 from serving.process import stop
 from serving.settings import ServingConfig
@@ -30,11 +34,11 @@ def seconds_to_ready(subject: Subject, config: ServingConfig, repeats: int) -> d
             triton = start_triton(version, work, work / "triton.log")
             taken["Triton"].append(time.perf_counter() - began)
             try:
-                http_port, grpc_port = free_ports(2)
+                ports = TransformerPorts(*free_ports(3))
                 began = time.perf_counter()
                 transformer = launch_transformer(
                     version,
-                    (http_port, grpc_port),
+                    ports,
                     triton.grpc_port,
                     subject.feature_store,
                     config.transformer,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from serving.embedded.routes import Backend
 from serving.embedded.transformer import (
     TransformerFailed,
+    TransformerPorts,
     TransformerServer,
     launch_transformer,
     stop_stray_transformers,
@@ -38,6 +39,11 @@ class Replica(BaseModel):
     def backend(self) -> Backend:
         """Where Envoy finds it."""
         return Backend(self.transformer.http_port, self.transformer.grpc_port)
+
+    @property
+    def side_url(self) -> str:
+        """Host and port of the transformer's side door, which is for rollouts alone."""
+        return self.transformer.side_url
 
     def pids(self) -> set[int]:
         return {self.triton.process.pid, self.transformer.process.pid}
@@ -73,15 +79,16 @@ def run_replica(
 ) -> Replica:
     """Start a replica, or what is missing of `old`, and wait until both parts are ready.
 
-    A transformer of `old` that runs with other settings is left alone, and one with the settings
-    of `config` started on other ports: once the door points there, the caller stops it.
+    A transformer of `old` that runs with other settings, or without a side door, is left alone, and
+    one with the settings of `config` started on other ports: once the door points there, the caller
+    stops it.
 
     Raises:
         TritonMissing, TransformerMissing: an environment is not installed.
         TritonFailed, TransformerFailed: with the end of the log; what was started is stopped again.
     """
-    ports = free_ports(5)
-    triton_ports, transformer_ports = Ports(*ports[:3]), (ports[3], ports[4])
+    ports = free_ports(6)
+    triton_ports, transformer_ports = Ports(*ports[:3]), TransformerPorts(*ports[3:])
     triton: TritonServer | None = None
     transformer: TransformerServer | None = None
     if old is not None:
@@ -93,10 +100,10 @@ def run_replica(
         if not old.transformer.answers():
             old.transformer.stop(timeout_s=1.0)  # stuck, if it still runs
             transformer_ports = old.transformer.ports
-        elif old.transformer.settings == config.transformer:
+        elif old.transformer.side_port and old.transformer.settings == config.transformer:
             transformer = old.transformer
 
-    def launch(chosen: tuple[int, int], predictor_port: int) -> TransformerServer:
+    def launch(chosen: TransformerPorts, predictor_port: int) -> TransformerServer:
         keep_earlier(place.transformer_log)
         progress(f"starting the transformer of model version {place.version}")
         started = launch_transformer(
@@ -153,12 +160,13 @@ def stop_stray_parts(version_dir: Path, known: set[int]) -> None:
     stop_strays(version_dir, known)
 
 
-def _still_free(ports: tuple[int, int]) -> tuple[int, int]:
+def _still_free(ports: TransformerPorts) -> TransformerPorts:
     """These ports, or others where one is taken: gRPC would share it without a word."""
+    if not ports.side:
+        return TransformerPorts(*free_ports(3))
     try:
         for port in ports:
             require_free(LOCAL, port, "")
     except PortTaken:
-        http_port, grpc_port = free_ports(2)
-        return http_port, grpc_port
+        return TransformerPorts(*free_ports(3))
     return ports

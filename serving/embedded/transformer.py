@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from recommender.errors import KuberecError
 from recommender.files import write_json
@@ -29,16 +30,33 @@ class TransformerFailed(KuberecError):
     """A transformer that ended or did not become ready; carries the end of its log."""
 
 
+class TransformerPorts(NamedTuple):
+    """Where one transformer listens: for clients by REST and gRPC, for a rollout by its side door.
+
+    `side` 0: it has no side door.
+    """
+
+    http: int
+    grpc: int
+    side: int = 0
+
+
 class TransformerServer(LocalServer):
     """A started transformer."""
 
     version_dir: Path
     predictor_port: int
     settings: TransformerConfig
+    side_port: int = 0  # of one that an earlier kuberec started, which has no side door
 
     @property
-    def ports(self) -> tuple[int, int]:
-        return self.http_port, self.grpc_port
+    def ports(self) -> TransformerPorts:
+        return TransformerPorts(self.http_port, self.grpc_port, self.side_port)
+
+    @property
+    def side_url(self) -> str:
+        """Host and port of its side door."""
+        return f"{LOCAL}:{self.side_port}"
 
     def answers(self) -> bool:
         """Whether it runs and is not stuck, whatever its Triton does."""
@@ -62,7 +80,7 @@ class TransformerServer(LocalServer):
 
 def launch_transformer(
     version_dir: Path,
-    ports: tuple[int, int],
+    ports: TransformerPorts,
     predictor_port: int,
     feature_store: Path,
     config: TransformerConfig,
@@ -73,7 +91,7 @@ def launch_transformer(
 
     Args:
         version_dir: the installed model version, which also names the process.
-        ports: for REST and for gRPC, on this machine only.
+        ports: on this machine only.
         predictor_port: gRPC port of the version's Triton, which need not be there yet.
         feature_store: the embedded store's folder; it need not be there either.
         settings: file to write `config` to, for the process to read.
@@ -83,7 +101,6 @@ def launch_transformer(
     """
     python = _find_python()
     write_json(settings, config.model_dump(mode="json"))
-    http_port, grpc_port = ports
     command = [
         str(python),
         "-P",  # modules come from the environment, never from the folder it was started in
@@ -91,20 +108,22 @@ def launch_transformer(
         "serving.transformer",
         f"--model_name={ENSEMBLE}",
         f"--host={LOCAL}",
-        f"--http_port={http_port}",
-        f"--grpc_port={grpc_port}",
+        f"--http_port={ports.http}",
+        f"--grpc_port={ports.grpc}",
         f"--predictor_host={LOCAL}:{predictor_port}",
         "--predictor_protocol=grpc-v2",
         "--enable_predictor_health_check",
         _argument(version_dir),
         f"--feature_store={feature_store}",
         f"--settings={settings}",
+        *([f"--side_port={ports.side}"] if ports.side else []),
     ]
     return TransformerServer(
         process=spawn(command, log, _variables()),
         version_dir=version_dir,
-        http_port=http_port,
-        grpc_port=grpc_port,
+        http_port=ports.http,
+        grpc_port=ports.grpc,
+        side_port=ports.side,
         predictor_port=predictor_port,
         settings=config,
         log=log,

@@ -11,11 +11,9 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 import uvloop
 from kserve.constants.constants import MAX_GRPC_MESSAGE_LENGTH
 from kserve.model_repository import ModelRepository
@@ -29,12 +27,13 @@ from serving.transformer.admission import Admission
 from serving.transformer.answer import Answerer
 from serving.transformer.features import FeatureSource
 from serving.transformer.grpc_server import create_server
+from serving.transformer.http_server import HttpServer, serve_all
 from serving.transformer.model import RecommendModel
 from serving.transformer.predictor import Predictor
 from serving.transformer.request import Limits
 from serving.transformer.rest import create_app
+from serving.transformer.side_door import create_side_door
 from serving.transformer.tracing import Tracing
-from serving.transformer.whole_answers import WholeAnswers
 from serving.version import VersionError, load_version
 
 log = logging.getLogger("kuberec.transformer")
@@ -48,6 +47,12 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     add("--host", default="0.0.0.0", help="address to listen on (default: all)")
     add("--http_port", type=int, default=8080, help="REST and /metrics (default: %(default)s)")
     add("--grpc_port", type=int, default=9000, help="gRPC (default: %(default)s)")
+    add(
+        "--side_port",
+        type=int,
+        metavar="PORT",
+        help="side door, for rollouts alone: keep it from clients (default: none)",
+    )
     add("--predictor_host", required=True, metavar="HOST:PORT", help="Triton's gRPC")
     add("--predictor_protocol", default="grpc-v2", choices=["grpc-v2"], help="as KServe names it")
     add(
@@ -106,24 +111,22 @@ async def serve(args: argparse.Namespace) -> None:
     address = f"{args.host}:{args.grpc_port}"
     grpc_server = create_server(dataplane, answerer, address, MAX_GRPC_MESSAGE_LENGTH)
     await grpc_server.start()
-    rest = _Rest(
-        uvicorn.Config(
-            create_app(dataplane, answerer, MAX_GRPC_MESSAGE_LENGTH),
-            http=WholeAnswers,
-            host=args.host,
-            port=args.http_port,
-            access_log=False,
-            log_config=None,
-            lifespan="off",
-            timeout_keep_alive=300,  # longer than a gateway keeps its connections
-            timeout_graceful_shutdown=int(_GRACE_S),
-        )
-    )
+    rest = create_app(dataplane, answerer, MAX_GRPC_MESSAGE_LENGTH)
+    servers = [HttpServer(rest, args.host, args.http_port, _GRACE_S)]
+    if args.side_port:
+        side_door = create_side_door(dataplane, answerer, MAX_GRPC_MESSAGE_LENGTH)
+        # Before the REST port, by which others see that this process is ready.
+        servers.insert(0, HttpServer(side_door, args.host, args.side_port, _GRACE_S))
+
+    def stop() -> None:
+        for server in servers:
+            server.stop()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: setattr(rest, "should_exit", True))
+        loop.add_signal_handler(number, stop)
     log.info("model version %s: REST %s, gRPC %s", version.version, args.http_port, args.grpc_port)
-    await rest.serve()
+    await serve_all(servers)
     await grpc_server.stop(_GRACE_S)
     await model.stop_parts()
     tracing.close()
@@ -151,12 +154,6 @@ class _DataPlane(DataPlane):
     ) -> bool:
         self.get_model_from_registry(model_name)
         return await self._model.answers()
-
-
-class _Rest(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]
-        yield  # `serve` above has handlers that stop both servers
 
 
 def _open_reader(store: Path, version: str):  # type: ignore[no-untyped-def]

@@ -19,7 +19,11 @@ from feature_repo.online import materialize, online_histories
 from feature_repo.store import SETTINGS_VARIABLE, registry_file, store_folder, versions
 from recommender.errors import KuberecError
 from recommender.files import sha256_file
-from serving.embedded.transformer import launch_transformer, wait_for_transformer
+from serving.embedded.transformer import (
+    TransformerPorts,
+    launch_transformer,
+    wait_for_transformer,
+)
 from serving.kubernetes.model_store import publish
 from serving.ports import free_ports
 from serving.settings import TransformerConfig
@@ -166,7 +170,7 @@ def test_a_transformer_needs_its_version_folder_and_redis_alone(
     with temporary_triton(version, tmp_path / "t") as triton:
         server = launch_transformer(
             published,
-            tuple(free_ports(2)),  # type: ignore[arg-type]
+            TransformerPorts(*free_ports(3)),
             triton.grpc_port,
             store.settings,
             TransformerConfig(lookup_timeout_s=2.0),

@@ -24,6 +24,7 @@ from tiny_version import K, catalogue, write_tiny_version
 from tritonclient.utils import InferenceServerException
 
 from serving.embedded.transformer import (
+    TransformerPorts,
     TransformerServer,
     launch_transformer,
     wait_for_transformer,
@@ -95,7 +96,7 @@ def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
         patch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder / "tmp"))  # of whoever starts it
         server = launch_transformer(
             version,
-            tuple(free_ports(2)),  # type: ignore[arg-type]
+            TransformerPorts(*free_ports(3)),
             triton.grpc_port,
             store,
             CONFIG,

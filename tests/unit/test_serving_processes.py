@@ -106,6 +106,7 @@ def test_state_survives_a_round_trip(tmp_path: Path) -> None:
         version_dir=tmp_path,
         http_port=4,
         grpc_port=5,
+        side_port=6,
         predictor_port=2,
         settings=TransformerConfig(max_ids=7),
         log=tmp_path / "log",
