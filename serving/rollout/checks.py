@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from recommender.errors import Check, GateFailed
-from serving.client import RecommendClient, RecommendError
+from serving.client import RecommendClient, RecommendError, RetryPolicy
 from serving.parity import parity, triton_answers
 from serving.settings import ServingConfig
 from serving.version import GoldenRequest
@@ -24,9 +24,9 @@ class Door(NamedTuple):
     headers: Mapping[str, str] = {}
     tls: bool = False
 
-    def client(self, timeout_s: float) -> RecommendClient:
+    def client(self, timeout_s: float, retries: RetryPolicy | None = None) -> RecommendClient:
         url = f"https://{self.address}" if self.tls else self.address
-        return RecommendClient(url, timeout_s, authority=self.host, headers=self.headers)
+        return RecommendClient(url, timeout_s, retries, authority=self.host, headers=self.headers)
 
 
 def replay(

@@ -1,4 +1,4 @@
-"""What is known of two versions over the same time: numbers of live traffic, answers side by side."""
+"""What is known of two versions over the same time: live traffic, and answers side by side."""
 
 import bisect
 from collections.abc import Sequence
@@ -141,3 +141,16 @@ def as_numbers(window: Window) -> dict[str, Any]:
         "fallbacks": round(window.fallbacks),
         "short": round(window.short),
     }
+
+
+def dump(window: Window) -> dict[str, Any]:
+    """As JSON, from which `restore` makes the same. JSON has no infinity: the last bound goes."""
+    latency = {"bounds": list(window.latency.bounds[:-1]), "counts": list(window.latency.counts)}
+    return window._asdict() | {"latency": latency}
+
+
+def restore(fields: dict[str, Any]) -> Window:
+    """What `dump` was given."""
+    latency = fields["latency"]
+    bounds = (*latency["bounds"], float("inf"))
+    return Window(**(fields | {"latency": Histogram(bounds, tuple(latency["counts"]))}))

@@ -66,6 +66,8 @@ class StepRecord(_Record):
     ended: str | None = None
     looks: list[Look] = []
     verdict: Verdict | None = None
+    # Stable's traffic as of the last look (evidence.dump): the next step may need it, see judge.py.
+    stable: dict[str, Any] | None = None
 
 
 class Note(_Record):
@@ -92,6 +94,7 @@ class Rollout(_Record):
     began: str
     ended: str | None = None
     config: dict[str, Any]
+    prepared: list[dict[str, Any]] = []  # checks before the first step, as Check.as_dict
     steps: list[StepRecord] = []
     notes: list[Note] = []
     where: dict[str, Any] = {}  # the target's own: addresses, slots, storage URIs

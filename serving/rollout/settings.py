@@ -138,6 +138,9 @@ class RolloutConfig(Section):
         description="seconds that the gateway gets, with all requests on one side, before the "
         "other side is taken away (KServe takes pods away before it changes the route)",
     )
+    max_unready_s: float = Field(
+        default=5.0, ge=0, description="longest that a canary with a share may be not ready"
+    )
     stable_timeout_s: float = Field(
         default=600.0,
         gt=0,

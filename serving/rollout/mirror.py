@@ -1,0 +1,77 @@
+"""The same requests to both versions, look after look: the golden ones once, then live ones."""
+
+from collections.abc import Sequence
+
+from serving.rollout.evidence import MetricsUnavailable, Pair, Request
+from serving.rollout.record import Rollout
+from serving.rollout.settings import RolloutConfig
+from serving.rollout.target import Target
+from serving.version import GoldenRequest
+
+
+class Mirror:
+    """Answers of both versions within one step.
+
+    Args:
+        golden: the canary's golden requests.
+        looks: looks of the step, over which the live requests are spread.
+
+    Attributes:
+        pairs: all so far.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        rollout: Rollout,
+        config: RolloutConfig,
+        golden: Sequence[GoldenRequest],
+        looks: int,
+    ) -> None:
+        self._target, self._rollout, self._golden = target, rollout, golden
+        self._limit = config.ranking.pairs_per_step
+        self._each_look = -(-self._limit // looks)
+        # Our own through the door are sampled as everybody's are, and say nothing new.
+        self._own = {(tuple(each.history), tuple(each.exclude)) for each in golden}
+        self.start_over()
+
+    def start_over(self) -> None:
+        self.pairs: list[Pair] = []
+        self._asked_golden = False
+
+    def ask(self) -> str:
+        """Some more; why there were none, or no live ones among them, or ""."""
+        room = self._limit - len(self.pairs)
+        if room <= 0:
+            return ""
+        requests, problem = self._golden_once(room), ""
+        some = min(room - len(requests), self._each_look)
+        try:
+            if some > 0:
+                requests += self._live(some)
+        except MetricsUnavailable as error:
+            problem = str(error)
+        try:
+            if requests:
+                self.pairs += self._target.ask_both(self._rollout, requests)
+            self._asked_golden = True
+        except MetricsUnavailable as error:
+            problem = str(error)
+        return problem
+
+    def _golden_once(self, room: int) -> list[Request]:
+        if self._asked_golden:
+            return []
+        return [
+            Request("golden", history=each.history, exclude=each.exclude)
+            for each in self._golden[: max(room // 2, 1)]
+        ]
+
+    def _live(self, limit: int) -> list[Request]:
+        found = self._target.live_requests(self._rollout, limit)
+        return [
+            each
+            for each in found
+            if each.user_id is not None
+            or (tuple(each.history or ()), tuple(each.exclude)) not in self._own
+        ]

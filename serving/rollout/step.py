@@ -1,0 +1,285 @@
+"""One step of a rollout: the canary has its share, and is watched until there is a verdict."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from recommender.errors import KuberecError
+from serving.rollout.evidence import (
+    Evidence,
+    MetricsUnavailable,
+    Window,
+    as_numbers,
+    dump,
+    restore,
+)
+from serving.rollout.judge import Round, judge
+from serving.rollout.mirror import Mirror
+from serving.rollout.ranking import summary
+from serving.rollout.record import Look, Rollout, StepRecord, Verdict, now
+from serving.rollout.settings import RolloutConfig
+from serving.rollout.target import Observed, RolloutUnderWay, Target
+from serving.rollout.traffic import OwnRequests
+from serving.version import GoldenRequest
+
+POLL_S = 1.0
+# What serves may be out of sight for so long (a control plane that is upgraded).
+_OUTAGE_S = 60.0
+Say = Callable[[str], None]
+End = Literal["go_on", "roll_back", "hold", "promote_now", "taken_over"]
+
+
+class Ended(NamedTuple):
+    """How a step ended; promote_now is an operator's wish."""
+
+    how: End
+    reason: str
+
+
+class Sight:
+    """Looks at what serves, through short outages of whoever tells."""
+
+    def __init__(self, target: Target, poll_s: float = POLL_S) -> None:
+        self._target, self._poll_s = target, poll_s
+
+    def observe(self) -> Observed:
+        """What serves now.
+
+        Raises:
+            KuberecError: it could not be seen for a minute. RolloutUnderWay: at once.
+        """
+        begin = time.monotonic()
+        while True:
+            try:
+                return self._target.observe()
+            except RolloutUnderWay:
+                raise
+            except KuberecError:
+                if time.monotonic() - begin > _OUTAGE_S:
+                    raise
+            time.sleep(self._poll_s)
+
+
+def planned_looks(config: RolloutConfig) -> int:
+    """Judgements of a whole rollout whose steps end in time; the tests' level is split by them."""
+    return sum(max(round(step.bake_s / config.look_every_s), 1) for step in config.steps)
+
+
+def other_hand(rollout: Rollout, found: Observed, percents: Sequence[int]) -> str:
+    """What somebody else has changed of what serves, in words; "" if nothing.
+
+    Args:
+        percents: shares that this rollout may have asked for last.
+    """
+    if found.stable == rollout.stable and found.canary == rollout.canary:
+        if found.wanted_percent in percents:
+            return ""
+        asked = " or ".join(f"{percent} %" for percent in percents)
+        return (
+            f"the canary's share was set to {found.wanted_percent} % by somebody else (this "
+            f"rollout asked for {asked})"
+        )
+    return (
+        f"somebody else changed what serves: {found.stable or 'nothing'} with "
+        f"{found.canary or 'no'} canary, where this rollout left {rollout.stable} with "
+        f"{rollout.canary}"
+    )
+
+
+class StepWatch:
+    """Watches one step.
+
+    Args:
+        golden: the canary's golden requests: sent to both versions, and through the door where
+            clients send too little.
+        own: sends the latter.
+        poll_s: seconds between two looks at what serves.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        rollout: Rollout,
+        config: RolloutConfig,
+        golden: Sequence[GoldenRequest],
+        own: OwnRequests,
+        say: Say,
+        poll_s: float = POLL_S,
+    ) -> None:
+        self._target, self._rollout, self._config = target, rollout, config
+        self._golden, self._own, self._say, self._poll_s = golden, own, say, poll_s
+        self._sight = Sight(target, poll_s)
+        self._step = config.steps[rollout.step]
+        self._record = StepRecord(percent=self._step.percent, began=now())
+        self._evidence: Evidence | None = None
+        self._counting = False  # whether the evidence has begun
+        looks = max(round(self._step.bake_s / config.look_every_s), 1)
+        self._mirror = Mirror(target, rollout, config, golden, looks)
+        self._told = ""
+
+    def run(self) -> Ended:
+        """Shift, watch, judge; returns when it is clear how it goes on. The record is saved."""
+        rollout = self._rollout
+        rollout.steps.append(self._record)
+        rollout.percent = self._step.percent
+        self._target.save(rollout)
+        self._target.shift(rollout, self._step.percent)
+        self._own.start_over()
+        try:
+            ended = self._watch()
+        finally:
+            self._own.pause()
+        self._record.ended = now()
+        self._target.save(rollout)
+        return ended
+
+    def _watch(self) -> Ended:
+        begin = time.monotonic()  # of the time that counts: without what stable was away
+        deadline = begin + self._step.bake_s + self._config.max_wait_s
+        stable_deadline = begin + self._config.stable_timeout_s
+        next_look = begin + self._config.look_every_s
+        unready_since: float | None = None
+        self._begin_counting()
+        while True:
+            seen = self._sight.observe()
+            at = time.monotonic()
+            if asked := self._target.requested():
+                if asked == "abort":
+                    return Ended("roll_back", "an operator asked for it (kuberec rollout abort)")
+                return Ended("promote_now", "an operator asked for it (kuberec rollout promote)")
+            if changed := other_hand(self._rollout, seen, [self._step.percent]):
+                return Ended("taken_over", changed)
+            if not seen.stable_ready:
+                # Nothing is changed meanwhile: requests would have nowhere to go. And what is
+                # counted meanwhile says nothing about the canary.
+                why = seen.trouble or "it does not answer"
+                self._hold_look(seen, f"stable ({self._rollout.stable}) is not ready: {why}")
+                if at > stable_deadline:
+                    reason = f"stable was not ready for {self._config.stable_timeout_s:g} s: {why}"
+                    return Ended("hold", reason)
+                self._counting = False
+                time.sleep(self._poll_s)
+                continue
+            if not self._counting:
+                lost = at - begin
+                self._begin_counting()
+                begin, next_look = at, at + self._config.look_every_s
+                deadline += lost
+            stable_deadline = at + self._config.stable_timeout_s
+            if seen.canary_ready:
+                unready_since = None
+            else:
+                unready_since = unready_since or at
+                if at - unready_since >= self._config.max_unready_s:
+                    why = seen.trouble or "it does not answer"
+                    return Ended("roll_back", f"the canary is not ready any more: {why}")
+            if at >= next_look:
+                verdict = self._look(seen, at - begin)
+                next_look = max(next_look + self._config.look_every_s, time.monotonic())
+                ended = self._decide(verdict, at - begin, at > deadline)
+                if ended is not None:
+                    return ended
+            time.sleep(min(self._poll_s, max(next_look - time.monotonic(), 0.01)))
+
+    def _decide(self, verdict: Verdict, elapsed_s: float, late: bool) -> Ended | None:
+        if verdict.outcome == "roll_back":
+            return Ended("roll_back", verdict.reason)
+        if verdict.outcome == "promote" and elapsed_s >= self._step.bake_s:
+            return Ended("go_on", verdict.reason)
+        if late:
+            waited = f"after {self._step.bake_s + self._config.max_wait_s:g} s"
+            return Ended("hold", f"{verdict.reason} ({waited}: bake_s and max_wait_s)")
+        return None
+
+    def _begin_counting(self) -> None:
+        self._mirror.start_over()
+        self._counting, self._evidence = True, None
+        with contextlib.suppress(MetricsUnavailable):  # the next look tries again, and tells
+            self._start_evidence()
+
+    def _start_evidence(self) -> Evidence:
+        evidence = self._target.evidence(self._rollout)
+        evidence.begin()
+        self._evidence = evidence
+        return evidence
+
+    def _windows(self) -> tuple[Window | None, Window | None, str]:
+        """Stable's and the canary's numbers, or why there are none."""
+        try:
+            stable, canary = (self._evidence or self._start_evidence()).read()
+        except MetricsUnavailable as error:
+            return None, None, str(error)
+        return stable, canary, ""
+
+    def _look(self, seen: Observed, elapsed_s: float) -> Verdict:
+        stable, canary, problem = self._windows()
+        pairs_problem = self._mirror.ask()
+        config = self._config
+        if self._golden:  # a quiet endpoint has no more different requests than these
+            enough = min(config.ranking.min_pairs, len(self._golden))
+            ranking = config.ranking.model_copy(update={"min_pairs": enough})
+            config = config.model_copy(update={"ranking": ranking})
+        found = Round(
+            percent=self._step.percent,
+            stable=stable,
+            canary=canary,
+            problem=problem,
+            pairs=self._mirror.pairs,
+            pairs_problem=pairs_problem,
+            stable_before=self._stable_before(),
+        )
+        verdict = judge(found, config, planned_looks(config))
+        self._send_own(stable, canary, elapsed_s)
+        if stable is not None:
+            self._record.stable = dump(stable)
+        self._remember(seen, verdict, stable, canary)
+        return verdict
+
+    def _stable_before(self) -> Window | None:
+        """Stable's traffic in the latest step in which it had some: at 100 % it has none."""
+        for record in reversed(self._rollout.steps[:-1]):
+            if record.stable is not None and record.percent < 100:
+                return restore(record.stable)
+        return None
+
+    def _send_own(self, stable: Window | None, canary: Window | None, elapsed_s: float) -> None:
+        """Golden requests through the door, while there will be too few to judge in time."""
+        if stable is None or canary is None:
+            return  # they would not be counted
+        enough = self._config.min_requests
+        fewest = canary.requests
+        if self._step.percent < 100:
+            fewest = min(fewest, stable.requests)
+        on_time = min(elapsed_s / self._step.bake_s, 1.0) * enough
+        if fewest < on_time and not self._own.used_up:
+            self._own.go_on()
+        elif fewest >= enough:
+            self._own.pause()
+
+    def _hold_look(self, seen: Observed, reason: str) -> None:
+        if reason != self._told:
+            self._remember(seen, Verdict(outcome="hold", reason=reason), None, None)
+
+    def _remember(
+        self, seen: Observed, verdict: Verdict, stable: Window | None, canary: Window | None
+    ) -> None:
+        self._record.verdict = verdict
+        self._record.looks.append(
+            Look(
+                at=now(),
+                canary_percent=seen.percent,
+                outcome=verdict.outcome,
+                reason=verdict.reason,
+                stable=as_numbers(stable) if stable is not None else {},
+                canary=as_numbers(canary) if canary is not None else {},
+                ranking=summary(self._mirror.pairs, self._config.ranking)
+                if self._mirror.pairs
+                else {},
+                own_requests=self._own.sent,
+            )
+        )
+        self._target.save(self._rollout)
+        if verdict.reason != self._told:
+            self._say(f"{self._step.percent} %: {verdict.outcome}: {verdict.reason}")
+            self._told = verdict.reason
