@@ -89,12 +89,14 @@ class Pair(NamedTuple):
     Attributes:
         source: "golden", or "live" for one that a client sent.
         k: items asked for.
+        cold: the request gave an empty history, so that what comes back is what is popular.
     """
 
     source: str
     k: int
     stable: Ranked | None
     canary: Ranked | None
+    cold: bool = False
 
 
 class Request(NamedTuple):
