@@ -126,6 +126,17 @@ class TransformerConfig(Section):
     max_ids: int = Field(
         default=10_000, ge=1, description="most ids that one row of history or exclude may have"
     )
+    # They hold user ids: transformer/sample.py says where they are, and where they are not.
+    sampled_requests: int = Field(
+        default=200,
+        ge=0,
+        le=1000,
+        description="clients' requests that a replica remembers, in memory, for a rollout to ask "
+        "both versions; 0 = none",
+    )
+    sampled_for_s: float = Field(
+        default=600.0, gt=0, description="seconds after which these are forgotten"
+    )
 
 
 class KubernetesConfig(Section):

@@ -32,6 +32,7 @@ from serving.transformer.model import RecommendModel
 from serving.transformer.predictor import Predictor
 from serving.transformer.request import Limits
 from serving.transformer.rest import create_app
+from serving.transformer.sample import RequestSample
 from serving.transformer.side_door import create_side_door
 from serving.transformer.tracing import Tracing
 from serving.version import VersionError, load_version
@@ -88,6 +89,10 @@ async def serve(args: argparse.Namespace) -> None:
         settings.predictor_concurrency,
         limits.max_rows,
     )
+    # Nobody can ask for it where there is no side door.
+    sample = RequestSample(
+        settings.sampled_requests if args.side_port else 0, settings.sampled_for_s
+    )
     model = RecommendModel(
         args.model_name,
         version.version,
@@ -96,6 +101,7 @@ async def serve(args: argparse.Namespace) -> None:
         predictor,
         tracing,
         Admission(settings.max_rows_in_flight),
+        sample,
         args.enable_predictor_health_check,
     )
     repository = ModelRepository()
@@ -114,7 +120,7 @@ async def serve(args: argparse.Namespace) -> None:
     rest = create_app(dataplane, answerer, MAX_GRPC_MESSAGE_LENGTH)
     servers = [HttpServer(rest, args.host, args.http_port, _GRACE_S)]
     if args.side_port:
-        side_door = create_side_door(dataplane, answerer, MAX_GRPC_MESSAGE_LENGTH)
+        side_door = create_side_door(answerer, sample, MAX_GRPC_MESSAGE_LENGTH)
         # Before the REST port, by which others see that this process is ready.
         servers.insert(0, HttpServer(side_door, args.host, args.side_port, _GRACE_S))
 

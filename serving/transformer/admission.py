@@ -25,7 +25,7 @@ class Admission:
             RequestFailed: UNAVAILABLE, if too much is under way.
         """
         if self._rows and self._rows + rows > self._max_rows:
-            metrics.OVERLOADED.inc()
+            metrics.count(metrics.OVERLOADED)
             raise RequestFailed(
                 f"{self._rows} rows are under way and this replica takes {self._max_rows} at once "
                 "(serving.transformer.max_rows_in_flight): ask again in a moment",

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -53,8 +54,8 @@ class Answerer:
 
     @contextmanager
     def counted(self, protocol: str) -> Iterator[None]:
-        """Count a request with the status that it ends with."""
-        code = "OK"
+        """Count and time a client's request, with the status that it ends with."""
+        code, began = "OK", time.perf_counter()
         in_flight = metrics.REQUESTS_IN_FLIGHT.labels(protocol)
         in_flight.inc()
         try:
@@ -68,6 +69,16 @@ class Answerer:
         finally:
             in_flight.dec()
             metrics.REQUESTS.labels(protocol, code).inc()
+            metrics.REQUEST_SECONDS.labels(protocol).observe(time.perf_counter() - began)
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Keep a request that is no client's out of what is counted of theirs."""
+        token = metrics.of_client.set(False)
+        try:
+            yield
+        finally:
+            metrics.of_client.reset(token)
 
 
 def failure(error: Exception, quiet: bool = False) -> RequestFailed:

@@ -92,6 +92,8 @@ class FeatureSource:
         self._last_failure = (FeatureStatus.FALLBACK_ERROR, "")
         self._ask_again = 0.0  # time of the loop
         self._told, self._silent_until = False, 0.0
+        for view, rule in config.freshness.items():
+            metrics.BEYOND_LIMIT.labels(view, rule.policy)
 
     @property
     def opening(self) -> bool:
@@ -124,7 +126,7 @@ class FeatureSource:
         except _StoreFailed as failure:
             found = self._without_store(failure, len(user_ids))
         for row in found:
-            _LOOKUPS[row.status].inc()
+            metrics.count(_LOOKUPS[row.status])
         return found
 
     async def _read(self, reader: Reader, user_ids: Sequence[str]) -> list[StoredFeatures]:
@@ -184,13 +186,13 @@ class FeatureSource:
     def _without_store(self, failure: _StoreFailed, count: int) -> list[UserFeatures]:
         reason = failure.status.reason
         if self._config.store_failure == "reject":
-            metrics.REJECTED.labels(reason).inc()
+            metrics.count(metrics.REJECTED.labels(reason))
             raise FeaturesRejected(
                 f"feature store: {failure.cause}; ask again later, or send 'history' along "
                 "(serving.transformer.store_failure is 'reject')",
                 "UNAVAILABLE",
             )
-        metrics.FALLBACKS.labels(reason).inc(count)
+        metrics.count(metrics.FALLBACKS.labels(reason), count)
         return [UserFeatures([], -1.0, failure.status)] * count
 
     def _judge(
@@ -199,14 +201,15 @@ class FeatureSource:
         """Apply the view's freshness limit."""
         rule = self._config.freshness.get(view, ViewFreshness())
         ages = metrics.FEATURE_AGE_SECONDS.labels(view)
-        now = self._clock()
+        now, counted = self._clock(), metrics.of_client.get()
         found = []
         for user, (history, event_time) in zip(user_ids, rows, strict=True):
             if event_time is None:
                 found.append(UserFeatures(history, -1.0, FeatureStatus.UNKNOWN))
                 continue
             age = max(0.0, now - event_time)  # clocks differ a little
-            ages.observe(age)
+            if counted:
+                ages.observe(age)
             if rule.max_age_s is None or age <= rule.max_age_s:
                 found.append(UserFeatures(history, age, FeatureStatus.OK))
             else:
@@ -217,15 +220,15 @@ class FeatureSource:
 def _too_old(
     view: str, rule: ViewFreshness, user: str, history: list[str], age: float
 ) -> UserFeatures:
-    metrics.BEYOND_LIMIT.labels(view, rule.policy).inc()
+    metrics.count(metrics.BEYOND_LIMIT.labels(view, rule.policy))
     if rule.policy == "serve":
         return UserFeatures(history, age, FeatureStatus.OK)
     if rule.policy == "flag":
         return UserFeatures(history, age, FeatureStatus.STALE)
     if rule.policy == "fallback":
-        metrics.FALLBACKS.labels("stale").inc()
+        metrics.count(metrics.FALLBACKS.labels("stale"))
         return UserFeatures([], age, FeatureStatus.FALLBACK_STALE)
-    metrics.REJECTED.labels("stale").inc()
+    metrics.count(metrics.REJECTED.labels("stale"))
     raise FeaturesRejected(
         f"features of user '{user}' ({view}) are {age:,.0f} s old, at most {rule.max_age_s:,.0f} s "
         "are allowed: bring the online store up to date, or send 'history' along "

@@ -20,9 +20,21 @@ class Ranking(NamedTuple):
 
 
 class Job:
-    """What one client's request asks of Triton, and since when (`asked`, by time.perf_counter)."""
+    """What one request asks of Triton, and since when (`asked`, by time.perf_counter).
 
-    __slots__ = ("asked", "excludes", "histories", "ids", "metadata", "request_id", "width")
+    `of_client`: whether its wait is one that a client has.
+    """
+
+    __slots__ = (
+        "asked",
+        "excludes",
+        "histories",
+        "ids",
+        "metadata",
+        "of_client",
+        "request_id",
+        "width",
+    )
 
     def __init__(
         self,
@@ -30,9 +42,10 @@ class Job:
         excludes: Sequence[Sequence[bytes]] | None,
         request_id: str,
         metadata: Sequence[tuple[str, str]] = (),
+        of_client: bool = True,
     ) -> None:
         self.histories, self.excludes = histories, excludes
-        self.request_id, self.metadata = request_id, metadata
+        self.request_id, self.metadata, self.of_client = request_id, metadata, of_client
         self.asked = time.perf_counter()
         lengths = [len(row) for row in histories]
         self.ids, self.width = sum(lengths), max(lengths)

@@ -10,14 +10,15 @@ from kserve import InferOutput, InferRequest, InferResponse, Model
 from kserve.model import InferenceVerb
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
+from serving.transformer import metrics
 from serving.transformer.admission import Admission
 from serving.transformer.features import FeatureSource, FeatureStatus, UserFeatures
 from serving.transformer.merging import Job, Ranking
-from serving.transformer.metrics import LOOKUPS, STAGE
 from serving.transformer.predictor import Predictor
 from serving.transformer.request import INPUTS, OUTPUTS, Ask, Limits, read_request
+from serving.transformer.sample import RequestSample
 from serving.transformer.tracing import Tracing
-from serving.transformer.wire import first_columns, pack, unpack
+from serving.transformer.wire import first_columns, pack, short_rows, unpack
 
 # What the deadline of the request under way leaves, in seconds; None without one.
 time_left_s: contextvars.ContextVar[float | None] = contextvars.ContextVar(
@@ -53,6 +54,7 @@ class RecommendModel(Model):
         features: the online store, with deadline and freshness.
         predictor: the Triton of this pod.
         admission: how much is taken on at once.
+        sample: what keeps some of the clients' requests.
         check_predictor: whether being ready includes that Triton answers.
     """
 
@@ -65,10 +67,11 @@ class RecommendModel(Model):
         predictor: Predictor,
         tracing: Tracing,
         admission: Admission,
+        sample: RequestSample,
         check_predictor: bool = True,
     ) -> None:
         super().__init__(name)
-        self._admission = admission
+        self._admission, self._sample = admission, sample
         self.version, self.limits = version, limits
         self._features, self._predictor, self._tracing = features, predictor, tracing
         self._check_predictor = check_predictor
@@ -128,21 +131,23 @@ class RecommendModel(Model):
         Raises:
             RequestFailed: INVALID_ARGUMENT, or what the freshness policy refuses.
         """
-        with STAGE["parse"].time():
+        with metrics.timed("parse"):
             ask = read_request(payload, self.limits)
+            if metrics.of_client.get():
+                self._sample.offer(ask)
         if ask.history is not None:
-            LOOKUPS.labels(FeatureStatus.GIVEN).inc(ask.rows)
+            metrics.count(metrics.LOOKUPS.labels(FeatureStatus.GIVEN), ask.rows)
             users = [UserFeatures(row, -1.0, FeatureStatus.GIVEN) for row in ask.history]
             return Prepared(payload, ask, users)
         assert ask.user_ids is not None
-        with STAGE["features"].time(), self._tracing.span("features", {"users": ask.rows}):
+        with metrics.timed("features"), self._tracing.span("features", {"users": ask.rows}):
             return Prepared(payload, ask, await self._features.lookup(ask.user_ids))
 
     async def predict(
         self, payload: Prepared, headers: Mapping[str, str] | None = None
     ) -> Answered:
         """Ask Triton for the ranking."""
-        with STAGE["predictor"].time(), self._tracing.span("triton", {"rows": payload.ask.rows}):
+        with metrics.timed("predictor"), self._tracing.span("triton", {"rows": payload.ask.rows}):
             metadata = [(key, value) for key in _FORWARDED if (value := _carried(headers, key))]
             outgoing = self._tracing.outgoing(metadata)
             job = Job(
@@ -150,6 +155,7 @@ class RecommendModel(Model):
                 payload.ask.exclude,
                 payload.request.id or (headers or {}).get("x-request-id", ""),
                 [pair for pair in outgoing if len(pair[1]) <= _MAX_FORWARDED],
+                metrics.of_client.get(),
             )
             ranking = await self._predictor.rank(job, time_left_s.get())
         return Answered(payload, ranking)
@@ -161,11 +167,15 @@ class RecommendModel(Model):
         response_headers: dict[str, str] | None = None,
     ) -> Any:
         """The answer: a gRPC message for a gRPC request, else kserve's InferResponse."""
-        with STAGE["build"].time():
+        with metrics.timed("build"):
             (request, ask, users), ranking = result.prepared, result.ranking
-            columns = min(ask.k, ranking.width)
+            columns = ranking.width if ask.k is None else min(ask.k, ranking.width)
+            item_ids = first_columns(ranking.item_ids, ask.rows, ranking.width, columns)
+            wanted = self.limits.max_k if ask.k is None else ask.k
+            short = ask.rows if columns < wanted else short_rows(item_ids, columns)
+            metrics.count(metrics.SHORT_ANSWERS, short)
             contents = {
-                "item_ids": first_columns(ranking.item_ids, ask.rows, ranking.width, columns),
+                "item_ids": item_ids,
                 "scores": _first_scores(ranking.scores, ranking.width, columns),
                 "feature_age_seconds": np.array([u.age_s for u in users]).astype("<f8").tobytes(),
                 "feature_status": pack(u.status for u in users),

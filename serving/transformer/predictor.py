@@ -96,7 +96,8 @@ class Predictor:
     async def _send_waiting(self, jobs: Sequence[Job]) -> list[Ranking]:
         now = time.perf_counter()
         for job in jobs:
-            metrics.QUEUE_SECONDS.observe(now - job.asked)
+            if job.of_client:
+                metrics.QUEUE_SECONDS.observe(now - job.asked)
         return await self._send(jobs)
 
     async def _send(self, jobs: Sequence[Job]) -> list[Ranking]:

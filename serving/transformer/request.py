@@ -38,13 +38,16 @@ class Limits(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """A request that is fit to be answered. B = rows; ids are UTF-8, "" is padding."""
+    """A request that is fit to be answered. B = rows; ids are UTF-8, "" is padding.
+
+    k None: as many items as there are.
+    """
 
     rows: int
     user_ids: list[str] | None
     history: Rows | None
     exclude: Rows | None
-    k: int
+    k: int | None
     outputs: tuple[str, ...]
 
 
@@ -71,7 +74,7 @@ def read_request(request: Any, limits: Limits) -> Ask:
         user_ids=[row[0].decode() for row in lists["user_id"]] if "user_id" in lists else None,
         history=lists.get("history"),
         exclude=lists.get("exclude"),
-        k=_read_k(tensors["k"], limits.max_k) if "k" in tensors else limits.max_k,
+        k=_read_k(tensors["k"], limits.max_k) if "k" in tensors else None,
         outputs=_read_outputs(request.request_outputs),
     )
 

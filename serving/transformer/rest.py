@@ -1,5 +1,7 @@
 """REST: the Open Inference Protocol's paths, and /metrics for who scrapes this pod."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import orjson
@@ -18,12 +20,14 @@ from kserve.protocol.rest.v2_datamodels import (
 )
 from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from prometheus_client import REGISTRY, exposition
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 
 from serving.transformer.answer import Answerer, failure
 from serving.transformer.decode import LENGTH_HEADER, decode_rest
-from serving.transformer.errors import HTTP_STATUS, RequestFailed
+from serving.transformer.errors import RequestFailed, TooLarge
 
 
 def create_app(dataplane: DataPlane, answerer: Answerer, max_bytes: int) -> FastAPI:
@@ -36,31 +40,7 @@ def create_app(dataplane: DataPlane, answerer: Answerer, max_bytes: int) -> Fast
         redirect_slashes=False,  # to whatever host the request names
     )
 
-    async def infer(request: Request) -> Response:
-        name, version = request.path_params["model_name"], request.path_params.get("version", "")
-        headers = dict(request.headers)
-
-        async def answer() -> Response:
-            body = await _read(request, max_bytes)
-            response = await answerer.answer(
-                name, version, decode_rest(body, headers, name), headers
-            )
-            content, json_length = response.to_rest()
-            if json_length is None:
-                if content["id"] is None:
-                    del content["id"]  # it is the client's, and this one gave none
-                return Response(orjson.dumps(content), media_type="application/json")
-            return Response(
-                content,
-                media_type="application/octet-stream",
-                headers={LENGTH_HEADER: str(json_length)},
-            )
-
-        with answerer.counted("rest"):
-            return await answer()
-
-    app.add_route("/v2/models/{model_name}/infer", infer, methods=["POST"])
-    app.add_route("/v2/models/{model_name}/versions/{version}/infer", infer, methods=["POST"])
+    app.router.routes += inference(answerer, lambda: answerer.counted("rest"), max_bytes)
     endpoints = V2Endpoints(dataplane)
 
     async def metadata(model_name: str, version: str = "") -> ModelMetadataResponse:
@@ -83,11 +63,59 @@ def create_app(dataplane: DataPlane, answerer: Answerer, max_bytes: int) -> Fast
     ):
         app.add_api_route(path, handler, methods=["GET"], response_model=model)
     app.add_route("/metrics", _metrics)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    explain_errors(
+        app,
+        "GET /v2/models lists the models, and inference is POST /v2/models/{name}/infer",
+    )
+    return app
+
+
+def inference(
+    answerer: Answerer, counted: Callable[[], AbstractContextManager[None]], max_bytes: int
+) -> list[Route]:
+    """The paths of inference; every request is answered within a block of `counted`."""
+
+    async def infer(request: Request) -> Response:
+        name, version = request.path_params["model_name"], request.path_params.get("version", "")
+        headers = dict(request.headers)
+        with counted():
+            body = await _read(request, max_bytes)
+            response = await answerer.answer(
+                name, version, decode_rest(body, headers, name), headers
+            )
+            content, json_length = response.to_rest()
+            if json_length is None:
+                if content["id"] is None:
+                    del content["id"]  # it is the client's, and this one gave none
+                return Response(orjson.dumps(content), media_type="application/json")
+            return Response(
+                content,
+                media_type="application/octet-stream",
+                headers={LENGTH_HEADER: str(json_length)},
+            )
+
+    return [
+        Route("/v2/models/{model_name}/infer", infer, methods=["POST"]),
+        Route("/v2/models/{model_name}/versions/{version}/infer", infer, methods=["POST"]),
+    ]
+
+
+def explain_errors(app: Starlette, what_is_here: str) -> None:
+    """Answer every failure as JSON that says what is wrong; of a wrong path, what there is."""
+
+    async def http_error(request: Request, error: Any) -> Response:
+        text = error.detail
+        if error.status_code == 404:
+            text = f"nothing is at {request.url.path}; {what_is_here}"
+        elif error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "another method")
+            text = f"{request.method} is not for {request.url.path}; allowed: {allowed}"
+        return JSONResponse({"error": text}, error.status_code, error.headers)
+
     for kind in (RequestFailed, ModelNotFound, ModelNotReady, ServerNotReady, Exception):
         app.add_exception_handler(kind, _failed)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
-    return app
+    app.add_exception_handler(HTTPException, http_error)
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:
@@ -96,9 +124,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
         async for part in request.stream():
             size += len(part)
             if size > max_bytes:
-                raise RequestFailed(
-                    f"the body has more than {max_bytes} bytes", "RESOURCE_EXHAUSTED"
-                )
+                raise TooLarge(f"the body has more than {max_bytes} bytes")
             parts.append(part)
     except ClientDisconnect:
         raise RequestFailed("the client went away", "CANCELLED") from None
@@ -112,19 +138,8 @@ async def _metrics(request: Request) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     found = failure(error)
-    return JSONResponse({"error": str(found)}, HTTP_STATUS[found.code])
+    return JSONResponse({"error": str(found)}, found.http_status)
 
 
 async def _invalid(request: Request, error: Any) -> Response:
     return JSONResponse({"error": str(error)}, 400)
-
-
-async def _http_error(request: Request, error: Any) -> Response:
-    text = error.detail
-    if error.status_code == 404:
-        text = f"nothing is at {request.url.path}; GET /v2/models lists the models, and inference "
-        text += "is POST /v2/models/{name}/infer"
-    elif error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        text = f"{request.method} is not for {request.url.path}; allowed: {allowed}"
-    return JSONResponse({"error": text}, error.status_code, error.headers)

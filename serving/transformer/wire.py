@@ -59,6 +59,14 @@ def split_rows(content: bytes, counts: Sequence[int], width: int) -> list[bytes]
     return parts
 
 
+def short_rows(content: bytes, width: int) -> int:
+    """How many rows of a BYTES tensor [rows, width] have a "", which pads short answers."""
+    if _PADDING not in content:  # nearly always, and quickly told
+        return 0
+    values = unpack(content)
+    return sum(b"" in values[begin : begin + width] for begin in range(0, len(values), width))
+
+
 def unpack(content: bytes) -> list[bytes]:
     """All values, row by row."""
     values, offset = [], 0

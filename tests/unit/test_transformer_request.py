@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from serving.transformer.errors import BadRequest
 from serving.transformer.request import Limits, read_request
-from serving.transformer.wire import first_columns, pack, pack_rows, unpack
+from serving.transformer.wire import first_columns, pack, pack_rows, short_rows, unpack
 
 LIMITS = Limits(max_rows=4, max_k=10, max_ids=6)
 
@@ -64,7 +64,7 @@ def test_an_id_that_triton_would_cut_off_is_refused() -> None:
 
 def test_a_history_alone_is_enough_and_may_be_empty() -> None:
     ask = read_request(Request(Tensor("history", [2, 0], [])), LIMITS)
-    assert (ask.rows, ask.history, ask.user_ids, ask.k) == (2, [[], []], None, 10)
+    assert (ask.rows, ask.history, ask.user_ids, ask.k) == (2, [[], []], None, None)
     assert read_request(Request(Tensor("user_id", [1, 1], ["x"])), LIMITS).user_ids == ["x"]
 
 
@@ -134,3 +134,15 @@ def test_bytes_tensors_survive_the_wire(rows: list[list[str]], data: st.DataObje
     first = [value.encode() for row in padded for value in row[:columns]]
     assert unpack(first_columns(content, count, width, columns)) == first
     assert pack(value for row in padded for value in row) == content
+
+
+@pytest.mark.parametrize(
+    ("rows", "short"),
+    [
+        ([["a", "b"], ["c", "d"]], 0),
+        ([["a", "b"], ["c", ""], ["", ""], ["", "d"]], 3),
+        ([["\0\0\0\0a", "b"], ["x" * 256, "y" * 65_536]], 0),  # bytes that look like an empty id
+    ],
+)
+def test_short_answers_are_told_from_whole_ones(rows: list[list[str]], short: int) -> None:
+    assert short_rows(b"".join(pack(row) for row in rows), 2) == short
