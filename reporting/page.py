@@ -12,20 +12,27 @@ SHOWN_METRICS = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr"
 
 def render(summary: Mapping[str, Any]) -> str:
     """The page of a run's summary (reporting.summary), as HTML text."""
-    environment = Environment(
+    rankers = summary["evaluation"]["rankers"]
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            run=summary,
+            metric_names=SHOWN_METRICS,
+            training_svg=training_curves(
+                summary["training"]["epochs"], summary["training"]["best_epoch"]
+            ),
+            metrics_svg=metric_bars(rankers, SHOWN_METRICS),
+            compression_svg=compression_front(summary["compression"]["rows"]),
+        )
+    )
+
+
+def environment() -> Environment:
+    """The templates, with what they need to show numbers."""
+    made = Environment(
         loader=PackageLoader("reporting", "templates"), autoescape=True, undefined=StrictUndefined
     )
-    environment.filters["thousands"] = lambda value: f"{value:,}"
-    environment.filters["short"] = lambda value: (
-        f"{value:.4g}" if isinstance(value, float) else value
-    )
-    rankers = summary["evaluation"]["rankers"]
-    return environment.get_template("report.html").render(
-        run=summary,
-        metric_names=SHOWN_METRICS,
-        training_svg=training_curves(
-            summary["training"]["epochs"], summary["training"]["best_epoch"]
-        ),
-        metrics_svg=metric_bars(rankers, SHOWN_METRICS),
-        compression_svg=compression_front(summary["compression"]["rows"]),
-    )
+    made.filters["thousands"] = lambda value: f"{value:,}"
+    made.filters["short"] = lambda value: f"{value:.4g}" if isinstance(value, float) else value
+    return made

@@ -42,7 +42,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]], best_epoch: int) -> s
         quality.set(title="validation NDCG@10", xlabel="epoch")
         for axes in (loss, quality):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        return _svg(figure)
+        return svg(figure)
 
 
 def metric_bars(rankers: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
@@ -65,7 +65,7 @@ def metric_bars(rankers: Sequence[Mapping[str, Any]], names: Sequence[str]) -> s
         axes.set_xticks(range(len(names)), names)
         axes.set_title("test, full ranking, history masked")
         axes.legend(frameon=False, ncols=len(rankers))
-        return _svg(figure)
+        return svg(figure)
 
 
 def compression_front(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -89,10 +89,11 @@ def compression_front(rows: Sequence[Mapping[str, Any]]) -> str:
             axes.margins(0.3)
             axes.set(title="test NDCG@10", xlabel=label)
             axes.grid(color="#e3e7ef", zorder=0)
-        return _svg(figure)
+        return svg(figure)
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """The figure as text for a page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
