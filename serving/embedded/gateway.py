@@ -47,14 +47,15 @@ class Publication:
     ) -> None:
         """Let versions serve, by weight. With an Envoy at `admin_port`, return when it does so.
 
+        The first of `weights` is the current version, to which the others fall back.
         Clusters come first and go last: no route ever names a cluster that is not there.
         """
-        info = uuid.uuid4().hex[:12]
+        info, stable = uuid.uuid4().hex[:12], next(iter(weights), None)
         if admin_port is None:
             write_json(self.routes, routes(info, weights, timeout_s))
-            write_json(self.clusters, clusters(info, backends))
+            write_json(self.clusters, clusters(info, backends, stable))
             return
-        new = clusters(info, backends)
+        new = clusters(info, backends, stable)
         names = {each["name"] for each in new["resources"]}
         old = json.loads(self.clusters.read_text())["resources"]
         leaving = [each for each in old if each["name"] not in names]
@@ -63,7 +64,7 @@ class Publication:
         write_json(self.routes, routes(info, weights, timeout_s))
         self._await(admin_port, f"http.{DOOR}.rds.{DOOR}.version_text", info)
         if leaving:
-            write_json(self.clusters, clusters(f"{info}-final", backends))
+            write_json(self.clusters, clusters(f"{info}-final", backends, stable))
             self._await(admin_port, "cluster_manager.cds.version_text", f"{info}-final")
 
     def _await(self, admin_port: int, stat: str, info: str) -> None:

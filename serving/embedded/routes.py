@@ -13,7 +13,8 @@ from serving.triton.repository import ENSEMBLE
 DOOR = "door"
 VERSION_HEADER = "x-kuberec-version"
 TYPES = "type.googleapis.com/envoy"
-_GRPC = "/inference.GRPCInferenceService/"
+GRPC_SERVICE, GRPC_METHOD = "inference.GRPCInferenceService", "ModelInfer"
+_GRPC = f"/{GRPC_SERVICE}/"
 _HERE = (
     f"this is not served here; the model is '{ENSEMBLE}': POST /v2/models/{ENSEMBLE}/infer (REST), "
     "or inference.GRPCInferenceService/ModelInfer (gRPC)"
@@ -24,6 +25,17 @@ _NOTHING = "no model version is being served; start one with `kuberec serve`"
 _MAX_REQUESTS = 1024
 
 
+# Envoy reads these of a request, and takes them off before it sends it on; from clients it takes
+# none of them. What the canary says of itself is not passed on while stable can do better:
+# 5xx; for gRPC, where every HTTP status is 200, the statuses of the same meaning.
+_RETRIES_OF_A_CANARY = (
+    ("x-envoy-retry-on", "5xx"),
+    ("x-envoy-retry-grpc-on", "internal,unavailable,resource-exhausted,deadline-exceeded"),
+)
+_METADATA = "kuberec"  # of an address: which version is there
+_PRIORITIES = "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
+
+
 class Backend(NamedTuple):
     """Ports of one version's transformer on this machine."""
 
@@ -31,12 +43,30 @@ class Backend(NamedTuple):
     grpc_port: int
 
 
-def clusters(version_info: str, backends: Mapping[str, Backend]) -> dict[str, Any]:
-    """Two clusters a version: one speaks HTTP/1 to its REST port, one HTTP/2 to its gRPC port."""
+def cluster_names(version: str) -> tuple[str, str]:
+    """Of a version's clusters, for REST and for gRPC: also the names of Envoy's counters."""
+    return f"{version}-http", f"{version}-grpc"
+
+
+def clusters(
+    version_info: str, backends: Mapping[str, Backend], stable: str | None
+) -> dict[str, Any]:
+    """Two clusters a version: one speaks HTTP/1 to its REST port, one HTTP/2 to its gRPC port.
+
+    Args:
+        stable: the current version. Every other one has it as second priority, where a request
+            goes that the other one does not answer; never the other way round.
+    """
     resources = []
     for version, backend in backends.items():
-        resources.append(_cluster(f"{version}-http", backend.http_port, "http_protocol_options"))
-        resources.append(_cluster(f"{version}-grpc", backend.grpc_port, "http2_protocol_options"))
+        places = {version: backend}
+        if stable in backends and stable is not None:
+            places.setdefault(stable, backends[stable])
+        rest, grpc = cluster_names(version)
+        rest_ports = {name: each.http_port for name, each in places.items()}
+        grpc_ports = {name: each.grpc_port for name, each in places.items()}
+        resources.append(_cluster(rest, rest_ports, "http_protocol_options"))
+        resources.append(_cluster(grpc, grpc_ports, "http2_protocol_options"))
     return {"version_info": version_info, "resources": resources}
 
 
@@ -44,8 +74,8 @@ def routes(version_info: str, weights: Mapping[str, int], timeout_s: float) -> d
     """Inference requests to versions by weight; every other path is told what there is.
 
     Args:
-        weights: share by version, of any sum above 0; empty: nothing serves, and requests are
-            told so.
+        weights: share by version, of any sum above 0, the current version first; empty: nothing
+            serves, and requests are told so.
         timeout_s: longest that a request may take; gRPC clients may send a shorter deadline.
     """
     if not weights:
@@ -81,21 +111,19 @@ def routes(version_info: str, weights: Mapping[str, int], timeout_s: float) -> d
 def _route(
     match: dict[str, Any], protocol: str, weights: Mapping[str, int], **limits: Any
 ) -> dict[str, Any]:
-    shares = [
-        {
-            "name": f"{version}-{protocol}",
-            "weight": weight,
-            "response_headers_to_add": [
-                {
-                    "header": {"key": VERSION_HEADER, "value": version},
-                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                }
-            ],
-        }
-        for version, weight in weights.items()
-    ]
+    shares: list[dict[str, Any]] = []
+    for version, weight in weights.items():
+        share: dict[str, Any] = {"name": f"{version}-{protocol}", "weight": weight}
+        if shares:
+            # Beside the current version: its failures, too, are answered by the current one.
+            share["request_headers_to_add"] = [_header(*each) for each in _RETRIES_OF_A_CANARY]
+        shares.append(share)
     return {
         "match": match,
+        # Of whoever answered in the end, which may be the current version in a canary's place.
+        "response_headers_to_add": [
+            _header(VERSION_HEADER, f'%UPSTREAM_METADATA(["{_METADATA}", "version"])%')
+        ],
         "route": limits
         | {
             "weighted_clusters": {"clusters": shares},
@@ -106,8 +134,23 @@ def _route(
                 "retry_on": "connect-failure,refused-stream,reset",
                 "num_retries": 3,
                 "retry_back_off": {"base_interval": "0.050s", "max_interval": "0.500s"},
+                # First where it has not been yet.
+                "retry_priority": {
+                    "name": "envoy.retry_priorities.previous_priorities",
+                    "typed_config": {
+                        "@type": f"type.googleapis.com/{_PRIORITIES}",
+                        "update_frequency": 1,
+                    },
+                },
             },
         },
+    }
+
+
+def _header(name: str, value: str) -> dict[str, Any]:
+    return {
+        "header": {"key": name, "value": value},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }
 
 
@@ -118,7 +161,8 @@ def _refuse(match: dict[str, Any], status: int, text: str) -> dict[str, Any]:
     }
 
 
-def _cluster(name: str, port: int, protocol: str) -> dict[str, Any]:
+def _cluster(name: str, ports: Mapping[str, int], protocol: str) -> dict[str, Any]:
+    """At the ports of one version, and, of lower priority, of those after it."""
     options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     return {
         "@type": f"{TYPES}.config.cluster.v3.Cluster",
@@ -131,14 +175,26 @@ def _cluster(name: str, port: int, protocol: str) -> dict[str, Any]:
                     "max_connections": _MAX_REQUESTS,
                     "max_pending_requests": _MAX_REQUESTS,
                     "max_requests": _MAX_REQUESTS,
-                    "max_retries": _MAX_REQUESTS // 16,
+                    # All of them, where there is somebody else to go to.
+                    "max_retries": _MAX_REQUESTS if len(ports) > 1 else _MAX_REQUESTS // 16,
                     "track_remaining": True,
                 }
             ]
         },
         "load_assignment": {
             "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(LOCAL, port)}}]}],
+            "endpoints": [
+                {
+                    "priority": priority,
+                    "lb_endpoints": [
+                        {
+                            "endpoint": {"address": address(LOCAL, port)},
+                            "metadata": {"filter_metadata": {_METADATA: {"version": version}}},
+                        }
+                    ],
+                }
+                for priority, (version, port) in enumerate(ports.items())
+            ],
         },
         "typed_extension_protocol_options": {
             options: {

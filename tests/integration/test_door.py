@@ -18,10 +18,11 @@ import pytest
 from serving.embedded import routes
 from serving.embedded.accesslog import rotate
 from serving.embedded.gateway import Publication, start_gateway
-from serving.embedded.routes import Backend
+from serving.embedded.routes import Backend, cluster_names
 from serving.embedded.state import Gateway
 from serving.ports import free_ports
 from serving.process import stop
+from serving.rollout.scrape import read_page
 from serving.settings import ServingConfig
 
 INFER, SLOW = "/v2/models/recommend/infer", "/v2/models/slow/infer"
@@ -34,13 +35,14 @@ class Upstream(BaseHTTPRequestHandler):
     """Says which headers reached it."""
 
     protocol_version = "HTTP/1.1"
+    status = 200
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         if self.path == SLOW:
             time.sleep(2)
         body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
-        self.send_response(200)
+        self.send_response(self.status)
         self.send_header("content-length", str(len(body)))
         self.send_header("x-kuberec-version", "a lie")
         self.end_headers()
@@ -49,6 +51,22 @@ class Upstream(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         return
+
+
+class Failing(Upstream):
+    """Fails every request."""
+
+    status = 500
+
+
+class FailingCalls(grpc.GenericRpcHandler):
+    """Fails every call."""
+
+    def service(self, details: Any) -> Any:
+        def fail(request: bytes, context: Any) -> None:
+            context.abort(grpc.StatusCode.INTERNAL, "as every time")
+
+        return grpc.unary_unary_rpc_method_handler(fail)
 
 
 class Slow(grpc.GenericRpcHandler):
@@ -88,6 +106,16 @@ class Door:
         backends = {"a": self.backend, "gone": Backend(closed, closed), **(others or {})}
         self.publication.write(backends, weights, 1.0, self.gateway.admin_port)
 
+    def hidden(self, version: str) -> float:
+        """A version's requests that failed first and were answered then, of both protocols."""
+        page = read_page(f"127.0.0.1:{self.gateway.admin_port}", "/stats/prometheus", "Envoy")
+        return sum(
+            count
+            for sample, count in page.items()
+            if sample.name == "envoy_cluster_upstream_rq_retry_success_total"
+            and sample.label("envoy_cluster_name") in cluster_names(version)
+        )
+
     def logged(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.publication.access_log.read_text().splitlines()]
 
@@ -107,17 +135,23 @@ def opened(folder: Path, backend: Backend) -> Iterator[Door]:
         stop(gateway.process)
 
 
-@pytest.fixture(scope="module")
-def backend() -> Iterator[Backend]:
-    rest = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
+@contextmanager
+def upstream(handler: type[Upstream], calls: grpc.GenericRpcHandler) -> Iterator[Backend]:
+    rest = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=rest.serve_forever, daemon=True).start()
-    server = grpc.server(ThreadPoolExecutor(4), handlers=[Slow()])
+    server = grpc.server(ThreadPoolExecutor(4), handlers=[calls])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield Backend(rest.server_address[1], port)
     server.stop(None)
     rest.shutdown()
     rest.server_close()
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[Backend]:
+    with upstream(Upstream, Slow()) as each:
+        yield each
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +280,7 @@ def test_a_version_that_is_gone_is_tried_again_and_then_explained(door: Door) ->
 
 
 def test_weights_hold(door: Door) -> None:
-    door.publish(a=70, gone=30)
+    door.publish(a=70, b=30, others={"b": door.backend})
     try:
         with ThreadPoolExecutor(8) as pool:
             versions = list(
@@ -254,7 +288,29 @@ def test_weights_hold(door: Door) -> None:
             )
     finally:
         door.publish(a=100)
-    assert abs(versions.count("gone") - 120) < 4.5 * (400 * 0.3 * 0.7) ** 0.5
+    assert set(versions) == {"a", "b"}
+    assert abs(versions.count("b") - 120) < 4.5 * (400 * 0.3 * 0.7) ** 0.5
+
+
+def test_what_a_canary_does_not_answer_the_current_version_does(door: Door) -> None:
+    """Whether it is gone or fails; never the other way round. Counted as the canary's errors."""
+    counted = 20
+    with upstream(Failing, FailingCalls()) as failing:
+        for canary in ("gone", "failing"):
+            door.publish(a=0, **{canary: 100}, others={"failing": failing})
+            for _ in range(counted):
+                status, _, headers = door.rest(INFER)
+                assert (status, headers["x-kuberec-version"]) == (200, "a")
+                assert door.grpc(f"{SERVICE}ModelInfer") == f"{SERVICE}ModelInfer".encode()
+            assert door.hidden(canary) == 2 * counted
+        door.publish(failing=100, a=0, others={"failing": failing})
+        try:
+            assert door.rest(INFER)[0] == 500
+            with pytest.raises(grpc.RpcError) as failed:
+                door.grpc(f"{SERVICE}ModelInfer")
+        finally:
+            door.publish(a=100)
+    assert failed.value.code() == grpc.StatusCode.INTERNAL
 
 
 def test_the_log_is_rotated_without_a_lost_line(door: Door) -> None:
