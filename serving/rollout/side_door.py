@@ -1,0 +1,155 @@
+"""A transformer's side door, as a rollout uses it: whichever way its JSON travels there and back.
+
+What is asked here is no client's request: it is not counted among theirs.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from recommender.errors import Check, require
+from recommender.schema import MASKED_SCORE
+from serving.parity import parity
+from serving.rollout.checks import GATE
+from serving.rollout.evidence import Pair, Ranked, Request
+from serving.settings import ServingConfig
+from serving.triton.repository import ENSEMBLE
+from serving.version import GoldenRequest
+
+# (method, path, JSON or None) to the JSON that comes back; raises KuberecError or OSError.
+Call = Callable[[str, str, Any], Any]
+
+
+class Answer(NamedTuple):
+    """What the model answered to one row."""
+
+    ranked: Ranked
+    feature_status: str | None
+
+
+def ask(call: Call, request: Request) -> Answer:
+    """One request, as a REST client sends it.
+
+    Raises:
+        what `call` does; ValueError: the answer is none of a `recommend` model.
+    """
+    return _read(call("POST", f"/v2/models/{ENSEMBLE}/infer", _body(request)))
+
+
+def sample(call: Call, limit: int) -> list[Request]:
+    """What clients asked this transformer of late: up to `limit` at random.
+
+    Raises:
+        what `call` does; ValueError: it is not a list of requests.
+    """
+    answer = call("GET", f"/requests?limit={limit}", None)
+    try:
+        return [
+            Request(
+                "live",
+                user_id=each["user_id"],
+                history=each["history"],
+                exclude=tuple(each["exclude"]),
+                k=each["k"],
+            )
+            for each in answer["requests"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"/requests answers {str(answer)[:200]!r}") from error
+
+
+def pair(request: Request, stable: Ranked | None, canary: Ranked | None) -> Pair:
+    """Both answers to one request, None where one was an error."""
+    longest = max(len(each.item_ids) if each else 0 for each in (stable, canary))
+    cold = request.history is not None and not any(request.history)
+    return Pair(request.source, request.k or longest, stable, canary, cold)
+
+
+def check_golden(
+    where: str, call: Call, golden: Sequence[GoldenRequest], config: ServingConfig
+) -> list[Check]:
+    """A version's golden requests at its own side door, and a user: before any client asks it.
+
+    Raises:
+        GateFailed: an answer is off its limit. What `call` raises; ValueError.
+    """
+    found = []
+    for each in golden:
+        ranked = ask(call, Request("golden", history=each.history, exclude=each.exclude)).ranked
+        found.append(
+            each.model_copy(
+                update={"item_ids": list(ranked.item_ids), "scores": list(ranked.scores)}
+            )
+        )
+    result, limit = (
+        parity([_without_padding(each) for each in golden], found),
+        config.max_score_difference,
+    )
+    overlap, difference = result["min_overlap"], result["max_abs_score_diff"]
+    checks = [
+        Check(
+            f"{where}: least top-K overlap of {result['requests']:.0f} golden requests",
+            overlap,
+            f">= {config.min_overlap:g}",
+            overlap >= config.min_overlap,
+        ),
+        Check(
+            f"{where}: largest score difference",
+            difference,
+            f"<= {limit:g}",
+            difference <= limit,
+        ),
+    ]
+    require(GATE, checks)
+    return checks
+
+
+def check_features(where: str, call: Call, user_id: str) -> Check:
+    """Does the version find users' features? Else it would answer everybody alike."""
+    status = ask(call, Request("golden", user_id=user_id)).feature_status or "none"
+    passed = not status.startswith("fallback_")
+    return Check(f"{where}: a request by user id", status, "features read", passed)
+
+
+def _body(request: Request) -> dict[str, Any]:
+    inputs: list[dict[str, Any]] = []
+    if request.user_id is not None:
+        inputs.append(_ids("user_id", [request.user_id]))
+    if request.history is not None:
+        inputs.append(_ids("history", request.history))
+    if request.exclude:
+        inputs.append(_ids("exclude", request.exclude))
+    if request.k is not None:
+        inputs.append({"name": "k", "datatype": "INT64", "shape": [1], "data": [request.k]})
+    return {"inputs": inputs}
+
+
+def _ids(name: str, ids: Sequence[str]) -> dict[str, Any]:
+    data = list(ids) or [""]  # padding, which servers skip
+    return {"name": name, "datatype": "BYTES", "shape": [1, len(data)], "data": data}
+
+
+def _read(answer: Any) -> Answer:
+    try:
+        outputs = {each["name"]: each["data"] for each in answer["outputs"]}
+        ids, scores = outputs["item_ids"], outputs["scores"]
+        kept = [
+            (str(item), float(score))
+            for item, score in zip(ids, scores, strict=True)
+            if item and score > MASKED_SCORE
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"an inference answers {str(answer)[:200]!r}") from error
+    status = outputs.get("feature_status")
+    ranked = Ranked(tuple(item for item, _ in kept), tuple(score for _, score in kept))
+    return Answer(ranked, str(status[0]) if status else None)
+
+
+def _without_padding(golden: GoldenRequest) -> GoldenRequest:
+    kept = [
+        (item, score)
+        for item, score in zip(golden.item_ids, golden.scores, strict=True)
+        if item and score > MASKED_SCORE
+    ]
+    return golden.model_copy(
+        update={"item_ids": [item for item, _ in kept], "scores": [score for _, score in kept]}
+    )
