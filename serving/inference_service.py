@@ -41,8 +41,16 @@ class Serving(NamedTuple):
     storage_uri: str | None
     canary: Canary | None = None
 
-    def deployment(self, service: str) -> str:
-        return deployment_name(service, self.slot)
+    def uri_of(self, slot: str | None) -> str | None:
+        """Which version a slot is to have."""
+        if self.canary is not None and self.canary.slot == slot:
+            return self.canary.storage_uri
+        return self.storage_uri if self.slot == slot else None
+
+    @property
+    def free_slot(self) -> str:
+        """Where a canary comes to."""
+        return next(slot for slot in SLOTS if slot != self.slot)
 
 
 def deployment_name(service: str, slot: str | None) -> str:

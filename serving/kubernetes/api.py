@@ -4,10 +4,10 @@ import contextlib
 import os
 from typing import Any, NamedTuple
 
-from serving.kubernetes.errors import Asked, ClusterError, NotFound, explain
+from serving.kubernetes.errors import Asked, ClusterError, NotFound, PodRefused, explain, is_status
 
 Object = dict[str, Any]
-APPLY = "application/apply-patch+yaml"
+_BODY = {"PATCH": "application/apply-patch+yaml"}  # server-side apply; others send JSON
 _REQUEST_TIMEOUT_S = 30.0
 
 
@@ -37,6 +37,9 @@ EVENT = Resource("v1", "events", "Event")
 HTTP_ROUTE = Resource("gateway.networking.k8s.io/v1", "httproutes", "HTTPRoute")
 SCALED_OBJECT = Resource("keda.sh/v1alpha1", "scaledobjects", "ScaledObject")
 GATEWAY = Resource("gateway.networking.k8s.io/v1", "gateways", "Gateway")
+CONFIG_MAP = Resource("v1", "configmaps", "ConfigMap")
+LEASE = Resource("coordination.k8s.io/v1", "leases", "Lease")
+AUTOSCALER = Resource("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 
 
 class Cluster:
@@ -88,6 +91,49 @@ class Cluster:
         return self._call(
             "PATCH", "patch", resource, metadata["namespace"], metadata["name"], query, body
         )
+
+    def create(self, resource: Resource, body: Object) -> Object:
+        """A new object.
+
+        Raises:
+            Changed: there is one of its name. ClusterError: anything else that is refused.
+        """
+        return self._call("POST", "create", resource, body["metadata"]["namespace"], None, {}, body)
+
+    def replace(self, resource: Resource, body: Object) -> Object:
+        """The whole object, if it is still as it was read (metadata.resourceVersion).
+
+        Raises:
+            Changed: it is not. ClusterError: anything else that is refused.
+        """
+        metadata = body["metadata"]
+        return self._call(
+            "PUT", "update", resource, metadata["namespace"], metadata["name"], {}, body
+        )
+
+    def delete(self, resource: Resource, thing: Object) -> None:
+        """This very object, not one that has got its name since; nothing where it is gone."""
+        metadata = thing["metadata"]
+        body = {"preconditions": {"uid": metadata["uid"]}}
+        with contextlib.suppress(NotFound):
+            self._call(
+                "DELETE", "delete", resource, metadata["namespace"], metadata["name"], {}, body
+            )
+
+    def proxy(
+        self, method: str, namespace: str, pod: str, port: int, path: str, body: Any = None
+    ) -> Any:
+        """What a pod answers at one of its ports, JSON to JSON; the API server passes it on.
+
+        Raises:
+            PodRefused: the pod answers by an error. ClusterError: it is not reached.
+        """
+        verb = "get" if method == "GET" else "create"
+        asked = Asked(verb, "Pod", "pods/proxy", namespace, pod, self.server)
+        url = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/{path.lstrip('/')}"
+        path, _, query = url.partition("?")
+        given = dict(part.split("=", 1) for part in query.split("&") if part)
+        return self._send(method, path, asked, given, body, "object")
 
     def logs(
         self, namespace: str, pod: str, container: str, *, previous: bool = False, lines: int = 12
@@ -144,7 +190,7 @@ class Cluster:
 
         headers = {"Accept": "application/json"} if answer == "object" else {"Accept": "*/*"}
         if body is not None:
-            headers["Content-Type"] = APPLY
+            headers["Content-Type"] = _BODY.get(method, "application/json")
         try:
             return self._client.call_api(
                 path,
@@ -160,7 +206,10 @@ class Cluster:
         except ApiException as error:
             if not error.status:
                 raise _unreachable(self.server, error.reason) from error
-            raise explain(asked, int(error.status), _text(error.body)) from error
+            text = _text(error.body)
+            if asked.plural == "pods/proxy" and not is_status(text):
+                raise PodRefused(asked, int(error.status), text) from error
+            raise explain(asked, int(error.status), text) from error
         except (HTTPError, OSError) as error:
             raise _unreachable(self.server, error) from error
 

@@ -29,6 +29,10 @@ class Conflict(ClusterError):
     """Fields that somebody else owns."""
 
 
+class Changed(ClusterError):
+    """An object that somebody else made or changed at the same time."""
+
+
 class Asked(NamedTuple):
     """What was asked of the API, for messages."""
 
@@ -43,6 +47,22 @@ class Asked(NamedTuple):
         if self.name is None:
             return f"{self.plural} in namespace '{self.namespace}'"
         return f"{self.kind} '{self.name}' in namespace '{self.namespace}'"
+
+
+class PodRefused(ClusterError):
+    """An error that a pod itself answered, through the API server."""
+
+    def __init__(self, asked: Asked, status: int, text: str) -> None:
+        super().__init__(
+            f"pod '{asked.name}' in namespace '{asked.namespace}' answers {status}: "
+            f"{text.strip()[:300] or 'nothing'}"
+        )
+        self.status = status
+
+
+def is_status(body: str) -> bool:
+    """Whether the API server itself wrote this."""
+    return _read(body).get("kind") == "Status"
 
 
 def explain(asked: Asked, status: int, body: str) -> ClusterError:
@@ -108,7 +128,7 @@ def _conflict(asked: Asked, answer: dict[str, Any], message: str) -> ClusterErro
             found = _MANAGER.search(str(cause.get("message", "")))
             fields.append((found["manager"] if found else "?", str(cause.get("field", "?"))))
     if not fields:
-        return ClusterError(f"{asked} was changed by somebody else at the same time: {message}")
+        return Changed(f"{asked} was changed by somebody else at the same time: {message}")
     listed = ", ".join(f"'{manager}' owns {field}" for manager, field in fields)
     return Conflict(
         f"{asked} is not changed, since somebody else manages what a rollout sets: {listed}. "

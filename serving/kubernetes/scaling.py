@@ -1,12 +1,14 @@
-"""The autoscalers of the slots, which the manifests make: waking the one whose slot is filled.
+"""Autoscalers: waking the one whose slot is filled, removing those that KServe left behind.
 
 KEDA looks for a ScaledObject's Deployment ever less often while there is none, up to every 16
 minutes, and nothing tells it when there is one. Of what may be changed without touching the
 object's spec, only pausing makes it look at once (KEDA 2.21, tried on a cluster).
 """
 
-from serving.inference_service import FIELD_MANAGER
-from serving.kubernetes.api import SCALED_OBJECT, Cluster, Object
+from collections.abc import Collection
+
+from serving.inference_service import FIELD_MANAGER, SLOTS, deployment_name
+from serving.kubernetes.api import AUTOSCALER, DEPLOYMENT, SCALED_OBJECT, Cluster, Object
 from serving.kubernetes.errors import ClusterError
 from serving.kubernetes.waiting import Say
 
@@ -45,3 +47,33 @@ def _is_watched(scaled: Object) -> bool:
 def _is_paused(scaled: Object) -> bool:
     annotations = scaled["metadata"].get("annotations") or {}
     return any(key.startswith(_PAUSED) for key in annotations)
+
+
+def remove_orphans(
+    cluster: Cluster, namespace: str, service: Object, keep: Collection[str | None], say: Say
+) -> None:
+    """Autoscalers that KServe made for a slot and left when it took the slot's Deployment away.
+
+    Not those of the manifests, which have other names and another owner, and stay. A refusal is
+    told: what is left behind scales nothing.
+
+    Args:
+        service: the InferenceService.
+        keep: slots in use.
+    """
+    owner = service["metadata"]
+    for slot in (None, *SLOTS):
+        name = deployment_name(owner["name"], slot)
+        if slot in keep:
+            continue
+        try:
+            if cluster.find(DEPLOYMENT, namespace, name) is not None:
+                continue
+            for kind in (SCALED_OBJECT, AUTOSCALER):  # the former takes its own of the latter along
+                found = cluster.find(kind, namespace, name)
+                owners = (found or {"metadata": {}})["metadata"].get("ownerReferences") or []
+                if found and any(each.get("uid") == owner["uid"] for each in owners):
+                    say(f"removing {kind.kind} '{name}', whose Deployment is gone")
+                    cluster.delete(kind, found)
+        except ClusterError as error:
+            say(f"an autoscaler '{name}' may have been left behind: {error}")

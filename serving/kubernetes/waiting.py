@@ -38,7 +38,9 @@ class Superseded(KuberecError):
 def wait_until_ready(
     cluster: Cluster, wanted: Wanted, timeout_s: float, say: Say, poll_s: float = _POLL_S
 ) -> None:
-    """Until the InferenceService is Ready and all pods of its slot are of the version.
+    """Until all pods of the slot are of the version and ready, a canary's or stable's.
+
+    Of the stable slot the InferenceService has to be Ready too.
 
     Raises:
         NotReady: not within `timeout_s`, or clearly never; says why, with last log lines.
@@ -59,10 +61,11 @@ def wait_until_ready(
                 raise
             time.sleep(poll_s)
             continue
-        if read_serving(seen.service).storage_uri != wanted.storage_uri:
+        named = read_serving(seen.service).uri_of(wanted.slot)
+        if named != wanted.storage_uri:
             raise Superseded(
                 f"InferenceService '{wanted.service}' was given another version meanwhile "
-                f"({read_serving(seen.service).storage_uri}): this rollout leaves it at that"
+                f"({named or 'none'} in slot {wanted.slot}): this rollout leaves it at that"
             )
         if _is_done(seen, wanted):
             return
@@ -87,9 +90,13 @@ def wait_until_ready(
 def _is_done(seen: Seen, wanted: Wanted) -> bool:
     """Ready, and every pod new. The service's own observedGeneration is the Deployment's (KServe
     0.21), so that its Ready may be of the version before: the Deployment has to say it as well.
+    And it says nothing of a canary.
     """
     deployment = seen.deployment
-    if deployment is None or condition(seen.service, "Ready").get("status") != "True":
+    if deployment is None:
+        return False
+    stable = read_serving(seen.service).slot == wanted.slot
+    if stable and condition(seen.service, "Ready").get("status") != "True":
         return False
     status, replicas = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
     return (
@@ -130,7 +137,7 @@ def _state(seen: Seen, wanted: Wanted, problems: list[Problem]) -> str:
     unready = [pod for pod in new if not is_ready(pod)]
     if unready:
         line += f"; {unready[0]['metadata']['name']}: {_phase(unready[0])}"
-    elif ready == pods and not old:
+    elif ready == pods and not old and read_serving(seen.service).slot == wanted.slot:
         state = condition(seen.service, "Ready")
         if state.get("status") != "True":
             line += f"; InferenceService not Ready yet: {state.get('message') or 'no word'}"
