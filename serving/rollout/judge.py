@@ -1,0 +1,155 @@
+"""One look at a canary beside stable: every number against its limit, and what follows from it.
+
+A limit is broken where a one-sided test says so, at a level that makes `config.alpha` the chance,
+over the whole rollout, that a canary which is no worse is rolled back: alpha by the number of looks
+and of tests in each (Bonferroni; looks at growing samples depend on each other, so that the true
+chance is lower).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from serving.rollout.evidence import Pair, Window
+from serving.rollout.live_checks import live_checks
+from serving.rollout.pair_checks import compared, pair_checks
+from serving.rollout.record import CheckRow, Verdict
+from serving.rollout.settings import RolloutConfig
+from serving.rollout.statistics import at_least, excess
+
+TESTS = 12  # in one look: those of live_checks and pair_checks that can fail by chance
+
+
+class Round(NamedTuple):
+    """All that is known at one look of a step.
+
+    Attributes:
+        percent: share of the requests that the canary has.
+        stable, canary: traffic since the step began; None: could not be read.
+        problem: why not; "".
+        pairs: requests that both were asked in this step so far.
+        pairs_problem: why live requests could not be sampled; "" if they were.
+        stable_before: stable's traffic in the latest step in which it had some: what the canary is
+            compared with at 100 %.
+    """
+
+    percent: int
+    stable: Window | None
+    canary: Window | None
+    problem: str
+    pairs: Sequence[Pair]
+    pairs_problem: str = ""
+    stable_before: Window | None = None
+
+
+def judge(round: Round, config: RolloutConfig, looks: int) -> Verdict:
+    """What the numbers say; knows no time.
+
+    Args:
+        looks: planned over the whole rollout.
+
+    Returns:
+        roll_back: the canary is significantly beyond a limit. It may be judged by the requests
+            that both were asked even where metrics are missing.
+        hold: stable is ill too, and the canary not both better and healthy.
+        inconclusive: numbers are missing or too few, or a check is unsure.
+        promote: every check passes.
+    """
+    level = config.alpha / max(looks, 1) / TESTS
+    stable, note = _reference(round)
+    checks: list[CheckRow] = []
+    few = "" if round.canary is None else _few_requests(round, config)
+    if round.canary is not None and (stable is not None or round.percent == 100) and not few:
+        checks += live_checks(stable, round.canary, config, level, note)
+    checks += pair_checks(round.pairs, config, level)
+    failed = [check for check in checks if check.outcome == "fail"]
+    if failed:
+        return Verdict(outcome="roll_back", reason=_sentence(failed), checks=checks)
+    ill = (
+        "" if stable is None or round.canary is None else _ill(stable, round.canary, config, level)
+    )
+    if ill:
+        return Verdict(outcome="hold", reason=ill, checks=checks)
+    open_ = _missing(round, stable) or few or _few_pairs(round, config)
+    if open_:
+        return Verdict(outcome="inconclusive", reason=open_, checks=checks)
+    unsure = [check for check in checks if check.outcome == "unsure"]
+    if unsure:
+        reason = f"not enough to tell: {_sentence(unsure)}"
+        return Verdict(outcome="inconclusive", reason=reason, checks=checks)
+    return Verdict(
+        outcome="promote", reason=f"all {len(checks)} checks are within their limits", checks=checks
+    )
+
+
+def _reference(round: Round) -> tuple[Window | None, str]:
+    """What the canary's traffic is compared with, and what must be said about it."""
+    if round.percent < 100 or (round.stable is not None and round.stable.requests >= 1):
+        return round.stable, ""
+    if round.stable_before is None:
+        return None, "stable had no requests in this rollout"
+    return round.stable_before, "stable's numbers are of the step before"
+
+
+def _missing(round: Round, stable: Window | None) -> str:
+    if round.canary is not None and (stable is not None or round.percent == 100):
+        return "" if round.problem == "" else f"metrics cannot be read: {round.problem}"
+    side = "the canary's" if round.canary is None else "stable's"
+    return f"metrics cannot be read: {round.problem or f'{side} numbers are missing'}"
+
+
+def _few_requests(round: Round, config: RolloutConfig) -> str:
+    sides = [("the canary", round.canary)]
+    if round.percent < 100:
+        sides.append(("stable", round.stable))
+    few = [
+        f"{name} answered {side.requests:.0f}"
+        for name, side in sides
+        if side is not None and side.requests < config.min_requests
+    ]
+    if not few:
+        return ""
+    return f"too few requests: {' and '.join(few)}; {config.min_requests} are needed"
+
+
+def _few_pairs(round: Round, config: RolloutConfig) -> str:
+    found, needed = len(compared(round.pairs)), config.ranking.min_pairs
+    if found >= needed:
+        return ""
+    why = f" ({round.pairs_problem})" if round.pairs_problem else ""
+    return f"too few requests answered by both versions: {found}; {needed} are needed{why}"
+
+
+def _ill(stable: Window, canary: Window, config: RolloutConfig, level: float) -> str:
+    """Why nothing can be said for a canary beside this stable; "" where stable is well, or the
+    canary significantly better and well itself."""
+    if stable.requests <= 0:
+        return ""
+    limit = config.max_error_rate
+    rate = stable.errors / stable.requests
+    enough = stable.requests >= config.min_requests
+    if not ((enough and rate >= limit) or at_least(stable.errors, stable.requests, limit) <= level):
+        return ""
+    share = canary.errors / canary.requests if canary.requests > 0 else 0.0
+    better = excess(stable.errors, stable.requests, canary.errors, canary.requests, 0.0) <= level
+    if better and share < limit and canary.requests >= config.min_requests:
+        return ""
+    return (
+        f"stable is ill itself: {rate:.1%} of its {stable.requests:,.0f} requests failed "
+        f"({limit:.1%} or more is ill), and the canary is not clearly better with {share:.1%} of "
+        f"{canary.requests:,.0f}"
+    )
+
+
+def _sentence(checks: Sequence[CheckRow]) -> str:
+    return "; ".join(
+        f"{check.name} {_number(check.canary)} ({_beside(check)}limit {check.limit}; {check.detail})"
+        for check in checks
+    )
+
+
+def _beside(check: CheckRow) -> str:
+    return "" if check.stable is None else f"stable {_number(check.stable)}, "
+
+
+def _number(value: float | str | None) -> str:
+    return "unknown" if value is None else value if isinstance(value, str) else f"{value:g}"
