@@ -58,6 +58,9 @@ class Target(Protocol):
     def load(self) -> Rollout | None:
         """The latest rollout, finished or not; None: there was none."""
 
+    def history(self) -> list[Rollout]:
+        """Those that are remembered, newest first, the latest too; of earlier ones not all looks."""
+
     def save(self, rollout: Rollout) -> None:
         """Remember it where it survives this process. Called often; atomic."""
 
