@@ -1,4 +1,4 @@
-"""Step 10, with a gate behind it: the new version beside the old one, checked, then switched to."""
+"""Step 10, with a gate behind it: the new version as a canary beside the old one, then alone."""
 
 from kfp import dsl
 
@@ -6,7 +6,7 @@ from components.image import image
 
 
 @dsl.component(
-    base_image=image("components", "serving", "feature_repo", "recommender"),
+    base_image=image("components", "reporting", "serving", "feature_repo", "recommender"),
     install_kfp_package=False,
 )
 def rollout(
@@ -15,34 +15,58 @@ def rollout(
     version: str,
     target: str,
     rollout_report: dsl.Output[dsl.Artifact],
+    timeline: dsl.Output[dsl.HTML],
+    timeline_text: dsl.Output[dsl.Markdown],
 ) -> None:
-    """Serve the version; what serves now goes on untouched until the new one has proved itself.
+    """Serve the version, by the steps of `serving.rollout`; what serves now goes on until then.
 
-    Where an answer is off its limit, what served before is put back, and the gate behind this step
-    fails the run. Whatever else goes wrong fails the step itself, likewise after putting back.
+    Where the canary is not promoted, what served before serves alone again (or, of a held rollout,
+    beside it), and the gate behind this step fails the run. Whatever else goes wrong fails the step
+    itself, likewise after putting back. A rollout that was killed goes on when this runs again.
 
     Args:
         serving: the run's `serving` section.
         model_version: of `export_version`.
         version: of `export_version`.
         target: "embedded" for the endpoint of the state home, "kserve" for an InferenceService.
-        rollout_report: addresses, checks, the previous version and the gate's verdict, as a JSON
-            file; of a step that failed, why ("failed").
+        rollout_report: addresses, checks, the previous version, the rollout's `timeline` and the
+            gate's verdict, as a JSON file; of a step that failed, why ("failed").
+        timeline: the rollout as a page with plots.
+        timeline_text: the same as Markdown.
     """
+    import re
     from pathlib import Path
 
-    from components.step import state_home, step
+    from components.step import note, state_home, step
     from components.verdict import KEY, verdict
     from recommender.errors import GateFailed, KuberecError
     from recommender.files import write_json
+    from reporting.rollout_files import write_timeline, write_without
+    from reporting.rollout_text import gate_rows, without_canary
+    from serving.rollout.outcome import RolloutStopped
+    from serving.rollout.record import Rollout
     from serving.settings import ServingConfig
 
     with step("rollout") as progress:
         config = ServingConfig.model_validate(serving)
         folder = Path(model_version.path)
+        files = Path(timeline.path), Path(timeline_text.path)
+        told = ""
 
         def say(message: str) -> None:
-            progress(0, 0, message)
+            """Steps and verdicts stay on the screen; what a verdict is from look to look does not.
+
+            The state machine's lines begin with "step: " or the like, or with "5 %: promote: ".
+            """
+            nonlocal told
+            progress(0, 0, " ".join(message.split()))
+            said = re.match(r"(\d+ %: \w+|[a-z]+): ", message)
+            if said and said[0] != told:
+                note("rollout", message)
+                told = said[0]
+
+        def leave(**content: object) -> None:
+            write_json(Path(rollout_report.path), {"version": version, "target": target} | content)
 
         try:
             # Imported one by one: neither environment needs to have what the other place needs.
@@ -52,22 +76,33 @@ def rollout(
 
                 result = to_cluster(folder, registry_file(state_home()), config, say)
             elif target == "embedded":
-                from serving.rollout.local import rollout as to_endpoint
+                from serving.rollout.embedded import rollout as to_endpoint
 
                 result = to_endpoint(folder, state_home(), config, say)
             else:
                 raise KuberecError(f"target '{target}': allowed: embedded, kserve")
+        except RolloutStopped as stopped:
+            found = stopped.rollout
+            rows = gate_rows(found)
+            write_timeline(found, *files)
+            failure = KuberecError(f"{stopped}\ntimeline: {timeline.uri}")
+            kept = found.model_dump(mode="json")
+            leave(rows=rows, timeline=kept, **{KEY: verdict(rows, failure)})
+            progress(1, 1, f"{version} does not serve alone: {found.status.replace('_', ' ')}")
         except GateFailed as error:
             rows = [check.as_dict() for check in error.checks]
-            report = {"version": version, "target": target, "rows": rows, KEY: verdict(rows, error)}
-            write_json(Path(rollout_report.path), report)
+            write_without(version, str(error), rows, *files)
+            leave(rows=rows, timeline=None, **{KEY: verdict(rows, error)})
             progress(1, 1, f"{version} is not as it was exported; not served")
         except KuberecError as error:
-            report = {"version": version, "target": target, "rows": [], "failed": str(error)}
-            write_json(Path(rollout_report.path), report)
+            write_without(version, str(error), [], *files)
+            leave(rows=[], timeline=None, failed=str(error))
             raise
         else:
-            report = {"target": target, **result, KEY: verdict(result["rows"], None)}
-            write_json(Path(rollout_report.path), report)
+            if result["timeline"] is None:
+                write_without(version, without_canary(result), result["rows"], *files)
+            else:
+                write_timeline(Rollout.model_validate(result["timeline"]), *files)
+            leave(**result, **{KEY: verdict(result["rows"], None)})
             verb = "serves already" if result["reused"] else "serves"
             progress(1, 1, f"{result['version']} {verb} at {result['url']}")

@@ -15,6 +15,7 @@ from recommender.progress import Progress
 
 HOME_VARIABLE, RUN_PID_VARIABLE = "KUBEREC_HOME", "KUBEREC_RUN_PID"
 PROGRESS_PREFIX, ERROR_PREFIX = "[kuberec]", "[kuberec:error]"
+NOTE_PREFIX = "[kuberec:note]"  # a line that stays on the screen of a run, unlike progress
 GATE_SUFFIX = "-gate"  # the gate behind step `evaluate` is task `evaluate-gate`
 
 
@@ -44,6 +45,11 @@ def step(name: str) -> Iterator[Progress]:
             print(f"{ERROR_PREFIX} {line}", flush=True)
         sys.exit(1)
     print(f"{PROGRESS_PREFIX} {name} done in {time.monotonic() - started:.1f} s", flush=True)
+
+
+def note(name: str, text: str) -> None:
+    """Say something of step `name` that is to stay on the screen."""
+    print(f"{NOTE_PREFIX} {name} {' '.join(text.split())}", flush=True)
 
 
 def _end_with_run() -> None:

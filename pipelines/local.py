@@ -105,7 +105,10 @@ def _run(
                 f"{view.defect() or error}\nthis is a defect of the program, not of your input; "
                 "the log has the whole of it"
             )
-            raise RunFailed(f"{message}\n\nrun {run.id} failed; log: {shown(run.log)}") from error
+            ends = [f"run {run.id} failed; log: {shown(run.log)}"]
+            if _collect_rollout(run):
+                ends.append(f"the rollout over time: {shown(run.rollout)}")
+            raise RunFailed("\n".join([message, "", *ends])) from error
     run.finish(SUCCEEDED)
     return run
 
@@ -154,4 +157,16 @@ def _collect(run: Run, outputs: dict[str, Any]) -> None:
     link = run.folder / "data_docs"
     link.symlink_to(os.path.relpath(data_docs, run.folder))
     run.report.write_bytes(Path(outputs["page"].path).read_bytes())
+    _collect_rollout(run)
     write_json(run.summary, summary)
+
+
+def _collect_rollout(run: Run) -> bool:
+    """Put the rollout's page there too, however it ended; whether there was one."""
+    for name, target in (
+        ("timeline_text", run.rollout.with_suffix(".md")),
+        ("timeline", run.rollout),
+    ):
+        for found in run.folder.glob(f"steps/*/rollout/{name}"):
+            target.write_bytes(found.read_bytes())
+    return run.rollout.is_file()

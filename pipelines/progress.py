@@ -10,7 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from components.step import ERROR_PREFIX, GATE_SUFFIX, PROGRESS_PREFIX
+from components.step import ERROR_PREFIX, GATE_SUFFIX, NOTE_PREFIX, PROGRESS_PREFIX
 
 STARTED = re.compile(r"Executing task '?(?:\x1b\[\d+m)?'?([\w-]+)")
 CACHED = re.compile(r"Task ([\w-]+) cache hit")
@@ -18,6 +18,7 @@ FINISHED = re.compile(
     r"Task '?(?:\x1b\[\d+m)?'?([\w-]+)\W.*finished with status.*(SUCCESS|FAILURE)"
 )
 ADVANCED = re.compile(re.escape(PROGRESS_PREFIX) + r" ([\w-]+) (\d+)/(\d+) (.*)")
+NOTED = re.compile(re.escape(NOTE_PREFIX) + r" ([\w-]+) (.*)")
 EARLIER = "measured by an earlier run and taken from the cache; --no-cache measures again"
 DEFECT = re.compile(r"[\w.]*(Error|Exception|Interrupt)\b.*")
 
@@ -26,7 +27,7 @@ class RunView:
     """A text stream that writes all it gets to the run's log and shows the steps on the console.
 
     On a terminal each step has a spinner, a bar and its latest message; elsewhere (CI, a pipe) one
-    line is printed when it ends.
+    line is printed when it ends. What a step notes (components.step.note) is printed as it comes.
     """
 
     encoding = "utf-8"
@@ -97,6 +98,8 @@ class RunView:
         elif match := ADVANCED.search(line):
             name, done, total, message = match.groups()
             self._show(name, int(done), int(total), message)
+        elif match := NOTED.search(line):
+            self._print(match[1], "", match[2])
         elif match := CACHED.search(line):
             self._cached.add(match[1])
             self._finish(match[1], "unchanged, taken from the cache")
@@ -125,6 +128,10 @@ class RunView:
         task = self._task(step)
         message = note or self._bars.tasks[task].fields["message"]
         self._bars.update(task, total=1, completed=1, message=message, seconds=seconds)
-        if self._bars.disable and not self._verbose:
+        if self._bars.disable:
+            self._print(step, seconds, message)
+
+    def _print(self, step: str, seconds: str, message: str) -> None:
+        if not self._verbose:  # else the whole output is there already
             line = f"  {step:<19} {seconds:>8}  {message}"
             self.console.print(line, highlight=False, markup=False)

@@ -31,6 +31,10 @@ class Run:
         return self.folder / "report.html"
 
     @property
+    def rollout(self) -> Path:
+        return self.folder / "rollout.html"
+
+    @property
     def summary(self) -> Path:
         return self.folder / "summary.json"
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from reporting import rollout_text
 from reporting.plots import compression_front, metric_bars, training_curves
 
 SHOWN_METRICS = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
@@ -33,6 +34,9 @@ def environment() -> Environment:
     made = Environment(
         loader=PackageLoader("reporting", "templates"), autoescape=True, undefined=StrictUndefined
     )
+    for name in ("number", "share", "ms", "clock", "date", "time"):
+        made.filters[name] = getattr(rollout_text, name)
+    made.globals["step_names"] = rollout_text.STEP
     made.filters["thousands"] = lambda value: f"{value:,}"
     made.filters["short"] = lambda value: f"{value:.4g}" if isinstance(value, float) else value
     return made

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment
-
 from reporting import rollout_text
 from reporting.page import environment
 from reporting.rollout_plots import timeline
@@ -16,7 +14,7 @@ def page(rollout: Rollout) -> str:
     """Steps, plots, every check of each verdict, and what happened when, as HTML text."""
     rows = rollout_text.step_rows(rollout)
     return (
-        _environment()
+        environment()
         .get_template("rollout.html")
         .render(
             rollout=rollout,
@@ -37,13 +35,5 @@ def page_without(title: str, sentence: str, rows: Sequence[Mapping[str, Any]]) -
     Args:
         rows: {name, value, limit, passed}.
     """
-    template = _environment().get_template("no_rollout.html")
+    template = environment().get_template("no_rollout.html")
     return template.render(title=title, sentence=sentence, prepared=rows)
-
-
-def _environment() -> Environment:
-    made = environment()
-    for name in ("number", "share", "ms", "clock", "date", "time"):
-        made.filters[name] = getattr(rollout_text, name)
-    made.globals["step_names"] = rollout_text.STEP
-    return made

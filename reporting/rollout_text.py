@@ -105,6 +105,35 @@ def step_rows(rollout: Rollout) -> list[StepRow]:
     return rows
 
 
+def gate_rows(rollout: Rollout) -> list[dict[str, Any]]:
+    """The checks before the first step and those of the last, as a gate's {name, value, …}."""
+    last = rollout.steps[-1].verdict if rollout.steps else None
+    return [
+        *rollout.prepared,
+        *(
+            {
+                "name": check.name,
+                "value": "not known" if check.canary is None else check.canary,
+                "limit": check.limit,
+                "passed": check.outcome == "pass",
+            }
+            for check in (last.checks if last else [])
+        ),
+    ]
+
+
+def without_canary(result: Mapping[str, Any]) -> str:
+    """Why there was no canary, in a sentence.
+
+    Args:
+        result: of a `rollout` function: version, reused, previous.
+    """
+    version = result["version"]
+    if result["reused"]:
+        return f"{version} served already: it was checked, and nothing was changed."
+    return f"No version served before {version}, so there was nothing to compare it with."
+
+
 def last_numbers(step: StepRecord) -> Look | None:
     """The step's latest look that could read the traffic: its numbers are those of the step."""
     return next((look for look in reversed(step.looks) if look.stable or look.canary), None)

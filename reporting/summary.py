@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from recommender.files import read_json
+from reporting.rollout_text import step_rows, without_canary
+from serving.rollout.outcome import headline
+from serving.rollout.record import Rollout
 
 TIE_RULE = "events of one timestamp stay in file order"
 
@@ -52,9 +55,22 @@ def summarize(
             {"name": "export", "checks": manifest["checks"]},
             {"name": "rollout", "checks": served["rows"]},
         ],
-        "serving": served,
+        "serving": {k: v for k, v in served.items() if k not in ("timeline", "verdict")},
+        "rollout": _rollout(served),
         "samples": list(samples),
         "headline": _headline(measured["test"], ledger["rows"]),
+    }
+
+
+def _rollout(served: Mapping[str, Any]) -> dict[str, Any]:
+    """How the version came to serve; its page has all of it."""
+    if served.get("timeline") is None:
+        return {"headline": without_canary(served), "steps": []}
+    rollout = Rollout.model_validate(served["timeline"])
+    rows = [row._asdict() for row in step_rows(rollout)]
+    return {
+        "headline": headline(rollout),
+        "steps": [{k: v for k, v in row.items() if k != "checks"} for row in rows],
     }
 
 
