@@ -59,7 +59,7 @@ class Target(Protocol):
         """The latest rollout, finished or not; None: there was none."""
 
     def history(self) -> list[Rollout]:
-        """Those that are remembered, newest first, the latest too; of earlier ones not all looks."""
+        """Those that are remembered, newest first, the latest too; earlier ones maybe in short."""
 
     def save(self, rollout: Rollout) -> None:
         """Remember it where it survives this process. Called often; atomic."""
