@@ -42,15 +42,16 @@ REQUEST_SECONDS = Histogram(
         )
     ],
 )
-for _protocol in PROTOCOLS:
-    REQUEST_SECONDS.labels(_protocol)
-    for _code in CODES:
-        REQUESTS.labels(_protocol, _code)
 SHORT_ANSWERS = Counter(
     "kuberec_short_answers", "Rows answered with fewer items than asked for, or with none"
 )
 REQUESTS_IN_FLIGHT = Gauge("kuberec_requests_in_flight", "Requests under way", ["protocol"])
 ROWS_IN_FLIGHT = Gauge("kuberec_rows_in_flight", "Rows of requests under way")
+for _protocol in PROTOCOLS:
+    REQUEST_SECONDS.labels(_protocol)
+    REQUESTS_IN_FLIGHT.labels(_protocol)
+    for _code in CODES:
+        REQUESTS.labels(_protocol, _code)
 OVERLOADED = Counter("kuberec_overloaded", "Requests refused because too much was under way")
 STAGE_SECONDS = Histogram(
     "kuberec_stage_seconds",
