@@ -145,16 +145,25 @@ def read_serving(service: Object) -> Serving:
 
 
 def apply_serving(
-    cluster: Cluster, namespace: str, name: str, serving: Serving, *, force: bool = False
+    cluster: Cluster,
+    namespace: str,
+    name: str,
+    serving: Serving,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
 ) -> Object:
     """Make the InferenceService serve that; what the manifests own stays as it is.
+
+    Args:
+        dry_run: only ask the server whether it would take it.
 
     Raises:
         Conflict: another field manager set a version or a slot; `force` takes it over.
         ClusterError: refused, or not reached.
     """
     body = desired(namespace, name, serving)
-    return cluster.apply(INFERENCE_SERVICE, body, FIELD_MANAGER, force=force)
+    return cluster.apply(INFERENCE_SERVICE, body, FIELD_MANAGER, force=force, dry_run=dry_run)
 
 
 def get_service(cluster: Cluster, namespace: str, name: str) -> Object:

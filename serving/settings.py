@@ -143,7 +143,8 @@ class KubernetesConfig(Section):
     """An endpoint on a cluster: which InferenceService a rollout changes, and where versions lie.
 
     Credentials are no part of it: those of the model store come from the environment, an API key
-    or token for the gateway from KUBEREC_API_KEY or KUBEREC_TOKEN.
+    or token for the gateway from KUBEREC_API_KEY or KUBEREC_TOKEN, one for Prometheus from
+    KUBEREC_PROMETHEUS_TOKEN.
     """
 
     namespace: str = Field(
@@ -173,13 +174,20 @@ class KubernetesConfig(Section):
         description="[https://]HOST[:PORT] that leads to the endpoint's gateway from where a "
         "rollout runs; by default the address that the Gateway's status tells",
     )
+    prometheus: str = Field(
+        default="http://prometheus-operated.monitoring.svc:9090",
+        pattern=r"^https?://[^/\s@]+(/\S*)?$",
+        description="the Prometheus that scrapes the endpoint's pods, as a rollout reaches it; a "
+        "token for it comes from KUBEREC_PROMETHEUS_TOKEN",
+    )
     ready_timeout_s: float = Field(
         default=900.0, gt=0, description="longest that a new version's pods may take to be ready"
     )
     answer_timeout_s: float = Field(
         default=60.0,
         gt=0,
-        description="longest that the gateway may take, from then on, to answer by it alone",
+        description="longest that the gateway may take to share requests as it was told, or, of a "
+        "first version, to answer by it alone",
     )
 
 

@@ -4,7 +4,15 @@ import contextlib
 import os
 from typing import Any, NamedTuple
 
-from serving.kubernetes.errors import Asked, ClusterError, NotFound, PodRefused, explain, is_status
+from serving.kubernetes.errors import (
+    Asked,
+    Away,
+    ClusterError,
+    NotFound,
+    PodRefused,
+    explain,
+    is_status,
+)
 
 Object = dict[str, Any]
 _BODY = {"PATCH": "application/apply-patch+yaml"}  # server-side apply; others send JSON
@@ -74,9 +82,15 @@ class Cluster:
         return list(found.get("items") or [])
 
     def apply(
-        self, resource: Resource, body: Object, manager: str, *, force: bool = False
+        self,
+        resource: Resource,
+        body: Object,
+        manager: str,
+        *,
+        force: bool = False,
+        dry_run: bool = False,
     ) -> Object:
-        """Server-side apply of the fields in `body`.
+        """Server-side apply of the fields in `body`; `dry_run`: only what would come of it.
 
         Raises:
             Conflict: another manager owns one of them with another value, and not `force`.
@@ -87,7 +101,7 @@ class Cluster:
             "fieldManager": manager,
             "fieldValidation": "Strict",
             "force": str(force).lower(),
-        }
+        } | ({"dryRun": "All"} if dry_run else {})
         return self._call(
             "PATCH", "patch", resource, metadata["namespace"], metadata["name"], query, body
         )
@@ -240,9 +254,9 @@ def connect() -> Cluster:
     return Cluster(client.ApiClient(configuration))
 
 
-def _unreachable(server: str, error: object) -> ClusterError:
+def _unreachable(server: str, error: object) -> Away:
     reason = getattr(error, "reason", None) or error
-    return ClusterError(
+    return Away(
         f"the Kubernetes API at {server} cannot be reached ({reason}): is the cluster up, is "
         "KUBECONFIG the right one, and is there a way to it from here?"
     )

@@ -29,6 +29,10 @@ class Conflict(ClusterError):
     """Fields that somebody else owns."""
 
 
+class Away(ClusterError):
+    """The API server cannot be reached, or cannot answer now: asked again, it may."""
+
+
 class Changed(ClusterError):
     """An object that somebody else made or changed at the same time."""
 
@@ -80,7 +84,8 @@ def explain(asked: Asked, status: int, body: str) -> ClusterError:
         return _not_found(asked, answer)
     if status == 409:
         return _conflict(asked, answer, message)
-    return ClusterError(f"{asked.server} refuses to {asked.verb} {asked} ({status}): {message}")
+    kind = Away if status == 429 or status >= 500 else ClusterError
+    return kind(f"{asked.server} refuses to {asked.verb} {asked} ({status}): {message}")
 
 
 def _read(body: str) -> dict[str, Any]:

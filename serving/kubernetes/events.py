@@ -4,11 +4,11 @@ import contextlib
 import uuid
 from datetime import UTC, datetime
 
+from serving.inference_service import FIELD_MANAGER
 from serving.kubernetes.api import EVENT, INFERENCE_SERVICE, Cluster, Object
 from serving.kubernetes.errors import ClusterError
 from serving.kubernetes.lease import identity
 
-COMPONENT = "kuberec-rollout"
 _LONGEST = 1024  # characters, which the API allows
 
 
@@ -41,8 +41,8 @@ def announce(cluster: Cluster, service: Object, reason: str, message: str, warni
         "firstTimestamp": at,
         "lastTimestamp": at,
         "count": 1,
-        "source": {"component": COMPONENT},
-        "reportingComponent": COMPONENT,
+        "source": {"component": FIELD_MANAGER},
+        "reportingComponent": FIELD_MANAGER,
         "reportingInstance": identity()[:128],
     }
     with contextlib.suppress(ClusterError):

@@ -31,7 +31,9 @@ class Shares(NamedTuple):
         return bool(self.percents) and all(abs(each - percent) < 0.5 for each in self.percents)
 
 
-def shares(cluster: Cluster, namespace: str, service: str, stable: str, slot: str | None) -> Shares:
+def shares(
+    cluster: Cluster, namespace: str, service: str, stable: str | None, slot: str | None
+) -> Shares:
     """A slot's shares; None: of no slot, which is 0 everywhere.
 
     KServe has two routes for a service: `<service>`, which clients use, and `<service>-predictor`.

@@ -24,12 +24,16 @@ class SideDoors:
 
     def call(self, pod: Object) -> side_door.Call:
         """The way to one pod."""
-        name = str(pod["metadata"]["name"])
+        name, port = str(pod["metadata"]["name"]), self.port(pod)
 
         def call(method: str, path: str, body: Any) -> Any:
-            return self._cluster.proxy(method, self._namespace, name, PORT, path, body)
+            return self._cluster.proxy(method, self._namespace, name, port, path, body)
 
         return call
+
+    def port(self, pod: Object) -> int:
+        """Where its side door is."""
+        return PORT
 
 
 def ready_pods(cluster: Cluster, wanted: Wanted) -> list[Object]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from recommender.errors import KuberecError
-from serving.inference_service import read_serving, version_of
+from serving.inference_service import FIELD_MANAGER, read_serving, version_of
 from serving.kubernetes.api import EVENT, Cluster, Object
 from serving.kubernetes.diagnosis import Problem, find_problems
 from serving.kubernetes.errors import ClusterError, Forbidden, NotFound
@@ -36,11 +36,19 @@ class Superseded(KuberecError):
 
 
 def wait_until_ready(
-    cluster: Cluster, wanted: Wanted, timeout_s: float, say: Say, poll_s: float = _POLL_S
+    cluster: Cluster,
+    wanted: Wanted,
+    timeout_s: float,
+    say: Say,
+    poll_s: float = _POLL_S,
+    attend: Callable[[], None] = lambda: None,
 ) -> None:
     """Until all pods of the slot are of the version and ready, a canary's or stable's.
 
     Of the stable slot the InferenceService has to be Ready too.
+
+    Args:
+        attend: called with each look; what it raises ends the wait.
 
     Raises:
         NotReady: not within `timeout_s`, or clearly never; says why, with last log lines.
@@ -52,6 +60,7 @@ def wait_until_ready(
     first_seen: dict[str, float] = {}
     while True:
         try:
+            attend()
             seen = look(cluster, wanted)
             reached = time.monotonic()
         except (Forbidden, NotFound):
@@ -113,7 +122,8 @@ def _problems(cluster: Cluster, wanted: Wanted, seen: Seen, since: datetime) -> 
     events = []
     for event in cluster.find_all(EVENT, wanted.namespace):
         at = event.get("lastTimestamp") or event.get("eventTime") or ""
-        if at and datetime.fromisoformat(at) >= since.replace(microsecond=0):
+        ours = event.get("reportingComponent") == FIELD_MANAGER
+        if at and not ours and datetime.fromisoformat(at) >= since.replace(microsecond=0):
             events.append(event)
     events.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")))
     return find_problems(

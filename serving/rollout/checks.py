@@ -12,7 +12,7 @@ from serving.version import GoldenRequest
 
 GATE = "rollout"
 # Whether there is such a user does not matter: the way to the features and back is what is tried.
-_NOBODY = "kuberec-rollout"
+NOBODY = "kuberec-rollout"
 _LOOKUPS = 5
 
 
@@ -91,7 +91,7 @@ def ask_for_a_user(where: str, door: Door, config: ServingConfig, has_store: boo
         for attempt in range(_LOOKUPS):
             time.sleep(0.2 * attempt)  # one lookup may be late on a busy machine, not all of them
             try:
-                found = client.recommend(user_id=_NOBODY).feature_status or "none"
+                found = client.recommend(user_id=NOBODY).feature_status or "none"
             except RecommendError as error:
                 return Check(what, error.code, limit, False)
             if not (has_store and found.startswith("fallback_")):

@@ -1,0 +1,287 @@
+"""A canary of an InferenceService: its share, its promotion, its end, in KServe's order.
+
+KServe takes a canary's pods away before it changes the routes, and does not touch the routes at all
+while stable's predictor is not ready. So nobody is taken away until the HTTPRoute has no requests
+for it, the gateway has had some seconds to follow, and stable is ready: that loses no request.
+"""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from recommender.errors import KuberecError
+from serving.inference_service import (
+    Canary,
+    Serving,
+    apply_serving,
+    deployment_name,
+    read_serving,
+    version_of,
+)
+from serving.kubernetes.api import DEPLOYMENT, INFERENCE_SERVICE, Cluster, Object
+from serving.kubernetes.errors import Away, NotFound
+from serving.kubernetes.gateway import GatewayError
+from serving.kubernetes.seen import condition, storage_uri_of
+from serving.kubernetes.shares import Shares, shares
+from serving.kubernetes.waiting import Say, Superseded
+from serving.settings import KubernetesConfig
+
+_POLL_S = 0.5
+_NO_SHARES = Shares([], False)
+
+
+class StableNotReady(KuberecError):
+    """The stable version does not answer, so that nothing may be taken away beside it."""
+
+
+class Look(NamedTuple):
+    """One look at both slots.
+
+    Attributes:
+        shares: the canary's; where there is no canary, of nobody.
+    """
+
+    service: Object
+    serving: Serving
+    stable: Object | None
+    canary: Object | None
+    shares: Shares
+
+    @property
+    def stable_trouble(self) -> str:
+        """Why stable is not ready; "" if it is."""
+        found = condition(self.service, "PredictorReady")
+        if found.get("status") != "True":
+            why = found.get("message") or found.get("reason") or "KServe gives no reason"
+            return f"InferenceService has PredictorReady={found.get('status', 'missing')}: {why}"
+        return trouble(self.stable, self.serving.storage_uri)
+
+    @property
+    def canary_trouble(self) -> str:
+        """Why the canary is not ready; "" if it is, or if there is none."""
+        canary = self.serving.canary
+        return trouble(self.canary, canary.storage_uri) if canary else ""
+
+
+def trouble(deployment: Object | None, storage_uri: str | None) -> str:
+    """Why no pod of a Deployment answers by that version; "" if one does."""
+    if deployment is None:
+        return "it has no Deployment"
+    name, status = deployment["metadata"]["name"], deployment.get("status") or {}
+    if storage_uri_of(deployment["spec"]["template"]) != storage_uri:
+        return f"Deployment '{name}' does not have {version_of(storage_uri)} yet"
+    if not status.get("availableReplicas"):
+        replicas = deployment["spec"].get("replicas", 1)
+        return f"Deployment '{name}': 0 of {replicas} pods available"
+    return ""
+
+
+class CanaryHand:
+    """Changes what an InferenceService serves.
+
+    Args:
+        attend: called again and again while something is waited for; what it raises ends the wait.
+        force: take over what another field manager set.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        where: KubernetesConfig,
+        say: Say,
+        attend: Callable[[], None],
+        force: bool = False,
+    ) -> None:
+        self._cluster, self._where = cluster, where
+        self._say, self._attend, self._force = say, attend, force
+
+    def look(self) -> Look:
+        """What is there now.
+
+        Raises:
+            ClusterError
+        """
+        where = self._where
+        service = self._cluster.get(INFERENCE_SERVICE, where.namespace, where.inference_service)
+        serving = read_serving(service)
+        slot = serving.canary.slot if serving.canary else None
+        try:
+            found = shares(
+                self._cluster, where.namespace, where.inference_service, serving.slot, slot
+            )
+        except NotFound:
+            found = _NO_SHARES
+        return Look(
+            service,
+            serving,
+            self._deployment(serving.slot),
+            self._deployment(slot) if slot else None,
+            found,
+        )
+
+    def _deployment(self, slot: str | None) -> Object | None:
+        name = deployment_name(self._where.inference_service, slot)
+        return self._cluster.find(DEPLOYMENT, self._where.namespace, name)
+
+    def await_stable(self, timeout_s: float) -> None:
+        """Until stable is ready.
+
+        Raises:
+            StableNotReady: not within `timeout_s`.
+        """
+        begin, told = time.monotonic(), ""
+        while why := self.look().stable_trouble:
+            self._attend()
+            if why != told:
+                self._say(f"waiting for stable, which is not ready: {why}")
+                told = why
+            if time.monotonic() - begin > timeout_s:
+                raise StableNotReady(
+                    f"the version that serves is not ready, so that none can be judged beside it: "
+                    f"{why} ({timeout_s:g} s: stable_timeout_s). Mend it; or, if it is not to be "
+                    "mended, `kuberec deploy --force` puts the new one in its place, unjudged"
+                )
+            time.sleep(_POLL_S)
+
+    def begin(self, storage_uri: str) -> Serving:
+        """Let the version run in the free slot, without a request.
+
+        Raises:
+            Conflict: somebody else owns what a promotion would set, so that there is no use in it.
+        """
+        before = self.look().serving
+        slot = before.free_slot
+        serving = before._replace(canary=Canary(slot, storage_uri, 0))
+        self._apply(Serving(slot, storage_uri), dry_run=True)
+        self._apply(serving)
+        return serving
+
+    def share(self, percent: int, stable_timeout_s: float) -> None:
+        """Give the canary that share of the requests; returns when the routes say so.
+
+        Raises:
+            StableNotReady: for so long; the share is asked for, and the routes may follow.
+            GatewayError: stable is ready, and the routes do not follow.
+        """
+        serving = self.look().serving
+        if serving.canary is None:
+            raise Superseded("the canary was taken away by somebody else")
+        if (serving.canary.percent, serving.canary.min_replicas) != (percent, 1):
+            self._apply(serving._replace(canary=serving.canary._replace(percent=percent)))
+        self._await_share(percent, stable_timeout_s)
+
+    def take_over(self, settle_s: float, stable_timeout_s: float) -> Serving:
+        """Make the canary the stable version, after `share(100)`.
+
+        Raises:
+            StableNotReady, GatewayError: nothing is changed.
+        """
+        serving = self._settled(100, settle_s, stable_timeout_s)
+        if serving.canary is None:
+            raise Superseded("the canary was taken away by somebody else")
+        promoted = Serving(serving.canary.slot, serving.canary.storage_uri)
+        self._apply(promoted)
+        return promoted
+
+    def remove(self, settle_s: float, stable_timeout_s: float) -> None:
+        """Take the canary away, after `share(0)`; returns when its pods go.
+
+        Raises:
+            StableNotReady, GatewayError: nothing is taken away.
+        """
+        serving = self._settled(0, settle_s, stable_timeout_s)
+        if serving.canary is None:
+            return
+        self._apply(serving._replace(canary=None))
+        deadline = time.monotonic() + self._where.answer_timeout_s
+        while (found := self._deployment(serving.canary.slot)) is not None:
+            if found["metadata"].get("deletionTimestamp"):
+                return
+            if time.monotonic() > deadline:
+                self._say(
+                    f"Deployment '{found['metadata']['name']}' of the canary is still there; it "
+                    "gets no requests, and KServe has been told to take it away"
+                )
+                return
+            time.sleep(_POLL_S)
+
+    def await_alone(self, slot: str | None) -> None:
+        """Until the clients' route names that slot and no other.
+
+        Raises:
+            GatewayError: it goes on to name another.
+        """
+        where, deadline = self._where, time.monotonic() + self._where.answer_timeout_s
+        while not shares(self._cluster, where.namespace, where.inference_service, slot, slot).alone:
+            if time.monotonic() > deadline:
+                raise GatewayError(
+                    f"HTTPRoute '{where.inference_service}' does not lead to slot {slot} alone "
+                    f"after {where.answer_timeout_s:g} s"
+                )
+            time.sleep(_POLL_S)
+
+    def _settled(self, percent: int, settle_s: float, stable_timeout_s: float) -> Serving:
+        """What serves, once the gateway has had `settle_s` at that share and all is well still."""
+        while True:
+            self._await_share(percent, stable_timeout_s)
+            until = time.monotonic() + settle_s
+            while time.monotonic() < until:
+                self._attend()
+                time.sleep(min(_POLL_S, settle_s))
+            seen = self.look()
+            well = not seen.stable_trouble and (percent == 0 or not seen.canary_trouble)
+            if well and seen.shares.all_at(percent):
+                return seen.serving
+
+    def _await_share(self, percent: int, stable_timeout_s: float) -> None:
+        """Until all routes give the canary that share, and who has requests is ready."""
+        told, begin = "", time.monotonic()
+        deadline = begin + self._where.answer_timeout_s
+        while True:
+            try:
+                self._attend()
+                seen = self.look()
+            except Away:
+                if time.monotonic() > begin + stable_timeout_s:
+                    raise
+                time.sleep(_POLL_S)
+                continue
+            if seen.serving.canary is None and percent:
+                raise Superseded("the canary was taken away by somebody else")
+            why = seen.stable_trouble
+            if not why and seen.shares.all_at(percent) and (not percent or not seen.canary_trouble):
+                return
+            now = time.monotonic()
+            if why:
+                deadline = now + self._where.answer_timeout_s
+                state = (
+                    f"stable ({version_of(seen.serving.storage_uri)}) is not ready; while it is "
+                    f"not, KServe leaves the routes as they are, and nothing is taken away: {why}"
+                )
+                if now > begin + stable_timeout_s:
+                    raise StableNotReady(f"{state} ({stable_timeout_s:g} s: stable_timeout_s)")
+            else:
+                state = (
+                    f"waiting for HTTPRoute '{self._where.inference_service}' to give the canary "
+                    f"{percent} % (it has {seen.shares.percent} %)"
+                )
+                if percent and seen.canary_trouble:
+                    state += f"; the canary is not ready: {seen.canary_trouble}"
+                if now > deadline:
+                    raise GatewayError(f"{state}: {self._where.answer_timeout_s:g} s are over")
+            if state != told and now - begin > 1.0:
+                self._say(state)
+                told = state
+            time.sleep(_POLL_S)
+
+    def _apply(self, serving: Serving, dry_run: bool = False) -> None:
+        self._attend()
+        where = self._where
+        apply_serving(
+            self._cluster,
+            where.namespace,
+            where.inference_service,
+            serving,
+            force=self._force,
+            dry_run=dry_run,
+        )

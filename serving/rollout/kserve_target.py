@@ -1,0 +1,318 @@
+"""KServe as a place for a rollout: two slots of an InferenceService, shares by its HTTPRoutes."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from recommender.errors import Check, KuberecError, require
+from serving.inference_service import Serving, read_serving, version_of
+from serving.kubernetes.api import INFERENCE_SERVICE, Cluster, Object, connect
+from serving.kubernetes.canary import CanaryHand, Look
+from serving.kubernetes.errors import Away, ClusterError
+from serving.kubernetes.events import announce
+from serving.kubernetes.gateway import find_door
+from serving.kubernetes.lease import Hold, hold, holder
+from serving.kubernetes.model_store import publish
+from serving.kubernetes.rollout_records import RolloutRecords, Wish
+from serving.kubernetes.scaling import remove_orphans, wake_autoscaler
+from serving.kubernetes.seen import Wanted
+from serving.kubernetes.side_doors import SideDoors, ask_both, ready_pods, sample
+from serving.kubernetes.waiting import Say, Superseded, wait_until_ready
+from serving.rollout.checks import GATE, NOBODY, Door
+from serving.rollout.evidence import MetricsUnavailable, Pair, Request
+from serving.rollout.prometheus import PrometheusEvidence, Side
+from serving.rollout.record import Note, Rollout
+from serving.rollout.settings import RolloutConfig
+from serving.rollout.side_door import check_features, check_golden
+from serving.rollout.target import Observed, RolloutUnderWay
+from serving.settings import ServingConfig
+from serving.version import load_version
+
+# The record may be out of reach for so long (a control plane that is upgraded).
+_OUTAGE_S = 60.0
+_T = TypeVar("_T")
+
+
+class KServeTarget:
+    """The InferenceService of `config.kubernetes`.
+
+    Args:
+        cluster: by default that of KUBECONFIG, or the one that this runs in.
+        version_dir: the canary, sealed; None where it was prepared before, or will not be.
+        registry: the Feast registry to publish with it; None: it is published already.
+        force: take over what somebody else set by hand.
+        doors: the way to the pods' side doors, by default through the API server.
+    """
+
+    kind: Literal["embedded", "kserve"] = "kserve"
+
+    def __init__(
+        self,
+        config: ServingConfig,
+        cluster: Cluster | None = None,
+        say: Say | None = None,
+        *,
+        version_dir: Path | None = None,
+        registry: Path | None = None,
+        force: bool = False,
+        doors: SideDoors | None = None,
+    ) -> None:
+        self._config, self._where = config, config.kubernetes
+        self._say = say or (lambda message: None)
+        self._version_dir, self._registry = version_dir, registry
+        self.cluster = cluster or connect()
+        where = self._where
+        self._doors = doors or SideDoors(self.cluster, where.namespace)
+        self._hand = CanaryHand(self.cluster, where, self._say, self._attend, force)
+        self._records = RolloutRecords(self.cluster, where.namespace, where.inference_service)
+        self._held: Hold | None = None
+        self._owner: Object | None = None
+        self._heeds_abort = True
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the Lease `<service>-rollout`."""
+        with hold(self.cluster, self._where.namespace, self._records.name) as self._held:
+            try:
+                yield
+            finally:
+                self._held = None
+
+    def holder(self) -> str | None:
+        return holder(self.cluster, self._where.namespace, self._records.name)
+
+    def load(self) -> Rollout | None:
+        return self._patiently(self._records.load)
+
+    def history(self) -> list[Rollout]:
+        return self._patiently(self._records.history)
+
+    def save(self, rollout: Rollout) -> None:
+        self._check()
+        self._patiently(lambda: self._records.save(rollout, self._service()))
+
+    def requested(self) -> Wish | None:
+        return self._patiently(self._records.requested)
+
+    def request(self, what: Wish | None) -> None:
+        self._patiently(lambda: self._records.request(what))
+
+    def observe(self) -> Observed:
+        self._check()
+        seen = self._hand.look()
+        canary, share = seen.serving.canary, seen.shares.percent
+        return Observed(
+            stable=version_of(seen.serving.storage_uri),
+            canary=version_of(canary.storage_uri) if canary else None,
+            percent=share if canary else 0,
+            wanted_percent=canary.percent if canary else 0,
+            stable_ready=not seen.stable_trouble,
+            canary_ready=canary is not None and not seen.canary_trouble,
+            trouble="; ".join(filter(None, (seen.stable_trouble, seen.canary_trouble))),
+        )
+
+    def prepare(self, rollout: Rollout) -> list[Check]:
+        if self._version_dir is None:
+            raise KuberecError(
+                f"{rollout.canary} was not prepared yet: run the rollout again, with the version"
+            )
+        where, limits = self._where, RolloutConfig.model_validate(rollout.config)
+        version = load_version(self._version_dir)
+        uri = publish(
+            self._version_dir,
+            self._registry,
+            where.model_store,
+            Path(where.model_store_mount),
+            self._say,
+        )
+        seen = self._hand.look()
+        serving = seen.serving
+        if serving.canary is None:
+            self._hand.await_stable(limits.stable_timeout_s)
+            serving = self._hand.begin(uri)
+        elif serving.canary.storage_uri != uri:
+            raise Superseded(
+                f"InferenceService '{where.inference_service}' has another canary meanwhile "
+                f"({serving.canary.storage_uri})"
+            )
+        assert serving.canary is not None
+        slot = serving.canary.slot
+        rollout.where = self._addresses(seen) | {"slot": slot, "storage_uri": uri}
+        self._say(f"{version.version} comes to slot {slot}, without requests")
+        wanted = self._wanted(slot, uri)
+        wait_until_ready(
+            self.cluster, wanted, where.ready_timeout_s, self._say, attend=self._attend
+        )
+        wake_autoscaler(self.cluster, where.namespace, where.inference_service, slot, self._say)
+        golden = version.golden()
+        pod = ready_pods(self.cluster, wanted)[0]
+        self._say(f"replaying {len(golden)} golden requests on pod '{pod['metadata']['name']}'")
+        try:
+            call = self._doors.call(pod)
+            checks = check_golden("canary", call, golden, self._config)
+            checks.append(check_features("canary", call, NOBODY))
+        except ValueError as error:
+            raise ClusterError(f"pod '{pod['metadata']['name']}': {error}") from error
+        require(GATE, checks)
+        return checks
+
+    def shift(self, rollout: Rollout, percent: int) -> None:
+        limits = RolloutConfig.model_validate(rollout.config)
+        self._patiently(lambda: self._require_ours(rollout))
+        self._patiently(lambda: self._hand.share(percent, limits.stable_timeout_s))
+
+    def promote(self, rollout: Rollout) -> None:
+        """After the apply there is no way back, and no error: what then is late is told."""
+        where, limits = self._where, RolloutConfig.model_validate(rollout.config)
+
+        def take_over() -> Serving:
+            serving = self._hand.look().serving
+            if serving.canary is None and version_of(serving.storage_uri) == rollout.canary:
+                return serving  # done by then
+            self._require_ours(rollout)
+            return self._hand.take_over(limits.settle_s, limits.stable_timeout_s)
+
+        serving = self._patiently(take_over)
+        wanted = self._wanted(serving.slot, serving.storage_uri)
+        try:
+            wait_until_ready(
+                self.cluster, wanted, where.ready_timeout_s, self._say, attend=self._check
+            )
+            self._hand.await_alone(serving.slot)
+        except RolloutUnderWay:
+            raise
+        except KuberecError as error:
+            self._say(f"{rollout.canary} is the stable version now, but: {error}")
+        remove_orphans(self.cluster, where.namespace, self._service(), (serving.slot,), self._say)
+
+    def abandon(self, rollout: Rollout) -> None:
+        limits = RolloutConfig.model_validate(rollout.config)
+
+        def leave() -> None:
+            serving = self._hand.look().serving
+            if serving.canary is not None:
+                self._require_ours(rollout)
+                self._hand.share(0, limits.stable_timeout_s)
+                self._hand.remove(limits.settle_s, limits.stable_timeout_s)
+            elif version_of(serving.storage_uri) != rollout.stable:
+                raise Superseded(
+                    f"{version_of(serving.storage_uri)} is the stable version by now: roll "
+                    f"{rollout.stable} out again to go back"
+                )
+            remove_orphans(
+                self.cluster, self._where.namespace, self._service(), (serving.slot,), self._say
+            )
+
+        self._heeds_abort = False  # it is being done
+        try:
+            self._patiently(leave)
+        finally:
+            self._heeds_abort = True
+
+    def evidence(self, rollout: Rollout) -> PrometheusEvidence:
+        where = self._where
+        stable_slot, canary_slot = (each.slot for each in self._both())
+
+        def side(slot: str | None, version: str) -> Side:
+            return Side(where.namespace, where.inference_service, slot, version)
+
+        return PrometheusEvidence(
+            where.prometheus,
+            side(stable_slot, rollout.stable),
+            side(canary_slot, rollout.canary),
+        )
+
+    def door(self) -> Door:
+        return find_door(self.cluster, self._where)
+
+    def live_requests(self, rollout: Rollout, limit: int) -> list[Request]:
+        stable, canary = self._pods()
+        return sample(self._doors, [*stable, *canary], limit)
+
+    def ask_both(self, rollout: Rollout, requests: Sequence[Request]) -> list[Pair]:
+        stable, canary = self._pods()
+        return ask_both(self._doors, stable, canary, list(requests))
+
+    def announce(self, rollout: Rollout, note: Note) -> None:
+        try:
+            announce(self.cluster, self._service(), note.reason, note.message, note.warning)
+        except ClusterError:
+            return
+
+    def _both(self) -> tuple[Wanted, Wanted]:
+        """Stable and the canary, as the InferenceService names them now."""
+        try:
+            serving = read_serving(self._service(anew=True))
+        except ClusterError as error:
+            raise MetricsUnavailable(str(error)) from error
+        if serving.canary is None:
+            raise MetricsUnavailable("there is no canary any more")
+        return (
+            self._wanted(serving.slot, serving.storage_uri),
+            self._wanted(serving.canary.slot, serving.canary.storage_uri),
+        )
+
+    def _pods(self) -> tuple[list[Object], list[Object]]:
+        """Ready pods of either version."""
+        stable, canary = self._both()
+        try:
+            return ready_pods(self.cluster, stable), ready_pods(self.cluster, canary)
+        except ClusterError as error:
+            raise MetricsUnavailable(str(error)) from error
+
+    def _wanted(self, slot: str | None, storage_uri: str | None) -> Wanted:
+        where = self._where
+        return Wanted(where.namespace, where.inference_service, slot, str(storage_uri))
+
+    def _addresses(self, seen: Look) -> dict[str, Any]:
+        """For the record: where stable is."""
+        return {
+            "namespace": self._where.namespace,
+            "inference_service": self._where.inference_service,
+            "stable_slot": seen.serving.slot,
+            "stable_storage_uri": seen.serving.storage_uri,
+        }
+
+    def _require_ours(self, rollout: Rollout) -> None:
+        canary = read_serving(self._service(anew=True)).canary
+        if canary is None or version_of(canary.storage_uri) != rollout.canary:
+            found = version_of(canary.storage_uri) if canary else "none"
+            raise Superseded(
+                f"the canary of InferenceService '{self._where.inference_service}' is not "
+                f"{rollout.canary} any more ({found})"
+            )
+
+    def _service(self, anew: bool = False) -> Object:
+        if self._owner is None or anew:
+            where = self._where
+            self._owner = self.cluster.get(
+                INFERENCE_SERVICE, where.namespace, where.inference_service
+            )
+        return self._owner
+
+    def _check(self) -> None:
+        """Raises RolloutUnderWay where another process has the Lease by now."""
+        if self._held is not None:
+            self._held.check()
+
+    def _attend(self) -> None:
+        """While something is waited for: does the Lease hold, and has an operator enough of it?"""
+        self._check()
+        heeds = self._heeds_abort and self._held is not None
+        if heeds and self._records.requested() == "abort":
+            self._records.request(None)
+            raise KuberecError("an operator asked for it (kuberec rollout abort)")
+
+    def _patiently(self, call: Callable[[], _T]) -> _T:
+        """`call`, again where the API server was away meanwhile: it may be called twice."""
+        failures = 0
+        while True:
+            try:
+                return call()
+            except Away:
+                failures += 1
+                if failures > _OUTAGE_S:
+                    raise
+            time.sleep(1.0)
