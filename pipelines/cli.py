@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from components.step import state_home
+from pipelines import rollout as rollout_commands
 from pipelines.cluster import commands
 from pipelines.options import ConfigPath, Overrides, console
 from recommender.errors import KuberecError
@@ -56,6 +57,9 @@ app.command("compile")(commands.compile_)
 app.command()(commands.submit)
 app.command()(commands.schedule)
 app.command()(commands.deploy)
+
+
+app.add_typer(rollout_commands.app)
 
 
 @app.command()
@@ -130,7 +134,11 @@ def status() -> None:
 
 @app.command()
 def rollback() -> None:
-    """Switch to the version that served before; no request is lost."""
+    """Switch to the version that served before; no request is lost.
+
+    While a canary is under way this is an operator's change like any other: the rollout notices it,
+    ends, and touches nothing. To give a canary up: kuberec rollout abort.
+    """
     from pipelines.serve import rollback as work
 
     work(state_home(), console)

@@ -15,8 +15,10 @@ from pipelines.endpoint import endpoint, last_known, lines_on, locked_endpoint
 from pipelines.keeper import is_keeper, start_keeper
 from recommender.errors import KuberecError
 from serving.embedded.endpoint import EmbeddedEndpoint, NothingToServe
+from serving.embedded.state import ServingHome
 from serving.embedded.supervisor import Supervisor
 from serving.process import ProcessRef, this_process, wait_until_gone
+from serving.rollout.embedded_files import RolloutFiles
 
 # A foreground command may be starting a part again when it is told to leave.
 _LEAVES_WITHIN_S = 10.0
@@ -157,6 +159,21 @@ def show_status(home: Path, console: Console) -> None:
     if previous:
         state = "warm" if previous["ready"] else "not running"
         say(f"before it: {previous['version']} ({state}): kuberec rollback")
+    _show_rollout(home, say)
+
+
+def _show_rollout(home: Path, say: Callable[[str], None]) -> None:
+    """A line about a rollout that is not over."""
+    files = RolloutFiles(ServingHome(home).root)
+    try:
+        rollout = files.load()
+    except KuberecError as error:
+        say(escape(str(error)))
+        return
+    if rollout is not None and rollout.unfinished:
+        holder = files.holder() or "nobody is at it"
+        state = "held" if rollout.status == "held" else f"under way ({holder})"
+        say(f"rollout of {rollout.canary}, {rollout.percent} %: {state}: kuberec rollout status")
 
 
 def _show_parts(version: dict[str, Any], say: Callable[[str], None]) -> None:
