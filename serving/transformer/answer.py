@@ -69,7 +69,7 @@ class Answerer:
         finally:
             in_flight.dec()
             metrics.REQUESTS.labels(protocol, code).inc()
-            metrics.REQUEST_SECONDS.labels(protocol).observe(time.perf_counter() - began)
+            metrics.SECONDS[protocol].observe(time.perf_counter() - began)
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:

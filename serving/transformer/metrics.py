@@ -47,8 +47,8 @@ SHORT_ANSWERS = Counter(
 )
 REQUESTS_IN_FLIGHT = Gauge("kuberec_requests_in_flight", "Requests under way", ["protocol"])
 ROWS_IN_FLIGHT = Gauge("kuberec_rows_in_flight", "Rows of requests under way")
+SECONDS = {protocol: REQUEST_SECONDS.labels(protocol) for protocol in PROTOCOLS}
 for _protocol in PROTOCOLS:
-    REQUEST_SECONDS.labels(_protocol)
     REQUESTS_IN_FLIGHT.labels(_protocol)
     for _code in CODES:
         REQUESTS.labels(_protocol, _code)
