@@ -55,7 +55,7 @@ def judge(round: Round, config: RolloutConfig, looks: int) -> Verdict:
         promote: every check passes.
     """
     level = config.alpha / max(looks, 1) / TESTS
-    stable, note = _reference(round)
+    stable, note = _reference(round, config)
     checks: list[CheckRow] = []
     few = "" if round.canary is None else _few_requests(round, config)
     if round.canary is not None and (stable is not None or round.percent == 100) and not few:
@@ -81,10 +81,15 @@ def judge(round: Round, config: RolloutConfig, looks: int) -> Verdict:
     )
 
 
-def _reference(round: Round) -> tuple[Window | None, str]:
-    """What the canary's traffic is compared with, and what must be said about it."""
-    if round.percent < 100 or (round.stable is not None and round.stable.requests >= 1):
-        return round.stable, ""
+def _reference(round: Round, config: RolloutConfig) -> tuple[Window | None, str]:
+    """What the canary's traffic is compared with, and what must be said about it.
+
+    At 100 % stable may have some requests yet: those that were under way, or went in the canary's
+    place. They are too few to compare with.
+    """
+    stable = round.stable
+    if round.percent < 100 or (stable is not None and stable.requests >= config.min_requests):
+        return stable, ""
     if round.stable_before is None:
         return None, "stable had no requests in this rollout"
     return round.stable_before, "stable's numbers are of the step before"
