@@ -153,19 +153,24 @@ def show_history(known: Sequence[Rollout], console: Console) -> None:
         console.print("there was no rollout yet")
         return
     table = Table(box=SIMPLE_HEAD)
-    for name in ("id", "canary", "stable", "began (UTC)", "took", "end", "reason"):
-        table.add_column(name, overflow="fold")
+    for name in ("id", "end", "took"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("what")
     for each in known:
+        what = f"{each.canary} over {each.stable}, began {text.date(each.began)} UTC"
+        reason = each.reason.partition("\n")[0]
         table.add_row(
             Text(each.id),
-            Text(each.canary),
-            Text(each.stable),
-            text.date(each.began),
+            Text(_ended(each), STATUS_STYLE.get(each.status, "")),
             text.time(text.seconds_between(each.began, each.ended)),
-            Text(text.STATUS[each.status], STATUS_STYLE.get(each.status, "")),
-            Text(each.reason.partition("\n")[0]),
+            Text(f"{what}: {reason}" if reason else what),
         )
     console.print(table)
+
+
+def _ended(rollout: Rollout) -> str:
+    """In a word or two, for a column."""
+    return text.STATUS[rollout.status].removesuffix(" by an operator")
 
 
 def show_one(rollout: Rollout, console: Console) -> None:
