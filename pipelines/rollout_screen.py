@@ -79,9 +79,7 @@ def watch_status(target: Target, console: Console, refresh_s: float = _REFRESH_S
 
 def _status(found: Mapping[str, Any]) -> RenderableType:
     seen = Observed(**found["serves"])
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column()
+    grid = _grid()
     grid.add_row("serves", Text(_serves(seen)))
     if seen.trouble:
         grid.add_row("trouble", Text(seen.trouble, "red"))
@@ -97,7 +95,7 @@ def _status(found: Mapping[str, Any]) -> RenderableType:
         if found["requested"]:
             grid.add_row("asked", Text(f"{found['requested']}, which is not done yet"))
     else:
-        grid.add_row("", Text(headline(rollout)))
+        grid.add_row("", Text(headline(rollout).partition("\n")[0]))
     parts: list[RenderableType] = [grid]
     if rollout.steps and rollout.unfinished:
         step = rollout.steps[-1]
@@ -106,14 +104,20 @@ def _status(found: Mapping[str, Any]) -> RenderableType:
         grid.add_row("step", Text(f"{share}; {len(step.looks)} looks"))
         if step.verdict:
             grid.add_row("verdict", Text(f"{step.verdict.outcome}: {step.verdict.reason}"))
+        if step.verdict and step.verdict.checks:
             parts.append(checks_table(step.verdict.checks))
     if rollout.unfinished:
-        last = Table.grid(padding=(0, 1))
-        last.add_column(style="bold", no_wrap=True)
-        last.add_column()
+        last = _grid()
         last.add_row("next", Text(found["next"]))
         parts.append(last)
     return Group(*parts)
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(style="bold", no_wrap=True, width=7)
+    grid.add_column()
+    return grid
 
 
 def _serves(seen: Observed) -> str:
