@@ -118,3 +118,22 @@ def test_no_secret_is_committed() -> None:
             documents = yaml.safe_load_all((ROOT / path).read_text())
             kinds = [each.get("kind") for each in documents if isinstance(each, dict)]
             assert "Secret" not in kinds, path
+
+
+def test_the_side_door_is_open_to_the_api_server_alone() -> None:
+    """KServe gives the Service every declared port, and policies let in what they name."""
+    service = _load("base/endpoint/inference-service.yaml")
+    (transformer,) = service["spec"]["predictor"]["containers"]
+    (argument,) = [each for each in transformer["args"] if each.startswith("--side_port=")]
+    side_port = int(argument.partition("=")[2])
+    declared = [port["containerPort"] for port in transformer["ports"]]
+    assert declared == [8080, 9000]
+    opened = {
+        port["port"]
+        for path in MANIFESTS.glob("*/endpoint/network-*.yaml")
+        for policy in yaml.safe_load_all(path.read_text())
+        for rule in policy["spec"].get("ingress", [])
+        for port in rule["ports"]  # a rule without any would open all
+    }
+    assert {8080, 9000} <= opened
+    assert side_port not in opened

@@ -12,6 +12,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 import serving.transformer.metrics  # noqa: F401  (registers what the transformer exposes)
+from serving.transformer.errors import SERVICE_FAULTS
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "monitoring"
@@ -124,6 +125,13 @@ def test_every_metric_is_exposed(where: str, query: str) -> None:
     assert metrics_of(query)
 
 
+def test_errors_are_the_services_own_faults() -> None:
+    """Rules, dashboard and rollout agree on which codes count against a version."""
+    chosen = [codes for _, query in queries() for codes in re.findall(r'code=~"([^"]+)"', query)]
+    assert chosen
+    assert {frozenset(codes.split("|")) for codes in chosen} == {frozenset(SERVICE_FAULTS)}
+
+
 def test_the_gateway_keeps_what_is_read() -> None:
     """Envoy's metrics are thrown away at the scrape but for some: no rule may name another."""
     monitor = yaml.safe_load((MONITORING / "scrape-gateway.yaml").read_text())
@@ -211,6 +219,8 @@ def test_dashboard_shows_what_was_asked_for() -> None:
         "envoy_cluster_upstream_rq_time_bucket",
         "kuberec:queue_seconds:mean1m",
         "kuberec_predictor_rows_sum",
+        "kuberec:latency_seconds:p99_5m",
+        "kuberec:short_answer_ratio:rate5m",
         "kuberec_feature_age_seconds_bucket",
         "kuberec:feature_fallback_ratio:rate5m",
         "kuberec_route_weight",
