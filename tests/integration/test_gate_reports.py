@@ -1,21 +1,29 @@
 """What a gate judges: the step before it succeeds and leaves its report, the gate itself fails."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from quick_rollouts import ANY_RANKING, quick_rollout
 from recommender_data import TINY, random_model, vocabulary, write_windows
 from test_export_version import EXPORT, FINGERPRINTS, inputs  # noqa: F401 - a fixture
+from tiny_version import catalogue, write_tiny_version
 
 from components.compress import compress
 from components.evaluate import evaluate
 from components.export_version import export_version
 from components.gate import gate
+from components.rollout import rollout
+from components.step import HOME_VARIABLE
 from components.verdict import verdict
 from recommender.errors import Check
 from recommender.files import content_fingerprint, read_json, write_json
 from recommender.model import save_model
+from serving.embedded.endpoint import EmbeddedEndpoint
+from serving.ports import free_ports
+from serving.settings import ServingConfig
 
 READ = {"windows_fingerprint": "w", "model_fingerprint": "m"}
 
@@ -129,3 +137,56 @@ def test_a_gate_that_passes_shows_every_number(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "ok   ndcg@10  0.25  (limit >= 0.1)" in said
     assert "the-gate 1/1 1 checks passed" in said
+
+
+def test_rollout(tmp_path, capsys, monkeypatch):
+    """The first version, then one that recommends something else altogether."""
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    port, admin_port = free_ports(2)
+    limits = {**ANY_RANKING, "min_overlap": 1, "min_rbo": 1}
+    config = ServingConfig(port=port, admin_port=admin_port, rollout=quick_rollout(ranking=limits))
+
+    def arguments(version: str, prefix: str) -> dict[str, Any]:
+        (tmp_path / f"{version}-step").mkdir()
+        names = ("rollout_report", "timeline", "timeline_text")
+        files = {name: artifact(tmp_path / f"{version}-step" / name) for name in names}
+        made = write_tiny_version(tmp_path / version, catalogue(prefix=prefix), version)
+        serving = config.model_dump(mode="json", exclude_none=True)
+        given = {"serving": serving, "model_version": artifact(made), "version": version}
+        return {**given, "target": "embedded", **files}
+
+    first, second = arguments("first", "item-"), arguments("second", "other-")
+    try:
+        rollout.python_func(**first)
+        gate.python_func(name="the-gate", report=first["rollout_report"])
+        assert "checks passed" in capsys.readouterr().out
+        step = tmp_path / "first-step"
+        assert "No version served before first" in (step / "timeline").read_text()
+        assert "No version served before first" in (step / "timeline_text").read_text()
+        assert read_json(step / "rollout_report")["timeline"] is None
+
+        target = tmp_path / "second-step" / "rollout_report"
+        rollout.python_func(**second)
+        noted = capsys.readouterr().out
+        assert "[kuberec:note] rollout step: second gets 50 % of the requests" in noted
+        assert "[kuberec:note] rollout 50 %: roll_back: " in noted
+        _, said = judged(capsys, SimpleNamespace(python_func=lambda: None), target)
+        assert "[kuberec:error] second was rolled back at 50 %, first serves alone: " in said
+        assert re.search(r"\[kuberec:error\]   FAIL +top-\d+ overlap", said)
+        assert "[kuberec:error] timeline: s3://bucket/timeline" in said
+        report = read_json(target)
+        assert report["timeline"]["status"] == "rolled_back"
+        assert any(not row["passed"] for row in report["verdict"]["rows"])
+        page = (tmp_path / "second-step" / "timeline").read_text()
+        assert page.count("<svg") == 1
+        assert "second was rolled back" in page
+        assert "| 50 % |" in (tmp_path / "second-step" / "timeline_text").read_text()
+
+        (tmp_path / "second" / "kuberec.json").write_text("{}")
+        with pytest.raises(SystemExit):
+            rollout.python_func(**second)
+        assert "[kuberec:error]" in capsys.readouterr().out
+        assert "no canary" in (tmp_path / "second-step" / "timeline").read_text()
+        assert read_json(target)["failed"]
+    finally:
+        EmbeddedEndpoint(tmp_path / "home").stop_all()
