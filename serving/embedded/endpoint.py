@@ -14,11 +14,11 @@ from recommender.errors import KuberecError
 from serving.embedded import versions
 from serving.embedded.processes import Processes
 from serving.embedded.replica import Replica
-from serving.embedded.shares import check_shares
-from serving.embedded.state import ServingHome, State
+from serving.embedded.shares import SplitRefused, check_shares
+from serving.embedded.state import ServingHome, State, Trial
 from serving.embedded.status import client_url, describe
 from serving.ports import LOCAL, require_free
-from serving.process import ProcessRef
+from serving.process import ProcessRef, this_process
 from serving.settings import ServingConfig
 from serving.triton.server import Progress
 from serving.version import ModelVersion
@@ -26,6 +26,10 @@ from serving.version import ModelVersion
 
 class NothingToServe(KuberecError):
     """No version was ever switched to, or none to go back to."""
+
+
+class TrialEnded(KuberecError):
+    """Another command stopped a version while it was being started to be tried."""
 
 
 class EmbeddedEndpoint:
@@ -81,6 +85,35 @@ class EmbeddedEndpoint:
         with self.locked():
             return self._processes.run(self.state(), version)
 
+    def start_trial(self, version: str) -> Replica:
+        """As `start`, without holding the lock while it loads: parts that serve can be mended.
+
+        Until it has a share, or `release`, or this process's end, it counts as in use.
+
+        Raises:
+            TrialEnded: and what `start` raises.
+        """
+        trial = Trial(version=version, by=this_process())
+        with self.locked():
+            state = self.state()
+            state.trial = trial
+            self.home.save(state)
+            if version in state.replicas:
+                return self._processes.run(state, version)
+        try:
+            replica = self._processes.launch(version)
+        except BaseException:
+            self._end_trial(trial)
+            raise
+        with self.locked():
+            state = self.state()
+            if state.trial == trial:
+                state.replicas[version] = replica
+                self.home.save(state)
+                return replica
+        replica.stop()
+        raise TrialEnded(f"another command stopped model version {version} while it was started")
+
     def switch(self, version: str) -> None:
         """Turn the door to an installed version, started if need be; loses no request.
 
@@ -118,9 +151,27 @@ class EmbeddedEndpoint:
             shares = check_shares(weights, state)
             self._publish(state, shares)
             state.weights = shares if len(shares) > 1 else {}
+            if state.trial is not None and state.trial.version in shares:
+                state.trial = None
             self.home.save(state)
             said = ", ".join(f"{version} {percent} %" for version, percent in shares.items())
             self._progress(f"http://{self.url} serves {said}")
+
+    def withdraw(self, version: str) -> None:
+        """Take a share of 0 away. Unlike `split`, whether or not what serves is ready.
+
+        Raises:
+            SplitRefused: it has a share of the requests.
+        """
+        with self.locked():
+            state = self.state()
+            if state.shares.get(version, 0):
+                raise SplitRefused(f"model version {version} has a share of the requests")
+            left = {v: share for v, share in state.weights.items() if v != version}
+            state.weights = left if len(left) > 1 else {}
+            if self._processes.door_is_open(state):
+                self._publish(state, state.shares)
+            self.home.save(state)
 
     def restore(self, earlier: State) -> None:
         """Undo a `point_to` or `split`, also an interrupted one: as when `earlier` was read."""
@@ -136,6 +187,13 @@ class EmbeddedEndpoint:
                 self._processes.close_door(state)
             self.home.save(state)
             self._processes.stop_strays(state)
+
+    def set_previous(self, version: str | None) -> None:
+        """Name the way back, as it was before something that is undone; None if it is gone."""
+        with self.locked():
+            state = self.state()
+            state.previous = version if version in state.replicas else None
+            self.home.save(state)
 
     def rollback(self) -> str:
         """Switch back to the version that served before; its id. Twice leads back again.
@@ -154,6 +212,9 @@ class EmbeddedEndpoint:
         """Stop a version that was tried and is not in use."""
         with self.locked():
             state = self.state()
+            if state.trial is not None and state.trial.version == version:
+                state.trial = None
+                self.home.save(state)
             if version not in state.in_use:
                 self._processes.stop_replica(state, version)
 
@@ -227,6 +288,13 @@ class EmbeddedEndpoint:
             require_free(self.config.host, self.config.port, "serving.port")
         if self.config.admin_port not in own:
             require_free(LOCAL, self.config.admin_port, "serving.admin_port")
+
+    def _end_trial(self, trial: Trial) -> None:
+        with self.locked():
+            state = self.state()
+            if state.trial == trial:
+                state.trial = None
+                self.home.save(state)
 
     def _publish(self, state: State, weights: Mapping[str, int]) -> None:
         self._processes.publish(state, weights)

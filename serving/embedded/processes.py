@@ -35,23 +35,35 @@ class Processes:
     def run(self, state: State, version: str) -> Replica:
         """A ready replica of an installed version; parts that answer are kept as they are.
 
+        A canary keeps the settings that it was started with: others may be those of what serves.
+
         Raises:
             VersionError: not installed, or its files were changed since.
             TritonFailed, TransformerFailed: with the end of a log; what serves is untouched.
         """
-        replica = state.replicas.get(version)
+        replica, config = state.replicas.get(version), self.config
+        if replica is not None and version in state.weights and version != state.current:
+            settings = replica.transformer.settings
+            config = config.model_copy(update={"transformer": settings})
         if (
             replica is not None
             and replica.ready()
-            and replica.transformer.settings == self.config.transformer
+            and replica.transformer.settings == config.transformer
+            and replica.transformer.side_port
         ):
             return replica
-        place = Place(self.home.root, version)
-        versions.load_version(place.repository)
-        stop_stray_parts(place.repository, known=replica.pids() if replica else set())
-        state.replicas[version] = run_replica(place, self.config, self._progress, replica)
+        state.replicas[version] = self.launch(version, replica, config)
         self.home.save(state)
         return state.replicas[version]
+
+    def launch(
+        self, version: str, old: Replica | None = None, config: ServingConfig | None = None
+    ) -> Replica:
+        """A replica that no state knows yet; what is missing of `old`, and the rest of it."""
+        place = Place(self.home.root, version)
+        versions.load_version(place.repository)
+        stop_stray_parts(place.repository, known=old.pids() if old else set())
+        return run_replica(place, config or self.config, self._progress, old)
 
     def publish(self, state: State, weights: Mapping[str, int]) -> None:
         """Point the door at versions by weight, opening it if it is shut.
@@ -94,6 +106,7 @@ class Processes:
     def stop_all(self, state: State) -> None:
         """Stop the door and every replica, known or not."""
         self.close_door(state)
+        state.trial = None
         with ThreadPoolExecutor() as pool:  # each takes a second or three to unload
             list(pool.map(lambda replica: replica.stop(), state.replicas.values()))
         state.replicas = {}
@@ -120,9 +133,11 @@ class Processes:
             state.gateway = None
 
     def stop_strays(self, state: State) -> None:
-        """Stop this home's processes that `state` does not know."""
+        """Stop this home's processes that `state` does not know, but for those of a trial."""
         known = {pid for replica in state.replicas.values() for pid in replica.pids()}
         for folder in self.home.versions.glob("*"):
+            if folder.name == state.on_trial:
+                continue
             stop_stray_parts(folder, known)
             if folder.name not in state.replicas:
                 remove_links(folder)  # made for a Triton that was interrupted before it began

@@ -108,6 +108,21 @@ def routes(version_info: str, weights: Mapping[str, int], timeout_s: float) -> d
     return {"version_info": version_info, "resources": [resource]}
 
 
+def published_shares(written: Mapping[str, Any]) -> dict[str, int]:
+    """Percent by version of routes that `routes` has made; empty: nothing serves."""
+    (resource,) = written["resources"]
+    (host,) = resource["virtual_hosts"]
+    for found in host["routes"]:
+        shares = found.get("route", {}).get("weighted_clusters", {}).get("clusters")
+        if shares:
+            total = sum(each["weight"] for each in shares)
+            return {
+                each["name"].rpartition("-")[0]: round(100 * each["weight"] / total)
+                for each in shares
+            }
+    return {}
+
+
 def _route(
     match: dict[str, Any], protocol: str, weights: Mapping[str, int], **limits: Any
 ) -> dict[str, Any]:

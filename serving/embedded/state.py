@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from recommender.errors import KuberecError
 from recommender.files import ensure_writable, read_json, write_json
 from serving.embedded.replica import Replica
-from serving.process import ProcessRef
+from serving.process import ProcessRef, alive
 
 
 class Gateway(BaseModel):
@@ -27,11 +27,21 @@ class Gateway(BaseModel):
     admin_port: int
 
 
+class Trial(BaseModel):
+    """A version that the process `by` starts beside those that serve, without holding the lock."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    by: ProcessRef
+
+
 class State(BaseModel):
     """Ids of the versions that serve and that served before, and the processes behind them.
 
     `weights` are the shares in percent while several versions serve; empty means that all is the
     current one's. `replicas` also holds a version that is being tried and serves nobody yet.
+    `trial` is one that is being started for that; it ends with the process that does so.
     `foreground` is the `kuberec serve`, or the keeper in the background, that starts again what
     dies; one that is not named here (any more) leaves.
     """
@@ -42,6 +52,7 @@ class State(BaseModel):
     replicas: dict[str, Replica] = {}
     gateway: Gateway | None = None
     foreground: ProcessRef | None = None
+    trial: Trial | None = None
 
     @property
     def shares(self) -> dict[str, int]:
@@ -52,8 +63,13 @@ class State(BaseModel):
 
     @property
     def in_use(self) -> set[str]:
-        """Versions that serve, and the one that is kept for a way back."""
-        return {*self.shares, *([] if self.previous is None else [self.previous])}
+        """Versions that serve, the one that is kept for a way back, and one on trial."""
+        return {*self.shares} | {v for v in (self.previous, self.on_trial) if v is not None}
+
+    @property
+    def on_trial(self) -> str | None:
+        """The version that somebody is starting."""
+        return None if self.trial is None or not alive(self.trial.by) else self.trial.version
 
 
 class ServingBusy(KuberecError):

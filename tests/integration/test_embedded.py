@@ -11,20 +11,20 @@ from pathlib import Path
 
 import pytest
 from endpoint_load import Load
+from quick_rollouts import quick_rollout
 from tiny_version import REQUESTS, catalogue, write_tiny_repository, write_tiny_version
 
 from recommender.errors import GateFailed
 from serving.client import RecommendClient, RecommendError
 from serving.embedded.endpoint import EmbeddedEndpoint, NothingToServe
 from serving.embedded.state import State
-from serving.embedded.transformer import TransformerMissing
 from serving.parity import golden_answers
 from serving.ports import PortTaken, free_ports
 from serving.process import find
-from serving.rollout.local import rollout
+from serving.rollout.embedded import rollout
+from serving.rollout.outcome import RolloutStopped
 from serving.settings import ServingConfig, TransformerConfig, load_settings
 from serving.triton.repository import EMBEDDED
-from serving.triton.server import TritonFailed
 from serving.version import VersionError, load_version, write_manifest
 
 A, B, C = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
@@ -35,7 +35,9 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture
 def endpoint(tmp_path: Path) -> Iterator[EmbeddedEndpoint]:
     port, admin_port = free_ports(2)
-    config = ServingConfig(port=port, admin_port=admin_port, keep_versions=2)
+    config = ServingConfig(
+        port=port, admin_port=admin_port, keep_versions=2, rollout=quick_rollout()
+    )
     endpoint = EmbeddedEndpoint(tmp_path / "home", config)
     try:
         yield endpoint
@@ -138,9 +140,11 @@ def test_a_bad_version_leaves_the_old_one_serving(
     golden = golden_answers(wrong, REQUESTS)
     golden[2].item_ids[0] = "another"
     write_manifest(wrong, C, golden, {})
-    with pytest.raises(GateFailed, match=r"FAIL own Triton: least top-K overlap .* 0.8 ") as failed:
+    with pytest.raises(
+        RolloutStopped, match=r"before its first .*\n.*FAIL own Triton: least top-K overlap .* 0.8 "
+    ) as failed:
         roll(endpoint, wrong)
-    assert [check.passed for check in failed.value.checks] == [False, True]
+    assert [check["passed"] for check in failed.value.rollout.prepared] == [False, True]
 
     broken = write_tiny_repository(tmp_path / "broken", catalogue())
     config = broken / "recommend" / "configs" / f"{EMBEDDED}.pbtxt"
@@ -148,7 +152,9 @@ def test_a_bad_version_leaves_the_old_one_serving(
     with pytest.raises(VersionError, match=r"has no kuberec\.json"):
         roll(endpoint, broken)
     write_manifest(broken, B, golden_answers(broken, REQUESTS), {})
-    with pytest.raises(TritonFailed, match=r"unable to find backend.*'nothing'"):
+    with pytest.raises(
+        RolloutStopped, match=r"(?s)Triton ended.*unable to find backend.*'nothing'"
+    ):
         roll(endpoint, broken)
 
     assert answer(endpoint) == ("a", A)
@@ -179,24 +185,32 @@ def test_a_failure_after_the_switch_turns_the_door_back(
 
     def interrupted(self: EmbeddedEndpoint, state: State, weights: dict[str, int]) -> None:
         publish(self, state, weights)
-        (version,) = weights
+        (version,) = [each for each, share in weights.items() if share == 100]
         assert answer(endpoint) == (version[0], version)
-        if version == B:
+        if version == until:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(EmbeddedEndpoint, "_publish", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        roll(endpoint, make(B))
+    until, one_step = B, endpoint.config.model_copy(update={"rollout": quick_rollout(100)})
+    with pytest.raises(RolloutStopped, match="Ctrl-C"):
+        rollout(make(B), endpoint.home.root.parent, one_step)
     assert answer(endpoint) == ("a", A)
     assert (endpoint.state().current, endpoint.state().previous) == (A, None)
     assert len(servers(endpoint)) == 2
+
+    # Without anything that runs there is no canary: what was stopped stays so.
+    endpoint.stop_all()
+    with pytest.raises(KeyboardInterrupt):
+        roll(endpoint, endpoint.home.versions / B)
+    assert servers(endpoint) == []
+    assert (endpoint.state().current, endpoint.state().gateway) == (A, None)
 
 
 def test_survives_its_starter_and_comes_back_when_killed(
     endpoint: EmbeddedEndpoint, make: Callable[[str], Path]
 ) -> None:
     script = (
-        "import sys; from pathlib import Path; from serving.rollout.local import rollout; "
+        "import sys; from pathlib import Path; from serving.rollout.embedded import rollout; "
         "from serving.settings import ServingConfig; rollout(Path(sys.argv[1]), Path(sys.argv[2]),"
         "ServingConfig(port=int(sys.argv[3]), admin_port=int(sys.argv[4])))"
     )
@@ -272,7 +286,7 @@ def test_new_settings_reach_a_version_that_serves_without_a_lost_request(
     assert error.value.code == "INVALID_ARGUMENT"
 
     monkeypatch.setenv("KUBEREC_TRANSFORMER_ENV", str(home / "nowhere"))
-    with pytest.raises(TransformerMissing, match=r"'.*nowhere': run `make install`, or name its"):
+    with pytest.raises(RolloutStopped, match=r"'.*nowhere': run `make install`, or name its"):
         roll(endpoint, make(B))
     assert load_settings(home) == config  # those of what serves
     assert answer(endpoint) == ("a", A)

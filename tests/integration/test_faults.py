@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from endpoint_load import Load, ask_rest
+from quick_rollouts import quick_rollout
 from rich.console import Console
 from tiny_version import catalogue, write_tiny_version
 
@@ -23,7 +24,7 @@ from serving.client import RecommendClient
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.embedded.shares import SplitRefused
 from serving.ports import free_ports
-from serving.rollout.local import rollout
+from serving.rollout.embedded import rollout
 from serving.settings import ServingConfig, TransformerConfig, save_settings
 from serving.version import GoldenRequest, load_version
 
@@ -37,7 +38,7 @@ class Served:
 
     def __init__(self, home: Path, folder: Path) -> None:
         port, admin_port = free_ports(2)
-        config = ServingConfig(port=port, admin_port=admin_port)
+        config = ServingConfig(port=port, admin_port=admin_port, rollout=quick_rollout())
         sources = {
             version: write_tiny_version(
                 folder / version, catalogue(prefix="item-"), version, seed=ord(version[0])

@@ -1,0 +1,139 @@
+"""Roll a model version out on this machine: at once where nothing serves, else as a canary."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from recommender.errors import Check, require
+from serving.embedded.endpoint import EmbeddedEndpoint
+from serving.embedded.state import State
+from serving.rollout.checks import GATE, Door, replay_through_gateway
+from serving.rollout.embedded_target import EmbeddedTarget, check_replica
+from serving.rollout.machine import abort, roll_out
+from serving.rollout.outcome import RolloutStopped
+from serving.settings import ServingConfig, save_settings
+from serving.triton.server import Progress
+from serving.version import load_version
+
+__all__ = ["EmbeddedTarget", "rollout"]
+
+
+def rollout(
+    version_dir: Path,
+    home: Path,
+    config: ServingConfig | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Let a model version serve, or leave everything as it was.
+
+    Beside another version that serves it is a canary, by the steps of `config.rollout`; where
+    nothing runs it serves at once, and one that serves already is only checked. The version before
+    keeps running for an instant way back. `config` is saved for the commands that come after this.
+
+    Returns:
+        {version, reused, previous, url, grpc_url, rows, timeline}: rows are {name, value, limit,
+        passed}; timeline is record.Rollout as plain data, or None where there was no canary.
+
+    Raises:
+        RolloutStopped: the canary did not take over; why, and what serves now.
+        RolloutUnderWay: another process rolls out.
+        GateFailed: without a canary: an answer is off its limit, or made without features;
+        VersionError: the files are not as exported; TritonFailed, TransformerFailed,
+        GatewayFailed, PortTaken: something did not start. In every case the new version is stopped
+        and the old one serves on.
+    """
+    config = config or ServingConfig()
+    say = progress or (lambda message: None)
+    target = EmbeddedTarget(home, config, progress, version_dir)
+    with target.exclusive():
+        EmbeddedEndpoint(home, config).check_ports()
+        say("verifying the model version's files")
+        version = load_version(version_dir)
+        last, state = target.load(), target.endpoint.state()
+        unfinished = last is not None and last.unfinished
+        if not unfinished and not _runs(state):
+            return serve_directly(version_dir, home, config, progress)
+        if not unfinished and state.current == version.version:
+            return serve_directly(version_dir, home, config, progress)
+        if not target.endpoint.status()["serving"]:
+            target.endpoint.ensure_running()
+        if last is not None and unfinished and state.current == version.version != last.canary:
+            say(f"{last.canary} is given up first: {version.version} is to serve")
+            with contextlib.suppress(RolloutStopped):  # taken over: what serves is as was wanted
+                abort(target, progress)
+            return serve_directly(version_dir, home, config, progress)
+        found = roll_out(target, version.version, version.golden(), config.rollout, progress)
+        rows = [*found.prepared]
+        if found.steps and found.steps[-1].verdict:
+            rows += [
+                Check(
+                    row.name,
+                    "-" if row.canary is None else row.canary,
+                    row.limit,
+                    row.outcome != "fail",
+                ).as_dict()
+                for row in found.steps[-1].verdict.checks
+            ]
+        return _result(target.endpoint, version.version, False, rows) | {
+            "timeline": found.model_dump(mode="json")
+        }
+
+
+def serve_directly(
+    version_dir: Path, home: Path, config: ServingConfig, progress: Progress | None
+) -> dict[str, Any]:
+    """As `rollout`, without a canary: for the first version, and for one that serves already.
+
+    Installs and starts it, replays its golden requests on its own Triton and on its transformer,
+    asks that for a user, turns the door, and replays the requests through the door.
+    """
+    say = progress or (lambda message: None)
+    endpoint = EmbeddedEndpoint(home, config, progress)
+    with endpoint.locked():
+        version = endpoint.install(version_dir)
+        before = endpoint.state()
+        golden = version.golden()
+        reused = before.current == version.version and endpoint.status()["serving"]
+        try:
+            replica = endpoint.start(version.version)
+            say(f"replaying {len(golden)} golden requests on the version's own servers")
+            checks = check_replica(endpoint, replica, golden, config)
+            endpoint.point_to(version.version)
+            say("replaying them through the gateway")
+            checks += replay_through_gateway(Door(endpoint.url), golden, config, version.version)
+            require(GATE, checks)
+            # Under the lock: who waits for it to start a dead part again must find these.
+            save_settings(home, config)
+        except BaseException:
+            _undo(endpoint, version.version, before)
+            raise
+        endpoint.retire()
+        rows = [check.as_dict() for check in checks]
+        return _result(endpoint, version.version, reused, rows) | {"timeline": None}
+
+
+def _runs(state: State) -> bool:
+    """Whether anything of the current version runs: what was stopped on purpose has no canary."""
+    replica = None if state.current is None else state.replicas.get(state.current)
+    return replica is not None and (replica.triton.alive() or replica.transformer.alive())
+
+
+def _result(
+    endpoint: EmbeddedEndpoint, version: str, reused: bool, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "version": version,
+        "reused": reused,
+        "previous": endpoint.state().previous,
+        "url": f"http://{endpoint.url}",
+        "grpc_url": endpoint.url,
+        "rows": rows,
+    }
+
+
+def _undo(endpoint: EmbeddedEndpoint, version: str, before: State) -> None:
+    """Turn the door back, and stop the server if it was started for this."""
+    try:
+        endpoint.restore(before)
+    finally:
+        endpoint.release(version)  # which spares a version that serves or is the way back

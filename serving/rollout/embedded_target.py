@@ -1,0 +1,281 @@
+"""The embedded endpoint as a place of rollouts: two replicas behind one Envoy on this machine."""
+
+import http.client
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+from recommender.errors import Check, KuberecError, require
+from recommender.files import read_json
+from serving.embedded.endpoint import EmbeddedEndpoint
+from serving.embedded.gateway import Publication, gateway_serves
+from serving.embedded.replica import Place, Replica
+from serving.embedded.routes import published_shares
+from serving.embedded.state import State
+from serving.ports import LOCAL
+from serving.process import alive
+from serving.rollout.checks import GATE, Door, ask_for_a_user, replay
+from serving.rollout.embedded_files import RolloutFiles, Wish
+from serving.rollout.evidence import Evidence, MetricsUnavailable, Pair, Ranked, Request
+from serving.rollout.record import Note, Rollout
+from serving.rollout.scrape import Addresses, ScrapedEvidence
+from serving.rollout.side_door import ask, pair, sample
+from serving.rollout.target import Observed
+from serving.settings import ServingConfig, save_settings
+from serving.triton.server import Progress
+from serving.version import GoldenRequest
+
+# Requests that both versions are asked at once: they share the machine with clients'.
+_ASKED_AT_ONCE = 2
+
+
+class StableNotReady(KuberecError):
+    """Nothing was taken from the canary: requests would have nowhere to go."""
+
+
+class EmbeddedTarget:
+    """The endpoint of a state home (target.Target).
+
+    The endpoint's own lock is held around a change and no longer, so that the keeper can start
+    again what dies, and an operator change what serves, while a canary is watched.
+
+    Args:
+        config: the run's `serving` section; of the door, what is open already decides until the
+            canary is promoted.
+        version_dir: where the canary comes from; None: it is installed already.
+    """
+
+    kind: Literal["embedded", "kserve"] = "embedded"
+
+    def __init__(
+        self,
+        home: Path,
+        config: ServingConfig | None = None,
+        progress: Progress | None = None,
+        version_dir: Path | None = None,
+    ) -> None:
+        self._home, self._version_dir = Path(home), version_dir
+        self._config = config or ServingConfig()
+        self.endpoint = EmbeddedEndpoint(home, self._config, progress)
+        self._files = RolloutFiles(self.endpoint.home.root)
+        gateway = self.endpoint.state().gateway
+        if gateway is not None and alive(gateway.process):
+            where = gateway.model_dump(include={"host", "port", "admin_port"})
+            self.endpoint.use(self._config.model_copy(update=where))
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        return self._files.exclusive()
+
+    def holder(self) -> str | None:
+        return self._files.holder()
+
+    def load(self) -> Rollout | None:
+        return self._files.load()
+
+    def history(self) -> list[Rollout]:
+        """All that are remembered, newest first."""
+        return self._files.history()
+
+    def save(self, rollout: Rollout) -> None:
+        self._files.save(rollout)
+
+    def requested(self) -> Wish | None:
+        return self._files.requested()
+
+    def request(self, what: Wish | None) -> None:
+        self._files.request(what)
+
+    def observe(self) -> Observed:
+        state = self.endpoint.state()
+        canary = _beside(state)
+        with ThreadPoolExecutor(2) as pool:
+            stable_trouble, canary_trouble = pool.map(
+                lambda version: _trouble(state, version), (state.current, canary)
+            )
+        if not gateway_serves(state.gateway, self.endpoint.config):
+            stable_trouble = stable_trouble or "Envoy does not answer"
+        # What the file says Envoy has taken over: whoever wrote it waited for that.
+        shares = published_shares(read_json(self._publication.routes))
+        troubles = {state.current: stable_trouble, canary: canary_trouble}
+        return Observed(
+            stable=state.current,
+            canary=canary,
+            percent=sum(share for version, share in shares.items() if version != state.current),
+            wanted_percent=100 - state.shares.get(state.current or "", 100),
+            stable_ready=not stable_trouble,
+            canary_ready=canary is not None and not canary_trouble,
+            trouble="; ".join(f"{v}: {what}" for v, what in troubles.items() if v and what),
+        )
+
+    def prepare(self, rollout: Rollout) -> list[Check]:
+        endpoint, canary = self.endpoint, rollout.canary
+        rollout.where.setdefault("previous", endpoint.state().previous)
+        rollout.where["settings"] = self._config.model_dump(mode="json")
+        self.save(rollout)
+        version = endpoint.install(self._version_dir or endpoint.home.versions / canary)
+        replica = endpoint.start_trial(canary)
+        checks = check_replica(endpoint, replica, version.golden(), self._config)
+        endpoint.split({rollout.stable: 100, canary: 0})
+        return checks
+
+    def shift(self, rollout: Rollout, percent: int) -> None:
+        shares = {rollout.stable: 100 - percent, rollout.canary: percent}
+        with self.endpoint.locked():
+            if self.endpoint.state().weights != shares:
+                self.endpoint.split(shares)
+
+    def promote(self, rollout: Rollout) -> None:
+        config = ServingConfig.model_validate(rollout.where.get("settings") or self._config)
+        with self.endpoint.locked():
+            # First, so that whoever starts a dead part again, and a rollout that goes on after
+            # this one was killed, find the settings that the canary runs with.
+            save_settings(self._home, config)
+            self.endpoint.use(config)
+            self.endpoint.point_to(rollout.canary)
+            self.endpoint.retire()
+
+    def abandon(self, rollout: Rollout) -> None:
+        stable, canary = rollout.stable, rollout.canary
+        with self.endpoint.locked():
+            state = self.endpoint.state()
+            if state.shares.get(canary, 0):
+                trouble = _trouble(state, stable)
+                if trouble:
+                    raise StableNotReady(
+                        f"nothing was taken from {canary}, because {stable} is not ready: {trouble}"
+                    )
+            if state.current == canary:
+                self.endpoint.point_to(stable)
+                self.endpoint.set_previous(rollout.where.get("previous"))
+            elif state.shares.get(canary, 0):
+                self.endpoint.split({stable: 100})
+            elif canary in state.weights:
+                self.endpoint.withdraw(canary)
+            self.endpoint.release(canary)
+
+    def evidence(self, rollout: Rollout) -> Evidence:
+        admin = f"{LOCAL}:{self.endpoint.config.admin_port}"
+        return ScrapedEvidence(admin, (rollout.stable, rollout.canary), self._addresses)
+
+    def door(self) -> Door:
+        return Door(self.endpoint.url)
+
+    def live_requests(self, rollout: Rollout, limit: int) -> list[Request]:
+        # Half from either: the canary has few at first, and stable has none in the end.
+        found = [
+            self._at_side_door(version, lambda call: sample(call, limit))
+            for version in (rollout.stable, rollout.canary)
+        ]
+        (shorter, longer) = sorted(found, key=len)
+        shorter = shorter[: max(limit // 2, limit - len(longer))]
+        return shorter + longer[: limit - len(shorter)]
+
+    def ask_both(self, rollout: Rollout, requests: Sequence[Request]) -> list[Pair]:
+        def answers(request: Request) -> Pair:
+            stable, canary = (
+                self._answer(version, request) for version in (rollout.stable, rollout.canary)
+            )
+            return pair(request, stable, canary)
+
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            return list(pool.map(answers, requests))
+
+    def announce(self, rollout: Rollout, note: Note) -> None:
+        return  # progress has said it
+
+    @property
+    def _publication(self) -> Publication:
+        return Publication(self.endpoint.home.envoy, self.endpoint.home.logs)
+
+    def _replica(self, version: str) -> Replica:
+        replica = self.endpoint.state().replicas.get(version)
+        if replica is None:
+            raise MetricsUnavailable(f"{version} does not run")
+        return replica
+
+    def _addresses(self, version: str) -> Addresses:
+        replica = self._replica(version)
+        return Addresses(replica.transformer.http_url, f"{LOCAL}:{replica.triton.metrics_port}")
+
+    def _answer(self, version: str, request: Request) -> Ranked | None:
+        try:
+            return self._at_side_door(version, lambda call: ask(call, request)).ranked
+        except MetricsUnavailable:
+            return None
+
+    def _at_side_door(self, version: str, question: Any) -> Any:
+        """What `question` finds out there, or MetricsUnavailable."""
+        address, timeout_s = self._replica(version).side_url, self._config.request_timeout_s
+        try:
+            return question(lambda *what: _json(address, timeout_s, *what))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise MetricsUnavailable(
+                f"the side door of {version}'s transformer, {address}: "
+                f"{error or type(error).__name__}"
+            ) from error
+
+
+def check_replica(
+    endpoint: EmbeddedEndpoint,
+    replica: Replica,
+    golden: Sequence[GoldenRequest],
+    config: ServingConfig,
+) -> list[Check]:
+    """Golden requests and a user on a version's own servers, without the door.
+
+    Raises:
+        GateFailed: an answer is not the golden one, or made without features.
+    """
+    checks: list[Check] = []
+    for where, url, protocol in (
+        ("own Triton", replica.triton.grpc_url, "grpc"),
+        ("transformer, grpc", replica.transformer.grpc_url, "grpc"),
+        ("transformer, http", replica.transformer.http_url, "http"),
+    ):
+        checks += replay(where, Door(url), golden, config, protocol, config.min_overlap)
+        require(GATE, checks)  # what comes next would only fail for the same reason
+    has_store = Place(endpoint.home.root, replica.transformer.version_dir.name).feature_store
+    own = Door(replica.transformer.grpc_url)
+    checks.append(ask_for_a_user("transformer", own, config, has_store.exists()))
+    require(GATE, checks)
+    return checks
+
+
+def _beside(state: State) -> str | None:
+    """The version beside the current one; several, whatever they are, are none of a rollout's."""
+    return " and ".join(version for version in state.weights if version != state.current) or None
+
+
+def _trouble(state: State, version: str | None) -> str:
+    """Why a version does not answer, in words; "" if it does."""
+    replica = None if version is None else state.replicas.get(version)
+    if replica is None:
+        return "it does not run"
+    dead = [
+        name
+        for name, part in (("transformer", replica.transformer), ("Triton", replica.triton))
+        if not part.alive()
+    ]
+    if dead:
+        return f"its {' and its '.join(dead)} ended"
+    # Asked twice: on a busy machine one answer may be late. The transformer asks its Triton.
+    if not any(replica.transformer.ready() for _ in range(2)):
+        return "it does not answer"
+    return ""
+
+
+def _json(address: str, timeout_s: float, method: str, path: str, content: Any) -> Any:
+    connection = http.client.HTTPConnection(address, timeout=timeout_s)
+    try:
+        body = None if content is None else json.dumps(content)
+        connection.request(method, path, body, {"content-type": "application/json"})
+        response = connection.getresponse()
+        text = response.read().decode()
+        if response.status != 200:
+            raise ValueError(f"{method} {path}: HTTP {response.status}: {text[:200]}")
+        return json.loads(text)
+    finally:
+        connection.close()
