@@ -146,14 +146,13 @@ def _ill(stable: Window, canary: Window, config: RolloutConfig, level: float) ->
 
 
 def _sentence(checks: Sequence[CheckRow]) -> str:
-    return "; ".join(
-        f"{check.name} {_number(check.canary)} ({_beside(check)}limit {check.limit}; {check.detail})"
-        for check in checks
-    )
-
-
-def _beside(check: CheckRow) -> str:
-    return "" if check.stable is None else f"stable {_number(check.stable)}, "
+    said = []
+    for check in checks:
+        beside = "" if check.stable is None else f"stable {_number(check.stable)}, "
+        said.append(
+            f"{check.name} {_number(check.canary)} ({beside}limit {check.limit}; {check.detail})"
+        )
+    return "; ".join(said)
 
 
 def _number(value: float | str | None) -> str:
