@@ -152,8 +152,11 @@ class RolloutConfig(Section):
     def _shares_alone(cls, value: Any) -> Any:
         if not isinstance(value, list):
             return value
+        # Kubeflow hands whole numbers on as floats.
         return [
-            {"percent": each} if isinstance(each, int) and not isinstance(each, bool) else each
+            {"percent": each}
+            if isinstance(each, int | float) and not isinstance(each, bool)
+            else each
             for each in value
         ]
 

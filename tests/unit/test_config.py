@@ -1,10 +1,12 @@
 """A run's YAML: every mistake is answered with its line, the key, the value and what is allowed."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from pipelines.config import ConfigError, load_config
+from serving.settings import ServingConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "pipelines" / "configs"
 GOOD = """\
@@ -88,6 +90,17 @@ def test_the_pipelines_arguments_say_the_same_as_the_config(tmp_path):
     assert "None" not in repr(sections)
     again = type(config).model_validate(sections | {"name": "demo"})
     assert again == config
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_a_rollouts_steps_come_through_a_pipelines_arguments(path):
+    """Also as Kubeflow hands numbers on, whose JSON has no integers, and as short as in its form."""
+    config = load_config(path)
+    serving = json.loads(json.dumps(config.sections()["serving"]), parse_int=float)
+    assert ServingConfig.model_validate(serving) == config.serving
+    serving["rollout"] = {"steps": [5.0, 25.0, 100.0]}
+    steps = ServingConfig.model_validate(serving).rollout.steps
+    assert [step.percent for step in steps] == [5, 25, 100]
 
 
 @pytest.mark.parametrize(
