@@ -94,7 +94,7 @@ def test_the_pipelines_arguments_say_the_same_as_the_config(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_a_rollouts_steps_come_through_a_pipelines_arguments(path):
-    """Also as Kubeflow hands numbers on, whose JSON has no integers, and as short as in its form."""
+    """Also as Kubeflow hands numbers on, which knows no integers, and shares alone."""
     config = load_config(path)
     serving = json.loads(json.dumps(config.sections()["serving"]), parse_int=float)
     assert ServingConfig.model_validate(serving) == config.serving
