@@ -94,6 +94,7 @@ class FeatureSource:
         self._told, self._silent_until = False, 0.0
         for view, rule in config.freshness.items():
             metrics.BEYOND_LIMIT.labels(view, rule.policy)
+            metrics.FEATURE_AGE_SECONDS.labels(view)
 
     @property
     def opening(self) -> bool:

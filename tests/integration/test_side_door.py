@@ -3,137 +3,54 @@
 On a real transformer with its Triton, and behind a real Envoy.
 """
 
-import json
 import os
 import signal
 import socket
 import threading
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 from feature_stores import sqlite_store
 from tiny_endpoint import HISTORIES, VERSION
-from tiny_version import K, catalogue, write_tiny_version
-from wire import INFER, Answer, Wire, grpc_request, packed, rest_request, tensor
+from tiny_transformer import (
+    QUICK,
+    REQUESTS,
+    Parts,
+    ask,
+    get,
+    numbers,
+    parts_of,
+    sample,
+    transformer,
+    users,
+    wait_until,
+)
+from tiny_version import catalogue, write_tiny_version
+from wire import INFER, Answer, rest_request
 from wire_mistakes import REST
 
 from serving.embedded.endpoint import EmbeddedEndpoint
-from serving.embedded.transformer import (
-    TransformerPorts,
-    TransformerServer,
-    launch_transformer,
-    wait_for_transformer,
-)
+from serving.embedded.replica import Place, Replica, run_replica
+from serving.embedded.transformer import TransformerPorts, TransformerServer, launch_transformer
 from serving.ports import LOCAL, free_ports
 from serving.process import alive
-from serving.settings import TransformerConfig
-from serving.transformer.errors import CODES, SERVICE_FAULTS
-from serving.triton.server import TritonServer, temporary_triton
-
-# These tell what the machine does, whoever asks.
-OF_THE_MACHINE = ("kuberec_feature_lookup_seconds", "kuberec_predictor_rows")
-QUICK = TransformerConfig(predictor_timeout_s=1.0, lookup_timeout_s=5.0)
+from serving.settings import ServingConfig
 
 pytestmark = pytest.mark.timeout(120)
 
 
-class Parts(NamedTuple):
-    """What a transformer is started on."""
-
-    version: Path
-    store: Path
-    triton: TritonServer
-    folder: Path
-
-
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    with parts_of(tmp_path_factory.mktemp("side-door"), items=12) as parts:
+    with parts_of(tmp_path_factory.mktemp("side-door")) as parts:
         yield parts
-
-
-@contextmanager
-def parts_of(folder: Path, items: int) -> Iterator[Parts]:
-    version = write_tiny_version(folder / VERSION, catalogue(items), VERSION)
-    store = sqlite_store(folder / "store", HISTORIES)
-    with temporary_triton(version, folder / "t") as triton:
-        yield Parts(version, store, triton, folder)
-
-
-@contextmanager
-def transformer(
-    parts: Parts, config: TransformerConfig = QUICK, side_door: bool = True
-) -> Iterator[TransformerServer]:
-    server = launch_transformer(
-        parts.version,
-        TransformerPorts(*free_ports(3 if side_door else 2)),
-        parts.triton.grpc_port,
-        parts.store,
-        config,
-        parts.folder / "settings.json",
-        parts.folder / "transformer.log",
-    )
-    try:
-        wait_for_transformer(server, 60, lambda message: None)
-        yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="module")
 def server(parts: Parts) -> Iterator[TransformerServer]:
     with transformer(parts) as server:
         yield server
-
-
-def ask(url: str, body: Any, path: str = INFER) -> Answer:
-    with Wire(url) as wire:
-        return wire.rest(body, path=path)
-
-
-def get(url: str, path: str) -> tuple[int, Any]:
-    try:
-        with urllib.request.urlopen(f"http://{url}{path}", timeout=10) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
-def sample(server: TransformerServer, query: str = "") -> list[dict[str, Any]]:
-    status, answer = get(server.side_url, f"/requests{query}")
-    assert status == 200
-    return list(answer["requests"])
-
-
-def numbers(server: TransformerServer) -> dict[str, float]:
-    """Every metric of the transformer's own, but those of the machine."""
-    with urllib.request.urlopen(f"http://{server.http_url}/metrics") as response:
-        lines = response.read().decode().splitlines()
-    pairs = [line.rpartition(" ") for line in lines if line.startswith("kuberec_")]
-    return {name: float(value) for name, _, value in pairs if not name.startswith(OF_THE_MACHINE)}
-
-
-def users(*names: str) -> Any:
-    return tensor("user_id", [len(names)], list(names))
-
-
-def ids(name: str, *rows: list[str]) -> Any:
-    return tensor(name, [len(rows), len(rows[0])], [each for row in rows for each in row])
-
-
-K_2 = tensor("k", [1], [2], "INT64")
-REQUESTS = {
-    "user": rest_request(users("196")),
-    "batch": rest_request(users("196", "ü2", "nobody")),
-    "history": rest_request(ids("history", ["item-5", "item-2"])),
-    "all of it": rest_request(users("196"), ids("history", ["item-7"]), ids("exclude", ["a"]), K_2),
-}
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -164,104 +81,6 @@ def test_nothing_that_it_is_asked_is_counted_or_sampled(server: TransformerServe
     assert len(sample(server)) == sampled
 
 
-def test_what_clients_ask_is_counted_by_requests_and_rows(server: TransformerServer) -> None:
-    before = numbers(server)
-    for body in (rest_request(users("no", "body")), REQUESTS["all of it"], {"inputs": []}):
-        ask(server.http_url, body)
-    ask(server.http_url, rest_request(users("x" * 9_000_000)))
-    with Wire(server.grpc_url) as wire:
-        assert wire.grpc(grpc_request(("user_id", [1], "BYTES", [b"196"]))).code == "OK"
-    grown = {name: value - before[name] for name, value in numbers(server).items()}
-    assert {name: by for name, by in grown.items() if by and "_requests_total{" in name} == {
-        'kuberec_requests_total{code="OK",protocol="rest"}': 2,
-        'kuberec_requests_total{code="OK",protocol="grpc"}': 1,
-        'kuberec_requests_total{code="INVALID_ARGUMENT",protocol="rest"}': 2,
-    }
-    assert grown['kuberec_request_seconds_count{protocol="rest"}'] == 4
-    assert grown['kuberec_request_seconds_count{protocol="grpc"}'] == 1
-    assert 0 < grown['kuberec_request_seconds_sum{protocol="grpc"}'] < 60
-    assert grown["kuberec_short_answers_total"] == 0
-    lookups = {name: by for name, by in grown.items() if by and "_feature_lookups_" in name}
-    assert lookups == {
-        'kuberec_feature_lookups_total{status="unknown"}': 2,
-        'kuberec_feature_lookups_total{status="given"}': 1,
-        'kuberec_feature_lookups_total{status="ok"}': 1,
-    }
-
-
-def test_short_answers_are_counted_by_rows(tmp_path: Path) -> None:
-    assert K == 5
-    with parts_of(tmp_path, items=4) as parts, transformer(parts) as server:
-        for side_door, expected in ((False, 2), (True, 2)):  # the same again, uncounted
-            url = server.side_url if side_door else server.http_url
-            answer = ask(url, rest_request(users("no", "body")))
-            assert answer.outputs["item_ids"].count("") == 2
-            assert ask(url, rest_request(users("nobody"), K_2)).code == 200  # as many as asked for
-            assert numbers(server)["kuberec_short_answers_total"] == expected
-
-
-def test_every_series_is_there_before_it_first_happens(parts: Parts) -> None:
-    with transformer(parts) as server:
-        found = numbers(server)
-    for protocol in ("rest", "grpc"):
-        assert found[f'kuberec_request_seconds_count{{protocol="{protocol}"}}'] == 0
-        for code in {*CODES, *SERVICE_FAULTS, "OK"}:
-            assert found[f'kuberec_requests_total{{code="{code}",protocol="{protocol}"}}'] == 0
-    for status in ("ok", "stale", "given", "unknown", "fallback_timeout", "fallback_error"):
-        assert found[f'kuberec_feature_lookups_total{{status="{status}"}}'] == 0
-    assert found['kuberec_features_beyond_limit_total{policy="flag",view="user_history"}'] == 0
-    assert found["kuberec_short_answers_total"] == 0
-
-
-def test_the_sample_is_what_clients_sent(parts: Parts) -> None:
-    with transformer(parts) as server, Wire(server.grpc_url) as wire:
-        assert sample(server) == []
-        for name in ("batch", "history", "all of it"):
-            ask(server.http_url, REQUESTS[name])
-        message = grpc_request(("user_id", [1], "BYTES", None), raw=[packed("ü7".encode())])
-        assert wire.grpc(message).code == "OK"
-        for body, _ in REST.values():
-            assert ask(server.http_url, body).code == 400
-        os.kill(parts.triton.process.pid, signal.SIGSTOP)
-        try:
-            assert ask(server.http_url, rest_request(users("in vain"))).code == 503
-        finally:
-            os.kill(parts.triton.process.pid, signal.SIGCONT)
-        alone = {"history": None, "exclude": [], "k": None}
-        expected = [{"user_id": user, **alone} for user in ("196", "in vain", "nobody", "ü2", "ü7")]
-        expected += [
-            {"user_id": None, "history": ["item-5", "item-2"], "exclude": [], "k": None},
-            {"user_id": "196", "history": ["item-7"], "exclude": ["a"], "k": 2},
-        ]
-        found = sample(server)
-        assert sorted(found, key=json.dumps) == sorted(expected, key=json.dumps)
-        assert len(sample(server, "?limit=3")) == 3
-        assert all(row in expected for row in sample(server, "?limit=3"))
-        assert len(sample(server, "?limit=100000")) == len(expected)
-    log = (parts.folder / "transformer.log").read_text()
-    assert "in vain" not in log
-
-
-def test_the_sample_is_bounded(parts: Parts) -> None:
-    with transformer(parts, QUICK.model_copy(update={"sampled_requests": 10})) as server:
-        for first in range(0, 300, 30):
-            names = map(str, range(first, first + 30))
-            assert ask(server.http_url, rest_request(users(*names))).code == 200
-        found = sample(server)
-        assert len({row["user_id"] for row in found}) == 10
-        assert [row["user_id"] for row in sample(server)] != [row["user_id"] for row in found]
-
-
-def test_old_requests_are_forgotten(parts: Parts) -> None:
-    with transformer(parts, QUICK.model_copy(update={"sampled_for_s": 1.0})) as server:
-        ask(server.http_url, REQUESTS["batch"])
-        assert sample(server)
-        deadline = time.monotonic() + 20
-        while sample(server):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-
 def test_it_can_be_off(parts: Parts) -> None:
     with transformer(parts, QUICK.model_copy(update={"sampled_requests": 0})) as server:
         ask(server.http_url, REQUESTS["batch"])
@@ -283,14 +102,6 @@ def ports_of(server: TransformerServer) -> set[int]:
     return {
         int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in inodes
     }
-
-
-@pytest.mark.parametrize("limit", ["0", "-1", "x", "1.5", "", "%D9%A3", "1" * 30, "1%00", "nan"])
-def test_a_malformed_limit_is_explained(server: TransformerServer, limit: str) -> None:
-    status, answer = get(server.side_url, f"/requests?limit={limit}")
-    assert status == 400
-    assert answer["error"].startswith("limit: '")
-    assert answer["error"].endswith("; allowed: a whole number from 1 to 999999999")
 
 
 def test_it_has_nothing_else(server: TransformerServer) -> None:
@@ -323,7 +134,7 @@ def test_clients_do_not_get_there(served: EmbeddedEndpoint) -> None:
     with urllib.request.urlopen(dump, timeout=10) as response:
         text = response.read().decode()
     assert f'"port_value": {replica.transformer.http_port}' in text
-    assert str(replica.transformer.side_port) not in text
+    assert f'"port_value": {replica.transformer.side_port}' not in text
 
 
 def test_a_taken_port_ends_the_process_with_a_word(parts: Parts) -> None:
@@ -340,10 +151,7 @@ def test_a_taken_port_ends_the_process_with_a_word(parts: Parts) -> None:
             parts.folder / "settings.json",
             parts.folder / "taken.log",
         )
-        deadline = time.monotonic() + 60
-        while not server.lost_a_port():
-            assert time.monotonic() < deadline, server.log.read_text()
-            time.sleep(0.05)
+        wait_until(server.lost_a_port)
 
 
 def test_a_stop_finishes_what_is_under_way(parts: Parts) -> None:
@@ -380,8 +188,33 @@ def reachable(port: int) -> bool:
     return True
 
 
-def wait_until(condition: Any) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def test_a_transformer_without_one_is_replaced(tmp_path: Path) -> None:
+    """One that an earlier kuberec started: a rollout could not ask it."""
+    home, config = tmp_path / "home", ServingConfig()
+    place = Place(home / "serving", VERSION)
+    place.repository.parent.mkdir(parents=True)
+    write_tiny_version(place.repository, catalogue(), VERSION)
+    sqlite_store(place.feature_store, HISTORIES)
+
+    def run(old: Replica | None = None) -> Replica:
+        return run_replica(place, config, lambda message: None, old)
+
+    first = run()
+    started = [first]
+    try:
+        earlier = first.transformer.model_copy(update={"side_port": 0})
+        second = run(first.model_copy(update={"transformer": earlier}))
+        started.append(second)
+        assert first.transformer.alive()  # until the door points to the other
+        assert second.triton == first.triton
+        assert not {*second.transformer.ports} & {*first.transformer.ports}
+        assert sample(second.transformer) == []
+        assert run(second) == second
+        second.transformer.stop()
+        third = run(second)
+        started.append(third)
+        assert third.transformer.ports == second.transformer.ports
+        assert sample(third.transformer) == []
+    finally:
+        for replica in started:
+            replica.stop()
