@@ -9,7 +9,7 @@ from serving.rollout.live_checks import Outcome, p_text, percent
 from serving.rollout.ranking import mean
 from serving.rollout.record import CheckRow
 from serving.rollout.settings import RankingLimits, RolloutConfig
-from serving.rollout.statistics import excess, mean_below
+from serving.rollout.statistics import excess, mean_below, mostly_below
 
 # A step has few pairs and gets no more: a difference that chance explains this well is none.
 _BY_CHANCE = 0.1
@@ -39,7 +39,7 @@ def pair_checks(pairs: Sequence[Pair], config: RolloutConfig, level: float) -> l
         ),
         _not_finite(pairs),
     ]
-    answered = ranking.answered(pairs)
+    answered = ranking.answered(pairs, limits)
     if len(compared(pairs)) < limits.min_pairs or not answered:
         return rows
     return [
@@ -118,10 +118,18 @@ def _likeness(
     limits: RankingLimits,
     level: float,
 ) -> CheckRow:
-    """A mean of numbers in 0..1: fails where its upper confidence bound is below the limit."""
+    """A mean of numbers in 0..1: fails where its upper confidence bound is below the limit.
+
+    That bound allows for values that are 0 or 1, and takes most of a hundred pairs. A broken model
+    is low everywhere, which is told much sooner: it fails too where the mean is below the limit,
+    and significantly more than half of the values are. (Two tests: p-values count twice.)
+    """
     values = ranking.each(pairs, limits, measure)
-    found = mean(values)
-    p_value = mean_below(found, limit, len(values))
+    found, below = mean(values), sum(value < limit for value in values)
+    p_value = 1.0
+    if found < limit:
+        both = mean_below(found, limit, len(values)), mostly_below(below, len(values))
+        p_value = min(2 * min(both), 1.0)
     by_source = []
     for source in ("golden", "live"):
         own = [value for value, pair in zip(values, pairs, strict=True) if pair.source == source]
@@ -132,7 +140,7 @@ def _likeness(
         canary=round(found, 4),
         limit=f">= {limit:g}",
         outcome="fail" if p_value <= level else "pass" if found >= limit else "unsure",
-        detail=f"{', '.join(by_source)}; {p_text(p_value, level)}",
+        detail=f"mean: {', '.join(by_source)}; {below} below the limit; {p_text(p_value, level)}",
     )
 
 

@@ -74,11 +74,6 @@ class Drift(NamedTuple):
         return min(2 * self.thresholds * p_value, 1.0)
 
 
-def top(answer: Ranked, count: int) -> tuple[str, ...]:
-    """The first items, each once."""
-    return tuple(dict.fromkeys(answer.item_ids))[:count]
-
-
 def rbo(first: Sequence[str], second: Sequence[str], persistence: float = PERSISTENCE) -> float:
     """Rank-biased overlap, 0..1, of two lists without repetition; RBO_ext, for uneven lengths too.
 
@@ -112,11 +107,19 @@ def overlap(first: Sequence[str], second: Sequence[str]) -> float:
     return len(set(first) & set(second)) / longest if longest else 1.0
 
 
-def answered(pairs: Sequence[Pair]) -> list[Pair]:
-    """Those with an answer of both, and something in stable's to be compared with."""
-    return [
+def answered(pairs: Sequence[Pair], limits: RankingLimits) -> list[Pair]:
+    """Those with an answer of both that say something about the models.
+
+    Not those where stable has nothing to be compared with, and not those that any model answers
+    by popularity: without a history, and (of unknown items only) answered alike. Where there are
+    no others, these.
+    """
+    both = [
         pair for pair in pairs if pair.canary is not None and pair.stable and pair.stable.item_ids
     ]
+    without = {_top(pair.stable, pair, limits) for pair in both if pair.cold}
+    personal = [pair for pair in both if _top(pair.stable, pair, limits) not in without]
+    return personal or both
 
 
 def each(
@@ -173,7 +176,7 @@ def drift(pairs: Sequence[Pair], limits: RankingLimits) -> Drift:
 
     used = [
         (_scores(pair.stable, pair, limits), _scores(pair.canary, pair, limits))
-        for pair in answered(pairs)
+        for pair in answered(pairs, limits)
         if pair.stable and pair.canary
     ]
     used = [(stable, canary) for stable, canary in used if len(stable) and len(canary)]
@@ -197,7 +200,7 @@ def summary(pairs: Sequence[Pair], limits: RankingLimits) -> dict[str, Any]:
     """The numbers that a timeline shows. None where no pair has answers to compare."""
     sources = Counter(pair.source for pair in pairs)
     counts = {"golden": sources["golden"], "live": sources["live"]}
-    if not answered(pairs):
+    if not answered(pairs, limits):
         return dict.fromkeys(SUMMARY) | {"pairs": counts}
     popular = popular_shares(pairs, limits)
     numbers = (
@@ -220,13 +223,16 @@ def mean(values: Sequence[float]) -> float:
 def _tops(
     pairs: Sequence[Pair], limits: RankingLimits
 ) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    found = []
-    for pair in answered(pairs):
-        assert pair.stable is not None
-        assert pair.canary is not None
-        count = min(limits.top_k, pair.k)
-        found.append((top(pair.stable, count), top(pair.canary, count)))
-    return found
+    return [
+        (_top(pair.stable, pair, limits), _top(pair.canary, pair, limits))
+        for pair in answered(pairs, limits)
+    ]
+
+
+def _top(answer: Ranked | None, pair: Pair, limits: RankingLimits) -> tuple[str, ...]:
+    """The first items, each once; as many as were asked for, and at most top_k."""
+    items = answer.item_ids if answer is not None else ()
+    return tuple(dict.fromkeys(items))[: min(limits.top_k, pair.k)]
 
 
 def _scores(answer: Ranked, pair: Pair, limits: RankingLimits) -> Any:

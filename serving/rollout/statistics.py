@@ -157,6 +157,17 @@ def mean_below(mean: float, limit: float, count: int) -> float:
     return math.exp(-count * (first + (1 - mean) * math.log((1 - mean) / (1 - limit))))
 
 
+def mostly_below(below: int, count: int) -> float:
+    """P-value against "at least half of all values reach the limit": the sign test, exact.
+
+    Args:
+        below: values of the sample that do not reach it.
+    """
+    from scipy import stats
+
+    return float(stats.binom.sf(below - 1, count, 0.5)) if count > 0 else 1.0
+
+
 def normal_below(value: float, variance: float) -> float:
     """P-value against "the expected value is at least 0", by a normal distribution."""
     if value >= 0:

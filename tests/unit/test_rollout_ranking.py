@@ -88,7 +88,7 @@ def test_only_the_top_is_compared_and_k_may_be_less_or_more_than_it() -> None:
 
 def test_what_has_no_answer_of_stable_is_not_compared() -> None:
     pairs = [pair(None, "abc"), pair("abc", None), pair("", "abc"), pair("abc", "")]
-    assert ranking.answered(pairs) == [pairs[3]]
+    assert ranking.answered(pairs, LIMITS) == [pairs[3]]
     assert ranking.each(pairs, LIMITS, ranking.overlap) == [0.0]
 
 
@@ -109,8 +109,16 @@ def test_popular_is_what_is_recommended_to_those_without_a_history() -> None:
     pairs = [pair("pqr", "pqr", cold=True), pair("abp", "pqx"), pair("abc", "pqr")]
     assert ranking.popular_items(pairs, LIMITS) == frozenset("pqr")
     stable, canary = ranking.popular_shares(pairs, LIMITS)
-    assert stable == pytest.approx([1, 1 / 3, 0])
-    assert canary == pytest.approx([1, 2 / 3, 1])
+    assert stable == pytest.approx([1 / 3, 0])
+    assert canary == pytest.approx([2 / 3, 1])
+
+
+def test_what_any_model_answers_by_popularity_says_nothing_about_models() -> None:
+    """Without a history; or of unknown items only, which is known by its answer."""
+    pairs = [pair("pqr", "pqr", cold=True), pair("pqr", "pqr"), pair("abc", "xyz")]
+    assert ranking.answered(pairs, LIMITS) == pairs[2:]
+    assert ranking.summary(pairs, LIMITS)["overlap"] == 0.0
+    assert ranking.answered(pairs[:2], LIMITS) == pairs[:2]  # better than nothing
 
 
 def test_popular_is_what_is_recommended_most_where_no_such_request_was_asked() -> None:

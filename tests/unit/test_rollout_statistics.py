@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from serving.rollout.evidence import Histogram
-from serving.rollout.statistics import at_least, exceedances, excess, mean_below, normal_below
+from serving.rollout.statistics import (
+    at_least,
+    exceedances,
+    excess,
+    mean_below,
+    mostly_below,
+    normal_below,
+)
 
 INFINITY = float("inf")
 
@@ -148,6 +155,12 @@ def test_the_bound_of_a_mean_holds_for_the_most_skewed_values() -> None:
     p_values = np.array([mean_below(mean, 0.2, 40) for mean in means])
     for level in (0.001, 0.01, 0.1):
         assert np.mean(p_values <= level) <= level
+
+
+def test_mostly_below_is_the_sign_test() -> None:
+    assert mostly_below(10, 10) == pytest.approx(2**-10)
+    assert mostly_below(9, 10) == pytest.approx(11 * 2**-10)
+    assert mostly_below(0, 10) == mostly_below(0, 0) == 1.0
 
 
 def test_normal_below() -> None:
