@@ -147,21 +147,35 @@ def deploy(
             metavar="HOST:PORT", help="A way to the gateway from here, for serving.kubernetes."
         ),
     ] = None,
+    prometheus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A way from here to the Prometheus that scrapes the endpoint's pods, for "
+            "serving.kubernetes; a token for it: KUBEREC_PROMETHEUS_TOKEN.",
+        ),
+    ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Take over a version that somebody set by hand.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Take over a version that somebody set by hand; where the one that serves is not "
+            "ready, put this one in its place, unjudged.",
+        ),
     ] = False,
     overrides: Overrides = None,
 ) -> None:
     """Roll a model version out on the cluster of KUBECONFIG, without a pipeline.
 
-    Publishes it, sets it in the InferenceService, waits until its pods are ready, and checks it
-    through the gateway; if anything fails, the version before is put back. May be run again.
+    Publishes it and lets it run beside the version that serves, as a canary that takes over by the
+    steps of serving.rollout; if it is worse, that version serves alone again. A first version is
+    set, and checked through the gateway. May be run again: it goes on where it was.
 
     Example: kuberec deploy shop.yaml --version-dir runs/shop-1/model_version
     """
     from pipelines.deploy import deploy as work
 
-    given = {"model_store_mount": mount, "gateway": gateway}
+    given = {"model_store_mount": mount, "gateway": gateway, "prometheus": prometheus}
     changes = [f"serving.kubernetes.{key}={value}" for key, value in given.items() if value]
     work(
         config,

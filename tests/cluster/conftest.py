@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from data_plane import DataPlane, data_plane
 from kubectl import Kubectl, KubectlFailed, Object
 from overlays import NAMESPACES, move, render
 from prerequisites import bring_definitions, find_problem
@@ -32,6 +33,13 @@ def kubectl() -> Iterator[Kubectl]:
     yield kubectl
     for name in brought:
         kubectl.run("delete", "crd", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def plane(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataPlane]:
+    """What stands for pods, gateway and Prometheus, when it is first asked for."""
+    with data_plane(tmp_path_factory.mktemp("plane")) as made:
+        yield made
 
 
 class Place:

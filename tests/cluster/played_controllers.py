@@ -1,171 +1,53 @@
-"""A namespace of a real API server in which a test plays what a control plane alone lacks.
+"""What a control plane alone lacks, played through the same API that the real ones use.
 
-The API server, the Deployment controller and everything they check are real. Played, through the
-same API that the real ones use, are KServe's controller (a Deployment for the InferenceService, its
-status) and the kubelet (the pods' status).
+The API server, the Deployment controller and everything they check are real. Played are KServe's
+controller, as far as a rollout depends on it, and the kubelet (the pods' status). Of KServe's
+controller that is what docs of its canary and measurements say: a canary gets its share once it is
+available, pods are taken away before the routes are changed, and while stable's predictor is not
+ready the routes are left as they are.
 """
 
-import contextlib
 import threading
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from kubernetes import client, config
+from kubernetes.client import ApiException
+from room import SERVICE, Object, Room
 
-from serving.inference_service import deployment_name, read_serving
-from serving.kubernetes.api import (
-    DEPLOYMENT,
-    HTTP_ROUTE,
-    INFERENCE_SERVICE,
-    POD,
-    Cluster,
-    Resource,
-    connect,
-)
+from serving.inference_service import SLOTS, Canary, Serving, deployment_name, read_serving
+from serving.kubernetes.api import AUTOSCALER, DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE, POD
+from serving.kubernetes.errors import ClusterError
 
 SOURCE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
-SERVICE, RUNTIME = "recommend", "kuberec-triton"
-HOST = "recommend-test.example.com"
-Object = dict[str, Any]
-NAMESPACE = Resource("v1", "namespaces", "Namespace")
-
-
-class Room:
-    """One namespace, and the means to change it as an operator or a controller would."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.raw = client.ApiClient(_kubeconfig())
-        self.cluster = connect()
-
-    def call(
-        self, method: str, path: str, body: Any = None, kind: str = "json", **query: str
-    ) -> Any:
-        types = {
-            "json": "application/json",
-            "merge": "application/merge-patch+json",
-            "apply": "application/apply-patch+yaml",
-        }
-        return self.raw.call_api(
-            path,
-            method,
-            query_params=list(query.items()),
-            header_params={"Accept": "application/json", "Content-Type": types[kind]},
-            body=body,
-            response_type="object",
-            auth_settings=["BearerToken"],
-            _return_http_data_only=True,
-        )
-
-    def path(self, resource: Resource, name: str = "", sub: str = "") -> str:
-        parts = [f"{resource.root}/namespaces/{self.name}/{resource.plural}", name, sub]
-        return "/".join(part for part in parts if part)
-
-    def create(self, resource: Resource, body: Object) -> Object:
-        return self.call("POST", self.path(resource), body)
-
-    def get(self, resource: Resource, name: str) -> Object:
-        return self.cluster.get(resource, self.name, name)
-
-    def patch(self, resource: Resource, name: str, body: Object, **query: str) -> Object:
-        return self.call("PATCH", self.path(resource, name), body, "merge", **query)
-
-    def patch_status(self, resource: Resource, name: str, status: Object) -> Object:
-        return self.call("PATCH", self.path(resource, name, "status"), {"status": status}, "merge")
-
-    def apply_manifests(self) -> None:
-        """What `kubectl apply --server-side` of an overlay leaves: a runtime, a service's shape."""
-        self.create(
-            Resource("serving.kserve.io/v1alpha1", "servingruntimes", "ServingRuntime"),
-            {
-                "apiVersion": "serving.kserve.io/v1alpha1",
-                "kind": "ServingRuntime",
-                "metadata": {"name": RUNTIME},
-                "spec": {
-                    "supportedModelFormats": [{"name": "triton"}],
-                    "containers": [{"name": "kserve-container", "image": "kuberec/triton:0.1.0"}],
-                },
-            },
-        )
-        self.apply_shape("kuberec/transformer:0.1.0")
-        self.create(
-            HTTP_ROUTE,
-            {
-                "apiVersion": HTTP_ROUTE.group_version,
-                "kind": HTTP_ROUTE.kind,
-                "metadata": {"name": SERVICE},
-                "spec": {
-                    "hostnames": [HOST],
-                    "parentRefs": [{"name": "gateway", "namespace": self.name}],
-                },
-            },
-        )
-
-    def apply_shape(self, image: str) -> None:
-        body = {
-            "apiVersion": INFERENCE_SERVICE.group_version,
-            "kind": INFERENCE_SERVICE.kind,
-            "metadata": {
-                "name": SERVICE,
-                "annotations": {"serving.kserve.io/deploymentMode": "Standard"},
-            },
-            "spec": {
-                "predictor": {
-                    "minReplicas": 1,
-                    "model": {
-                        "modelFormat": {"name": "triton"},
-                        "runtime": RUNTIME,
-                        "protocolVersion": "v2",
-                    },
-                    "containers": [{"name": "transformer-container", "image": image}],
-                }
-            },
-        }
-        path = self.path(INFERENCE_SERVICE, SERVICE)
-        self.call("PATCH", path, body, "apply", fieldManager="kubectl", force="false")
-
-
-def as_account(room: Room, account: str) -> Cluster:
-    """The API as a ServiceAccount of the room sees it, by impersonation."""
-    raw = client.ApiClient(room.raw.configuration)
-    raw.set_default_header("Impersonate-User", f"system:serviceaccount:{room.name}:{account}")
-    raw.set_default_header("Impersonate-Group", "system:serviceaccounts")
-    return Cluster(raw)
-
-
-def _kubeconfig() -> Any:
-    configuration = client.Configuration()
-    config.load_kube_config(client_configuration=configuration)
-    return configuration
-
-
-@contextmanager
-def new_room() -> Iterator[Room]:
-    """A namespace of its own, which goes with the block."""
-    room = Room(f"rollout-{uuid.uuid4().hex[:8]}")
-    room.call("POST", "/api/v1/namespaces", {"metadata": {"name": room.name}})
-    try:
-        yield room
-    finally:
-        room.call("DELETE", f"/api/v1/namespaces/{room.name}")
+_SLOTS = (None, *SLOTS)
+ROUTES = (SERVICE, f"{SERVICE}-predictor")
 
 
 class Controllers(threading.Thread):
-    """KServe's controller and a kubelet, played.
+    """KServe's controller and a kubelet.
 
     Args:
-        status: what a pod of a storageUri reports; by default that it runs and is ready.
+        address: where pods can be reached, as their status says.
+        autoscalers: whether an HPA is made for every Deployment, and left behind with it, as
+            KServe does for the classes hpa and keda.
+
+    Attributes:
+        statuses: what a pod of a storageUri reports, by default that it runs and is ready.
+        lost: Deployments that were taken away while the route still led to them.
+        routed: called with {version: percent} when the clients' route has changed.
     """
 
-    def __init__(self, room: Room) -> None:
+    def __init__(
+        self, room: Room, address: str | None = None, *, autoscalers: bool = False
+    ) -> None:
         super().__init__(daemon=True)
         self.room, self.statuses = room, dict[str, Object]()
-        self.rolled_out = lambda uri: None  # called once a version's pods are all there is
+        self.address, self.autoscalers = address, autoscalers
+        self.routed = lambda shares: None
+        self.lost: list[str] = []
         self.errors: list[Exception] = []
-        self._told = ""
+        self._weights: dict[str, int] = {}
+        self._shares: dict[str, int] = {}
         self._ended = threading.Event()
 
     def __enter__(self) -> "Controllers":
@@ -177,10 +59,10 @@ class Controllers(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        while not self._ended.wait(0.2):
+        while not self._ended.wait(0.15):
             try:
                 self._reconcile()
-            except Exception as error:  # conflicts with the real controllers: next round
+            except (ApiException, ClusterError) as error:  # conflicts with the real controllers
                 self.errors.append(error)
 
     def _reconcile(self) -> None:
@@ -188,34 +70,100 @@ class Controllers(threading.Thread):
         serving = read_serving(service)
         if serving.storage_uri is None:
             return
-        name = deployment_name(SERVICE, serving.slot)
-        self.room.call(
-            "PATCH",
-            self.room.path(DEPLOYMENT, name),
-            _deployment(name, serving.storage_uri),
-            "apply",
-            fieldManager="kserve",
-            force="true",
-        )
-        for pod in self.room.cluster.find_all(
-            POD, self.room.name, labelSelector=f"app=isvc.{name}"
-        ):
-            uri = pod["metadata"]["annotations"][SOURCE_URI]
-            self.room.patch_status(POD, pod["metadata"]["name"], self.statuses.get(uri, READY))
+        wanted = {deployment_name(SERVICE, serving.slot): (serving.storage_uri, 1)}
+        if (canary := serving.canary) is not None:
+            replicas = max(canary.min_replicas, 1 if canary.percent else 0)
+            wanted[deployment_name(SERVICE, canary.slot)] = (canary.storage_uri, replicas)
+        self._remove_others(set(wanted))
+        available = {name: self._run(service, name, *each) for name, each in wanted.items()}
+        ready = available[deployment_name(SERVICE, serving.slot)]
+        if ready:
+            self._route(service, serving, available)
+        self._tell(serving, ready)
+
+    def _remove_others(self, keep: set[str]) -> None:
+        """At once, as KServe does: whoever is not named any more."""
+        for slot in _SLOTS:
+            name = deployment_name(SERVICE, slot)
+            found = self.room.cluster.find(DEPLOYMENT, self.room.name, name)
+            if name in keep or found is None or found["metadata"].get("deletionTimestamp"):
+                continue
+            if self._weights.get(name):
+                self.lost.append(name)
+            self.room.call("DELETE", self.room.path(DEPLOYMENT, name))
+            time.sleep(0.5)  # in which the route is as it was
+
+    def _run(self, service: Object, name: str, uri: str, replicas: int) -> bool:
+        """Its Deployment, its pods' status; whether all of it is available."""
+        metadata = {"name": name, "ownerReferences": [owner(service)]}
+        body = {**_deployment(name, uri, replicas), "metadata": metadata}
+        path = self.room.path(DEPLOYMENT, name)
+        self.room.call("PATCH", path, body, "apply", fieldManager="kserve", force="true")
+        if self.autoscalers:
+            path, body = self.room.path(AUTOSCALER, name), _autoscaler(name)
+            body["metadata"] = metadata
+            self.room.call("PATCH", path, body, "apply", fieldManager="kserve", force="true")
+        label = f"app=isvc.{name}"
+        for pod in self.room.cluster.find_all(POD, self.room.name, labelSelector=label):
+            status = self.statuses.get(pod["metadata"]["annotations"][SOURCE_URI], READY)
+            if self.address:
+                status = status | {"podIP": self.address, "podIPs": [{"ip": self.address}]}
+            self.room.patch_status(POD, pod["metadata"]["name"], status)
         deployment = self.room.get(DEPLOYMENT, name)
-        status = deployment.get("status") or {}
-        done = (
-            status.get("observedGeneration") == deployment["metadata"]["generation"]
-            and status.get("updatedReplicas") == status.get("replicas") == 1
-            and status.get("availableReplicas") == 1
+        found = deployment.get("status") or {}
+        return bool(
+            replicas
+            and found.get("observedGeneration") == deployment["metadata"]["generation"]
+            and found.get("updatedReplicas") == found.get("replicas") == replicas
+            and found.get("availableReplicas") == replicas
         )
-        if done and self._told != serving.storage_uri:
-            self._told = serving.storage_uri
-            self.rolled_out(serving.storage_uri)
-        ready = [{"type": "Ready", "status": "True" if done else "False"}]
+
+    def _route(self, service: Object, serving: Serving, available: dict[str, bool]) -> None:
+        stable, canary = deployment_name(SERVICE, serving.slot), serving.canary
+        weights, shares = {stable: 100}, {_version(serving.storage_uri): 100}
+        if canary is not None and available[deployment_name(SERVICE, canary.slot)]:
+            weights = {stable: 100 - canary.percent, deployment_name(SERVICE, canary.slot): 0}
+            weights[deployment_name(SERVICE, canary.slot)] = canary.percent
+            shares = _shares(serving, canary)
+        if weights == self._weights:
+            if shares != self._shares:  # pods of another version behind the same name
+                self._shares = shares
+                self.routed(shares)
+            return
+        references = [
+            {"name": name, "port": 80} | ({"weight": weight} if len(weights) > 1 else {})
+            for name, weight in weights.items()
+        ]
+        rules = [
+            {"matches": [{"path": {"value": path}}], "backendRefs": references}
+            for path in ("/inference.GRPCInferenceService/", "/")
+        ]
+        for name in ROUTES:
+            body = {
+                "apiVersion": HTTP_ROUTE.group_version,
+                "kind": HTTP_ROUTE.kind,
+                "metadata": {"name": name, "ownerReferences": [owner(service)]},
+                "spec": {
+                    "hostnames": [f"{name}-test.example.com"],
+                    "parentRefs": [{"name": "gateway", "namespace": self.room.name}],
+                    "rules": rules,
+                },
+            }
+            path = self.room.path(HTTP_ROUTE, name)
+            self.room.call("PATCH", path, body, "apply", fieldManager="kserve", force="true")
+        self._weights, self._shares = weights, shares
+        self.routed(shares)
+
+    def _tell(self, serving: Serving, ready: bool) -> None:
+        status = "True" if ready else "False"
+        conditions = [{"type": kind, "status": status} for kind in ("PredictorReady", "Ready")]
+        if not ready:
+            conditions[0] |= {"reason": "MinimumReplicasUnavailable"}
+        name = deployment_name(SERVICE, serving.slot)
+        deployment = self.room.get(DEPLOYMENT, name).get("status") or {}
         # As KServe 0.21 has it, the number is the Deployment's.
-        seen = {"observedGeneration": status.get("observedGeneration", 0), "conditions": ready}
-        self.room.patch_status(INFERENCE_SERVICE, SERVICE, seen)
+        seen = {"observedGeneration": deployment.get("observedGeneration", 0)}
+        self.room.patch_status(INFERENCE_SERVICE, SERVICE, seen | {"conditions": conditions})
 
 
 READY: Object = {
@@ -225,16 +173,53 @@ READY: Object = {
         {"type": "Ready", "status": "True"},
     ],
 }
+UNREADY: Object = {
+    "phase": "Running",
+    "conditions": [
+        {"type": "PodScheduled", "status": "True"},
+        {"type": "Ready", "status": "False"},
+    ],
+}
 
 
-def _deployment(name: str, uri: str) -> Object:
+def owner(service: Object) -> Object:
+    """The reference of what KServe makes to the InferenceService."""
+    return {
+        "apiVersion": INFERENCE_SERVICE.group_version,
+        "kind": INFERENCE_SERVICE.kind,
+        "name": SERVICE,
+        "uid": service["metadata"]["uid"],
+        "controller": True,
+    }
+
+
+def _version(uri: str | None) -> str:
+    return str(uri).rpartition("/")[2]
+
+
+def _shares(serving: Serving, canary: Canary) -> dict[str, int]:
+    return {
+        _version(serving.storage_uri): 100 - canary.percent,
+        _version(canary.storage_uri): canary.percent,
+    }
+
+
+def _autoscaler(name: str) -> Object:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+    return {
+        "apiVersion": AUTOSCALER.group_version,
+        "kind": AUTOSCALER.kind,
+        "spec": {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 1},
+    }
+
+
+def _deployment(name: str, uri: str, replicas: int) -> Object:
     labels = {"app": f"isvc.{name}"}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": name},
         "spec": {
-            "replicas": 1,
+            "replicas": replicas,
             "selector": {"matchLabels": labels},
             "strategy": {
                 "type": "RollingUpdate",
@@ -251,25 +236,3 @@ def _deployment(name: str, uri: str) -> Object:
             },
         },
     }
-
-
-def managed_fields(thing: Object, manager: str) -> Object:
-    """What a field manager owns by server-side apply."""
-    for entry in thing["metadata"]["managedFields"]:
-        if entry["manager"] == manager and entry["operation"] == "Apply":
-            return dict(entry["fieldsV1"])
-    return {}
-
-
-def eventually(check: Any, timeout_s: float = 20.0) -> Any:
-    """The first true answer of `check`."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        with contextlib.suppress(Exception):
-            if found := check():
-                return found
-        assert time.monotonic() < deadline, "it did not come to be"
-        time.sleep(0.1)
-
-
-__all__ = ["HOST", "READY", "SERVICE", "Cluster", "Controllers", "Room", "as_account", "new_room"]

@@ -22,12 +22,15 @@ ROLLOUT: dict[str, tuple[str, ...]] = {
     "deployments.apps": READ,
     "pods": READ,
     "pods/log": ("get",),
+    "pods/proxy": ("get", "create"),
     "services": READ,
     "events": (*READ, "create"),
     "httproutes.gateway.networking.k8s.io": READ,
     "scaledobjects.keda.sh": ("get", "patch"),
+    "horizontalpodautoscalers.autoscaling": (),
+    "configmaps": ("create",),
+    "leases.coordination.k8s.io": ("create",),
     "secrets": (),
-    "configmaps": (),
     "pods/exec": (),
     "pods/attach": (),
     "pods/portforward": (),
@@ -81,15 +84,34 @@ MATRIX = {
         ELSEWHERE: NOTHING,
     },
 }
-# Single objects that may be read though their kind may not.
+_HPA, _SCALED = "horizontalpodautoscalers.autoscaling", "scaledobjects.keda.sh"
+_ROLLOUTS = ((KUBEREC, "rollout"), (KUBEFLOW, "kuberec-pipeline"))
+# Single objects that an account may do something with, which it may not with their kind.
 NAMED = [
-    ((KUBEFLOW, "kuberec-pipeline"), KUBEFLOW, "configmaps", "kfp-launcher", True),
-    ((KUBEFLOW, "kuberec-pipeline"), KUBEFLOW, "configmaps", "feature-store", True),
-    ((KUBEFLOW, "kuberec-pipeline"), KUBEFLOW, "secrets", "mlpipeline-minio-artifact", True),
-    ((KUBEFLOW, "kuberec-pipeline"), KUBEFLOW, "secrets", "redis", False),
-    ((KUBEFLOW, "kuberec-pipeline"), KUBEREC, "secrets", "redis", False),
-    ((KUBEREC, "rollout"), KUBEREC, "secrets", "redis", False),
-    ((KUBEREC, "endpoint"), KUBEREC, "secrets", "redis", False),
+    *(
+        (account, KUBEREC, verb, resource, name, expected)
+        for account in _ROLLOUTS
+        for verb, resource, name, expected in (
+            ("get", "configmaps", "recommend-rollout", True),
+            ("patch", "configmaps", "recommend-rollout", True),
+            ("delete", "configmaps", "recommend-rollout", False),
+            ("get", "configmaps", "feature-store", False),
+            ("get", "leases.coordination.k8s.io", "recommend-rollout", True),
+            ("update", "leases.coordination.k8s.io", "recommend-rollout", True),
+            ("update", "leases.coordination.k8s.io", "another", False),
+            ("delete", _HPA, "recommend-green-predictor", True),
+            ("delete", _HPA, "another", False),
+            ("delete", _SCALED, "recommend-blue-predictor", True),
+            ("delete", _SCALED, "recommend-blue", False),
+        )
+    ),
+    ((KUBEFLOW, "kuberec-pipeline"), KUBEFLOW, "get", "configmaps", "kfp-launcher", True),
+    ((KUBEFLOW, "kuberec-pipeline"), KUBEFLOW, "get", "configmaps", "feature-store", True),
+    ((KUBEFLOW, "kuberec-pipeline"), KUBEFLOW, "get", "secrets", "mlpipeline-minio-artifact", True),
+    ((KUBEFLOW, "kuberec-pipeline"), KUBEFLOW, "get", "secrets", "redis", False),
+    ((KUBEFLOW, "kuberec-pipeline"), KUBEREC, "get", "secrets", "redis", False),
+    ((KUBEREC, "rollout"), KUBEREC, "get", "secrets", "redis", False),
+    ((KUBEREC, "endpoint"), KUBEREC, "get", "secrets", "redis", False),
 ]
 
 
@@ -114,17 +136,18 @@ def test_account_may_do_this_and_no_more(
     assert wrong == []
 
 
-@pytest.mark.parametrize(("account", "where", "resource", "name", "expected"), NAMED)
+@pytest.mark.parametrize(("account", "where", "verb", "resource", "name", "expected"), NAMED)
 def test_single_objects(
     account: tuple[str, str],
     where: str,
+    verb: str,
     resource: str,
     name: str,
     expected: bool,
     place: Place,
     kubectl: Kubectl,
 ) -> None:
-    attributes = _attributes("get", resource, place.namespace(where)) | {"name": name}
+    attributes = _attributes(verb, resource, place.namespace(where)) | {"name": name}
 
     assert _ask(kubectl, _user(account, place), [attributes]) == [expected]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from kubernetes import client
-from played_controllers import SERVICE, Room, as_account, new_room
+from room import SERVICE, Room, as_account, new_room
 from tiny_version import catalogue, write_tiny_version
 
 from recommender.files import read_json

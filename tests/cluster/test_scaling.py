@@ -8,7 +8,7 @@ import pytest
 from serving.inference_service import FIELD_MANAGER
 from serving.kubernetes.api import SCALED_OBJECT
 from serving.kubernetes.scaling import wake_autoscaler
-from tests.cluster.played_controllers import Object, Room, new_room
+from tests.cluster.room import Object, Room, new_room
 
 PAUSED = "autoscaling.keda.sh/paused"
 

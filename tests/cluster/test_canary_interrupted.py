@@ -1,0 +1,129 @@
+"""Rollouts that do not go as they began: killed, held, taken over by somebody, two at once."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from canary_case import Beside, Case, new_case
+from data_plane import DataPlane
+from played_controllers import UNREADY
+from room import SERVICE, eventually
+
+from serving.inference_service import Canary, Serving
+from serving.kubernetes.api import INFERENCE_SERVICE
+from serving.kubernetes.lease import hold
+from serving.rollout.machine import promote
+from serving.rollout.outcome import RolloutStopped
+from serving.rollout.target import RolloutUnderWay
+
+pytestmark = pytest.mark.timeout(240)
+PROGRAM = Path(__file__).with_name("rollout_process.py")
+
+
+@pytest.fixture
+def case(plane: DataPlane) -> Iterator[Case]:
+    with new_case(plane) as made:
+        yield made
+
+
+def test_a_killed_rollout_goes_on_when_it_is_run_again(case: Case) -> None:
+    plane = case.plane
+    given = {
+        "version_dir": str(plane.versions["v2"]),
+        "registry": str(plane.registry),
+        "config": plane.config(case.room).model_dump(mode="json"),
+        "doors": plane.doors,
+    }
+    modules = os.pathsep.join([str(PROGRAM.parents[1]), str(PROGRAM.parents[2])])
+    killed = subprocess.Popen(
+        [sys.executable, str(PROGRAM), json.dumps(given)],
+        env=os.environ | {"PYTHONPATH": modules},
+    )
+    try:
+        eventually(lambda: case.percent() == 25 and case.record().steps[0].looks, 90)
+        assert case.target().holder() is not None
+    finally:
+        killed.kill()
+        killed.wait()
+    assert case.target().holder() is None
+    killed_at = case.record()
+    assert killed_at.status == "under_way"
+
+    result = case.roll_out("v2")
+
+    assert result["timeline"]["id"] == killed_at.id
+    assert result["timeline"]["status"] == "promoted"
+    assert "RolloutResumed" in [note["reason"] for note in result["timeline"]["notes"]]
+    case.assert_alone("v2", "green")
+
+
+def test_without_metrics_it_is_held_and_an_operator_decides(case: Case) -> None:
+    limits = {"max_wait_s": 1.0, "steps": [{"percent": 25, "bake_s": 2.0}, 100]}
+    with pytest.raises(RolloutStopped) as stopped:
+        case.roll_out("v2", limits=limits, prometheus="http://127.0.0.1:9")
+
+    held = stopped.value.rollout
+    assert (held.status, held.percent) == ("held", 25)
+    assert "Prometheus at http://127.0.0.1:9 is not reached" in held.reason
+    assert case.percent() == 25
+    assert ("Warning", "RolloutHeld") in case.events()
+
+    done = promote(case.target(), case.said.append)
+
+    assert done.id == held.id
+    assert done.status == "promoted"
+    case.assert_alone("v2", "green")
+    assert [each.id for each in case.target().history()] == [held.id]
+
+
+def test_a_share_set_by_hand_is_noticed_and_left(case: Case) -> None:
+    with Beside(case, "v2") as beside:
+        eventually(lambda: case.percent() == 25 and case.record().steps[0].looks, 60)
+        canary = case.room.get(INFERENCE_SERVICE, SERVICE)["spec"]["canary"]
+        canary[0]["trafficPercent"] = 60
+        by_hand = {"spec": {"canary": canary}}
+        case.room.patch(INFERENCE_SERVICE, SERVICE, by_hand, fieldManager="kubectl-edit")
+
+    assert isinstance(beside.result, RolloutStopped)
+    assert beside.result.rollout.status == "taken_over"
+    assert "set to 60 % by somebody else" in beside.result.rollout.reason
+    uri = case.plane.uri
+    assert case.serving() == Serving("blue", uri("v1"), Canary("green", uri("v2"), 60))
+
+
+def test_a_version_set_by_hand_is_not_replaced_without_force(case: Case) -> None:
+    by_hand = {"spec": {"predictor": {"model": {"storageUri": case.plane.uri("v3")}}}}
+    case.room.patch(INFERENCE_SERVICE, SERVICE, by_hand, fieldManager="kubectl-edit")
+    eventually(lambda: case.target().observe().stable_ready)
+
+    with pytest.raises(RolloutStopped) as refused:
+        case.roll_out("v2")
+
+    assert "'kubectl-edit' owns .spec.predictor.model.storageUri" in str(refused.value)
+    assert "--force" in str(refused.value)
+    assert case.serving() == Serving("blue", case.plane.uri("v3"))
+
+
+def test_one_at_a_time(case: Case) -> None:
+    with hold(case.room.cluster, case.room.name, f"{SERVICE}-rollout"):
+        with pytest.raises(RolloutUnderWay, match="another process rolls out here: ") as refused:
+            case.roll_out("v2")
+        assert "kuberec rollout abort" in str(refused.value)
+        assert case.target().holder() is not None
+    assert case.serving() == Serving("blue", case.plane.uri("v1"))
+    assert case.target().holder() is None
+
+
+def test_a_version_that_is_broken_is_replaced_with_force(case: Case) -> None:
+    """There is nothing to compare with."""
+    case.controllers.statuses[case.plane.uri("v1")] = UNREADY
+    eventually(lambda: not case.target().observe().stable_ready)
+
+    result = case.roll_out("v2", force=True)
+
+    assert (result["version"], result["slot"], result["timeline"]) == ("v2", "blue", None)
+    assert case.serving() == Serving("blue", case.plane.uri("v2"))
