@@ -22,6 +22,7 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 import yaml
+from quick_rollouts import quick_rollout
 
 from recommender.files import read_json
 from serving.ports import free_ports
@@ -108,7 +109,11 @@ def write_config(folder: Path, port: int, admin_port: int) -> None:
             "distillation": {"epochs": 2, "dim": 16, "heads": 1},
         },
         "export": {"k": 20, "max_seen": 200, "min_quantized_overlap": 0.2},
-        "serving": {"port": port, "admin_port": admin_port},
+        "serving": {
+            "port": port,
+            "admin_port": admin_port,
+            "rollout": quick_rollout(25, 100, bake_s=2).model_dump(mode="json"),
+        },
     }
     (folder / "slice.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
 
@@ -189,6 +194,9 @@ def test_the_report_is_one_page_with_a_link_to_the_data_docs(place, finished):
     assert not re.search(r'(src|href)="(https?:)?//', page)
     assert 'href="data_docs/index.html"' in page
     assert (folder / "data_docs" / "index.html").is_file()
+    assert 'href="rollout.html"' in page
+    first = (folder / "rollout.html").read_text(encoding="utf-8")
+    assert f"No version served before {place.summary()['version']}" in first
 
 
 def test_golden_numbers(place, finished):
@@ -356,3 +364,47 @@ def test_the_benchmark_measures_every_system_on_this_version(place, finished, tm
         assert all(found["answers_per_s"] > 10 for found in levels.values())
     assert set(figures["start_s"]) == {"Triton", "transformer", "peer"}
     assert (tmp_path / "serving.md").read_text().count("\n| ") > 20
+
+
+OTHER_SEED = ("--set", "training.seed=8")
+
+
+@pytest.fixture(scope="module")
+def refused(place, finished) -> subprocess.CompletedProcess[str]:
+    """A run whose model recommends other items than the one that serves, which may not be."""
+    served = place.kuberec("serve", "--detach")
+    assert served.returncode == 0, served.stderr
+    same = ("--set", "serving.rollout.ranking.min_overlap=1")
+    return place.kuberec("run", "slice.yaml", *OTHER_SEED, *same)
+
+
+def test_a_canary_that_is_rolled_back_fails_the_run_and_the_timeline_says_why(place, refused):
+    assert refused.returncode == 1, refused.stdout
+    assert "was rolled back at 25 %" in refused.stderr
+    assert re.search(r"FAIL +top-10 overlap: .*limit >= 1", refused.stderr)
+    page = place.runs()[-1] / "rollout.html"
+    assert f"the rollout over time: {page.relative_to(place.folder)}" in refused.stderr
+    assert page.read_text(encoding="utf-8").count("<svg") == 1
+    assert "top-10 overlap" in page.with_suffix(".md").read_text(encoding="utf-8")
+    assert not (page.parent / "report.html").exists()
+    serving = place.kuberec("status").stdout
+    assert f"{place.summary()['version']} serves" in serving
+    assert "rolled back" in place.kuberec("rollout", "history").stdout
+
+
+def test_a_canary_takes_over_step_by_step(place, refused):
+    before = place.summary()["version"]
+    done = place.kuberec("run", "slice.yaml", *OTHER_SEED)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = place.summary()
+    assert after["version"] != before == after["serving"]["previous"]
+    assert [step["percent"] for step in after["rollout"]["steps"]] == [25, 100]
+    assert "timeline" not in after["serving"]
+    for share in (25, 100):
+        assert re.search(rf"^  rollout +step: {after['version']} gets {share} %", done.stdout, re.M)
+        assert re.search(rf"^  rollout +{share} %: promote: all ", done.stdout, re.M)
+    folder = place.runs()[-1]
+    assert 'href="rollout.html"' in (folder / "report.html").read_text(encoding="utf-8")
+    assert (folder / "rollout.html").read_text(encoding="utf-8").count("<svg") == 1
+    assert f"{after['version']} serves" in place.kuberec("status").stdout
+    assert ask(tritonclient.grpc, f"127.0.0.1:{place.port}", ["50"])[0]
