@@ -376,6 +376,11 @@ def test_all_requests_at_the_canary_are_compared_with_stable_before() -> None:
     assert "of the step before" in row(verdict, "p99").detail
     slow = found._replace(canary=traffic(random, 500, slower_s=0.05))
     assert judge(slow, CONFIG, LOOKS).outcome == "roll_back"
+    stray = found._replace(stable=traffic(random, 3)._replace(errors=3))
+    assert judge(stray, CONFIG, LOOKS) == verdict
+    # A canary that died: stable has its requests, and is compared with at the same time.
+    slower = found._replace(stable=traffic(random, 1500, slower_s=0.05))
+    assert "step before" not in row(judge(slower, CONFIG, LOOKS), "p99").detail
     few = found._replace(canary=traffic(random, 50))
     assert judge(few, CONFIG, LOOKS).outcome == "inconclusive"
 
