@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,8 +35,8 @@ EXPECTED = {
 } | {"nobody": StoredFeatures([], None)}
 
 
-def fill(store: Any, folder: Path, histories: Histories) -> None:
-    """Apply the repository's user view and service to `store`, and write the histories online."""
+def fill(store: Any, folder: Path, histories: Histories, versions: Sequence[str] = ("v1",)) -> None:
+    """Apply the user view and the versions' services to `store`, and write histories online."""
     from feature_repo.entities import user
     from feature_repo.services import recommend_service
     from feature_repo.views import user_history
@@ -53,14 +53,16 @@ def fill(store: Any, folder: Path, histories: Histories) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pandas(rows), folder / "user_history.parquet")
     view = user_history(folder)
-    store.apply([user, view, recommend_service("v1", view)])
+    store.apply([user, view, *(recommend_service(version, view) for version in versions)])
     store.write_to_online_store(view.name, df=rows)
 
 
-def sqlite_store(folder: Path, histories: Histories = HISTORIES) -> Path:
+def sqlite_store(
+    folder: Path, histories: Histories = HISTORIES, versions: Sequence[str] = ("v1",)
+) -> Path:
     """Fill the embedded store of `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    fill(open_store(folder), folder / "offline", histories)
+    fill(open_store(folder), folder / "offline", histories, versions)
     return folder
 
 

@@ -24,9 +24,19 @@ def catalogue(size: int = 40, prefix: str = "item-") -> list[str]:
     return [f"{prefix}{index}" for index in range(1, size + 1)]
 
 
-def build_tiny_ranker(n_items: int, k: int = K, seed: int = 0) -> onnx.ModelProto:
+def build_tiny_ranker(
+    n_items: int, k: int = K, seed: int = 0, noise: float = 0.0, shuffled: bool = False
+) -> onnx.ModelProto:
+    """The ranker of a seed; with `noise` nearly the same, `shuffled` with items' vectors mixed up.
+
+    `noise`: standard deviation, beside the vectors' own of 1.
+    """
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(n_items + 1, 4)).astype(np.float32)
+    other = np.random.default_rng(seed + 1)
+    vectors += noise * other.normal(size=vectors.shape).astype(np.float32)
+    if shuffled:
+        vectors = other.permutation(vectors)
     vectors[0] = 0  # padding adds nothing: an empty history leaves the log-popularity
     popularity = np.sort(rng.normal(size=n_items + 1).astype(np.float32))[::-1].copy()
     popularity[0] = -1e9
@@ -76,11 +86,13 @@ def build_tiny_ranker(n_items: int, k: int = K, seed: int = 0) -> onnx.ModelProt
     return model
 
 
-def tiny_graphs(folder: Path, vocabulary: list[str], seed: int = 0) -> tuple[Path, Path, Path]:
-    """lookup, ranker and decode as files of their own."""
+def tiny_graphs(
+    folder: Path, vocabulary: list[str], seed: int = 0, **ranker: Any
+) -> tuple[Path, Path, Path]:
+    """lookup, ranker and decode as files of their own; `ranker` is build_tiny_ranker's."""
     folder.mkdir(parents=True)
     onnx.save(build_lookup(vocabulary, MAX_LENGTH, MAX_SEEN), folder / "lookup.onnx")
-    onnx.save(build_tiny_ranker(len(vocabulary), seed=seed), folder / "ranker.onnx")
+    onnx.save(build_tiny_ranker(len(vocabulary), seed=seed, **ranker), folder / "ranker.onnx")
     onnx.save(build_decode(vocabulary, K), folder / "decode.onnx")
     return folder / "lookup.onnx", folder / "ranker.onnx", folder / "decode.onnx"
 
@@ -98,9 +110,13 @@ def split_weights(graph: Path, folder: Path) -> None:
 
 
 def write_tiny_repository(
-    directory: Path, vocabulary: list[str], seed: int = 0, config: TritonConfig | None = None
+    directory: Path,
+    vocabulary: list[str],
+    seed: int = 0,
+    config: TritonConfig | None = None,
+    **ranker: Any,
 ) -> Path:
-    graphs = tiny_graphs(directory.parent / f"{directory.name}-graphs", vocabulary, seed)
+    graphs = tiny_graphs(directory.parent / f"{directory.name}-graphs", vocabulary, seed, **ranker)
     write_repository(directory, *graphs, config=config)
     return directory
 
@@ -119,7 +135,8 @@ def write_tiny_version(
     version: str,
     seed: int = 0,
     config: TritonConfig | None = None,
+    **ranker: Any,
 ) -> Path:
-    write_tiny_repository(directory, vocabulary, seed, config)
+    write_tiny_repository(directory, vocabulary, seed, config, **ranker)
     write_manifest(directory, version, golden_answers(directory, REQUESTS), {"config": {}})
     return directory

@@ -68,13 +68,10 @@ class Processes:
     def publish(self, state: State, weights: Mapping[str, int]) -> None:
         """Point the door at versions by weight, opening it if it is shut.
 
-        Every version that runs stays known to the door, so that it can be turned there at once.
+        Every version that is known stays known to the door, so that it can be turned there at
+        once, and requests that are under way to one that died can go to the current one instead.
         """
-        backends = {
-            version: replica.backend
-            for version, replica in state.replicas.items()
-            if replica.alive() or version in weights
-        }
+        backends = {version: replica.backend for version, replica in state.replicas.items()}
         open_already = gateway_serves(state.gateway, self.config)
         if not open_already and state.gateway is not None:
             stop(state.gateway.process)
