@@ -131,6 +131,8 @@ def without_canary(result: Mapping[str, Any]) -> str:
     version = result["version"]
     if result["reused"]:
         return f"{version} served already: it was checked, and nothing was changed."
+    if previous := result.get("previous"):
+        return f"{previous} did not serve when {version} came, so there was nothing to compare with."
     return f"No version served before {version}, so there was nothing to compare it with."
 
 

@@ -9,7 +9,7 @@ import rollout_records as records
 from reporting.rollout_markdown import markdown, markdown_without
 from reporting.rollout_page import page, page_without
 from reporting.rollout_plots import timeline
-from reporting.rollout_text import step_rows, where
+from reporting.rollout_text import step_rows, where, without_canary
 from serving.rollout.record import CheckRow, Look, Rollout, StepRecord, Verdict
 
 every = pytest.mark.parametrize("make", records.ALL, ids=lambda make: make.__name__)
@@ -119,6 +119,15 @@ def test_without_a_canary_there_is_a_sentence_and_the_checks() -> None:
     assert "<svg" not in html
     text = markdown_without("Rollout of v1", "Nothing served before.", rows)
     assert "| version \\| named | v1 | v1 | pass |" in text
+
+
+def test_why_there_was_no_canary_is_told() -> None:
+    first = {"version": "v2", "reused": False, "previous": None}
+    assert without_canary(first) == (
+        "No version served before v2, so there was nothing to compare it with."
+    )
+    assert "v1 did not serve when v2 came" in without_canary(first | {"previous": "v1"})
+    assert "v2 served already" in without_canary(first | {"reused": True, "previous": "v1"})
 
 
 def test_settings_of_another_version_cost_the_limits_and_not_the_page() -> None:
