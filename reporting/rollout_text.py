@@ -132,7 +132,7 @@ def without_canary(result: Mapping[str, Any]) -> str:
     if result["reused"]:
         return f"{version} served already: it was checked, and nothing was changed."
     if previous := result.get("previous"):
-        return f"{previous} did not serve when {version} came, so there was nothing to compare with."
+        return f"{previous} did not serve when {version} came: there was nothing to compare with."
     return f"No version served before {version}, so there was nothing to compare it with."
 
 
