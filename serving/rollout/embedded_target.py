@@ -98,7 +98,8 @@ class EmbeddedTarget:
         if not gateway_serves(state.gateway, self.endpoint.config):
             stable_trouble = stable_trouble or "Envoy does not answer"
         # What the file says Envoy has taken over: whoever wrote it waited for that.
-        shares = published_shares(read_json(self._publication.routes))
+        routes = self._publication.routes  # none before anything ever served
+        shares = published_shares(read_json(routes)) if routes.is_file() else {}
         troubles = {state.current: stable_trouble, canary: canary_trouble}
         return Observed(
             stable=state.current,

@@ -34,16 +34,41 @@ def test_help_names_every_command():
     help_text = kuberec("--help").stdout
     for command in (
         *("run", "compile", "submit", "serve", "status", "rollback", "stop"),
-        *("recommend", "runs", "schedule"),
+        *("recommend", "runs", "schedule", "rollout"),
     ):
         assert command in help_text
+
+
+def test_the_rollouts_help_names_what_an_operator_can_do():
+    help_text = kuberec("rollout", "--help").stdout
+    for command in ("status", "promote", "abort", "history"):
+        assert command in help_text
+    assert "kuberec rollout abort" in kuberec("rollback", "--help").stdout
+
+
+def test_before_the_first_rollout_there_is_nothing_to_decide(tmp_path):
+    assert "there was no rollout yet" in kuberec("rollout", "history", cwd=tmp_path).stdout
+    shown = kuberec("rollout", "status", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "nothing" in shown.stdout
+    for command in ("promote", "abort"):
+        done = kuberec("rollout", command, cwd=tmp_path)
+        assert done.returncode == 1
+        assert "no rollout is under way or held" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_rollout_on_a_cluster_wants_to_know_where(tmp_path):
+    done = kuberec("rollout", "status", "--target", "kserve", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "--config" in done.stderr
 
 
 def test_help_loads_no_heavy_library():
     script = (
         "import sys, pipelines.cli\n"
         "heavy = {'torch', 'kfp', 'feast', 'great_expectations', 'lightning', 'ibis', 'onnx',\n"
-        "         'pandas', 'transformers', 'matplotlib', 'tritonclient'}\n"
+        "         'pandas', 'transformers', 'matplotlib', 'tritonclient', 'scipy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -99,6 +124,16 @@ def test_nothing_runs_before_the_gate_it_depends_on(compiled):
         assert gate.removesuffix("-gate") in before(gate)
         assert after <= {task for task in tasks if gate in before(task)}
     assert "materialize" in before("rollout")
+
+
+def test_the_rollout_leaves_its_timeline_as_a_page_and_as_markdown(compiled):
+    outputs = compiled["components"]["comp-rollout"]["outputDefinitions"]["artifacts"]
+    kinds = {name: each["artifactType"]["schemaTitle"] for name, each in outputs.items()}
+    assert kinds == {
+        "rollout_report": "system.Artifact",
+        "timeline": "system.HTML",
+        "timeline_text": "system.Markdown",
+    }
 
 
 def test_state_changing_steps_are_never_cached(compiled):

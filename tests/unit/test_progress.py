@@ -4,6 +4,7 @@ import io
 
 from rich.console import Console
 
+from components.step import note
 from pipelines.progress import RunView
 
 OUTPUT = """\
@@ -34,3 +35,16 @@ def test_each_step_gets_one_line_and_the_error_is_kept(tmp_path):
     assert view.errors[:2] == ["gate 'evaluate' failed: 1 of 2 checks", "  FAIL ndcg@10 [x]"]
     assert "--no-cache" in view.errors[2]  # what was measured came from the cache
     assert (tmp_path / "run.log").read_text() == OUTPUT
+
+
+def test_what_a_step_notes_is_a_line_of_its_own_as_it_comes(tmp_path, capsys):
+    out = io.StringIO()
+    with RunView(Console(file=out, width=100), tmp_path / "run.log") as view:
+        view.write("12:00:00 - INFO - Executing task \x1b[96m'rollout'\x1b[0m\n")
+        note("rollout", "5 %: promote: all [12] checks\n  passed")
+        view.write(capsys.readouterr().out)
+        assert out.getvalue().split("\n")[0].split() == [
+            "rollout", "5", "%:", "promote:", "all", "[12]", "checks", "passed"
+        ]  # fmt: skip
+        view.write("12:00:09 - INFO - Task \x1b[96m'rollout'\x1b[0m finished with status SUCCESS\n")
+    assert len(out.getvalue().splitlines()) == 2
