@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -30,6 +31,9 @@ from serving.version import GoldenRequest
 
 # Requests that both versions are asked at once: they share the machine with clients'.
 _ASKED_AT_ONCE = 2
+# A canary that hangs must not keep its rollout from noticing: longest for one answer, and for the
+# last question of several to begin.
+_ANSWER_S, _ASKING_S = 2.0, 3.0
 
 
 class StableNotReady(KuberecError):
@@ -175,14 +179,20 @@ class EmbeddedTarget:
         return shorter + longer[: limit - len(shorter)]
 
     def ask_both(self, rollout: Rollout, requests: Sequence[Request]) -> list[Pair]:
-        def answers(request: Request) -> Pair:
+        late = time.monotonic() + _ASKING_S
+        for version in (rollout.stable, rollout.canary):
+            self._replica(version)
+
+        def answers(request: Request) -> Pair | None:
+            if time.monotonic() > late:
+                return None
             stable, canary = (
                 self._answer(version, request) for version in (rollout.stable, rollout.canary)
             )
             return pair(request, stable, canary)
 
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            return list(pool.map(answers, requests))
+            return [found for found in pool.map(answers, requests) if found is not None]
 
     def announce(self, rollout: Rollout, note: Note) -> None:
         return  # progress has said it
@@ -193,7 +203,7 @@ class EmbeddedTarget:
 
     def _replica(self, version: str) -> Replica:
         replica = self.endpoint.state().replicas.get(version)
-        if replica is None:
+        if replica is None or not replica.alive():
             raise MetricsUnavailable(f"{version} does not run")
         return replica
 
@@ -209,9 +219,9 @@ class EmbeddedTarget:
 
     def _at_side_door(self, version: str, question: Any) -> Any:
         """What `question` finds out there, or MetricsUnavailable."""
-        address, timeout_s = self._replica(version).side_url, self._config.request_timeout_s
+        address = self._replica(version).side_url
         try:
-            return question(lambda *what: _json(address, timeout_s, *what))
+            return question(lambda *what: _json(address, _ANSWER_S, *what))
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise MetricsUnavailable(
                 f"the side door of {version}'s transformer, {address}: "

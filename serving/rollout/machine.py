@@ -103,7 +103,9 @@ class _Machine:
             changed = _changed(last, seen)
             if not changed and last.canary == canary:
                 last.config = self._config.model_dump(mode="json")
-                last.status, last.reason, last.ended = "under_way", "", None
+                last.status, last.ended = "under_way", None
+                if last.phase in ("preparing", "step"):
+                    last.reason = ""  # why it was held
                 last.step = min(last.step, len(self._config.steps) - 1)
                 self._note(last, "RolloutResumed", f"goes on in phase {last.phase}")
                 return last
