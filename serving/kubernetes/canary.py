@@ -2,78 +2,28 @@
 
 KServe takes a canary's pods away before it changes the routes, and does not touch the routes at all
 while stable's predictor is not ready. So nobody is taken away until the HTTPRoute has no requests
-for it, the gateway has had some seconds to follow, and stable is ready: that loses no request.
+for it, the gateway says that it has taken the route and has had some seconds to follow, and stable
+is ready: that loses no request.
 """
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from recommender.errors import KuberecError
-from serving.inference_service import (
-    Canary,
-    Serving,
-    apply_serving,
-    deployment_name,
-    read_serving,
-    version_of,
-)
-from serving.kubernetes.api import DEPLOYMENT, INFERENCE_SERVICE, Cluster, Object
-from serving.kubernetes.errors import Away, NotFound
+from serving.inference_service import Canary, Serving, apply_serving, deployment_name, version_of
+from serving.kubernetes.api import DEPLOYMENT, Cluster
+from serving.kubernetes.both_slots import Look, look_at_both
+from serving.kubernetes.errors import Away
 from serving.kubernetes.gateway import GatewayError
-from serving.kubernetes.seen import condition, storage_uri_of
-from serving.kubernetes.shares import Shares, shares
+from serving.kubernetes.shares import shares
 from serving.kubernetes.waiting import Say, Superseded
 from serving.settings import KubernetesConfig
 
 _POLL_S = 0.5
-_NO_SHARES = Shares([], False)
 
 
 class StableNotReady(KuberecError):
     """The stable version does not answer, so that nothing may be taken away beside it."""
-
-
-class Look(NamedTuple):
-    """One look at both slots.
-
-    Attributes:
-        shares: the canary's; where there is no canary, of nobody.
-    """
-
-    service: Object
-    serving: Serving
-    stable: Object | None
-    canary: Object | None
-    shares: Shares
-
-    @property
-    def stable_trouble(self) -> str:
-        """Why stable is not ready; "" if it is."""
-        found = condition(self.service, "PredictorReady")
-        if found.get("status") != "True":
-            why = found.get("message") or found.get("reason") or "KServe gives no reason"
-            return f"InferenceService has PredictorReady={found.get('status', 'missing')}: {why}"
-        return trouble(self.stable, self.serving.storage_uri)
-
-    @property
-    def canary_trouble(self) -> str:
-        """Why the canary is not ready; "" if it is, or if there is none."""
-        canary = self.serving.canary
-        return trouble(self.canary, canary.storage_uri) if canary else ""
-
-
-def trouble(deployment: Object | None, storage_uri: str | None) -> str:
-    """Why no pod of a Deployment answers by that version; "" if one does."""
-    if deployment is None:
-        return "it has no Deployment"
-    name, status = deployment["metadata"]["name"], deployment.get("status") or {}
-    if storage_uri_of(deployment["spec"]["template"]) != storage_uri:
-        return f"Deployment '{name}' does not have {version_of(storage_uri)} yet"
-    if not status.get("availableReplicas"):
-        replicas = deployment["spec"].get("replicas", 1)
-        return f"Deployment '{name}': 0 of {replicas} pods available"
-    return ""
 
 
 class CanaryHand:
@@ -102,26 +52,7 @@ class CanaryHand:
             ClusterError
         """
         where = self._where
-        service = self._cluster.get(INFERENCE_SERVICE, where.namespace, where.inference_service)
-        serving = read_serving(service)
-        slot = serving.canary.slot if serving.canary else None
-        try:
-            found = shares(
-                self._cluster, where.namespace, where.inference_service, serving.slot, slot
-            )
-        except NotFound:
-            found = _NO_SHARES
-        return Look(
-            service,
-            serving,
-            self._deployment(serving.slot),
-            self._deployment(slot) if slot else None,
-            found,
-        )
-
-    def _deployment(self, slot: str | None) -> Object | None:
-        name = deployment_name(self._where.inference_service, slot)
-        return self._cluster.find(DEPLOYMENT, self._where.namespace, name)
+        return look_at_both(self._cluster, where.namespace, where.inference_service)
 
     def await_stable(self, timeout_s: float) -> None:
         """Until stable is ready.
@@ -194,12 +125,13 @@ class CanaryHand:
             return
         self._apply(serving._replace(canary=None))
         deadline = time.monotonic() + self._where.answer_timeout_s
-        while (found := self._deployment(serving.canary.slot)) is not None:
+        name = deployment_name(self._where.inference_service, serving.canary.slot)
+        while found := self._cluster.find(DEPLOYMENT, self._where.namespace, name):
             if found["metadata"].get("deletionTimestamp"):
                 return
             if time.monotonic() > deadline:
                 self._say(
-                    f"Deployment '{found['metadata']['name']}' of the canary is still there; it "
+                    f"Deployment '{name}' of the canary is still there; it "
                     "gets no requests, and KServe has been told to take it away"
                 )
                 return
@@ -212,11 +144,14 @@ class CanaryHand:
             GatewayError: it goes on to name another.
         """
         where, deadline = self._where, time.monotonic() + self._where.answer_timeout_s
-        while not shares(self._cluster, where.namespace, where.inference_service, slot, slot).alone:
+        while True:
+            found = shares(self._cluster, where.namespace, where.inference_service, slot, slot)
+            if found.alone:
+                return
             if time.monotonic() > deadline:
                 raise GatewayError(
                     f"HTTPRoute '{where.inference_service}' does not lead to slot {slot} alone "
-                    f"after {where.answer_timeout_s:g} s"
+                    f"after {where.answer_timeout_s:g} s{found.behind and f'; {found.behind}'}"
                 )
             time.sleep(_POLL_S)
 
@@ -265,6 +200,8 @@ class CanaryHand:
                     f"waiting for HTTPRoute '{self._where.inference_service}' to give the canary "
                     f"{percent} % (it has {seen.shares.percent} %)"
                 )
+                if seen.shares.behind:
+                    state += f"; {seen.shares.behind}"
                 if percent and seen.canary_trouble:
                     state += f"; the canary is not ready: {seen.canary_trouble}"
                 if now > deadline:

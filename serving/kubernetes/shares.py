@@ -1,7 +1,9 @@
 """The shares of the requests as the gateway has them: the HTTPRoutes that KServe makes.
 
 status.canaryStatuses only repeats the spec. The true weights are the routes' backendRefs, which
-KServe changes once the canary is available, and only while stable's predictor is ready.
+KServe changes once the canary is available, and only while stable's predictor is ready. And these
+are true only once the gateway has taken them: one whose controller is gone serves as before,
+whatever the route says. The route's status tells which generation of it the gateway has.
 """
 
 from typing import NamedTuple
@@ -15,11 +17,13 @@ class Shares(NamedTuple):
 
     Attributes:
         percents: of each rule, 0 where it does not name the slot.
-        alone: whether no rule of the clients' route names another slot.
+        alone: whether no rule of the clients' route names another slot, and the gateway knows.
+        behind: why the gateway does not do yet what the routes say; "" if it does.
     """
 
     percents: list[float]
     alone: bool
+    behind: str = ""
 
     @property
     def percent(self) -> int:
@@ -27,8 +31,9 @@ class Shares(NamedTuple):
         return round(max(self.percents, default=0.0))
 
     def all_at(self, percent: int) -> bool:
-        """Whether every rule gives the slot that share."""
-        return bool(self.percents) and all(abs(each - percent) < 0.5 for each in self.percents)
+        """Whether every rule gives the slot that share, and the gateway has taken them."""
+        alike = all(abs(each - percent) < 0.5 for each in self.percents)
+        return bool(self.percents) and alike and not self.behind
 
 
 def shares(
@@ -47,14 +52,49 @@ def shares(
     """
     route = cluster.get(HTTP_ROUTE, namespace, service)
     backend = deployment_name(service, slot) if slot else ""
-    rules = _weights(route)
-    alone = bool(rules) and all(set(each) == {backend} for each in rules)
+    rules, behind = _weights(route), _behind(route)
+    alone = bool(rules) and all(set(each) == {backend} for each in rules) and not behind
     second = cluster.find(HTTP_ROUTE, namespace, f"{service}-predictor")
     if second is not None:
         more = _weights(second)
         if all(deployment_name(service, stable) in each for each in more):
             rules += more
-    return Shares([_share(each, backend) for each in rules], alone)
+            behind = behind or _behind(second)
+    return Shares([_share(each, backend) for each in rules], alone, behind)
+
+
+def _behind(route: Object) -> str:
+    """Whether a gateway of the route has not taken its present generation; says which."""
+    generation = int(route["metadata"].get("generation", 0))
+    found = (route.get("status") or {}).get("parents") or []
+    for wanted in route["spec"].get("parentRefs") or []:
+        conditions = [
+            {each["type"]: each for each in parent.get("conditions") or []}
+            for parent in found
+            if parent["parentRef"]["name"] == wanted["name"]
+        ]
+        if not any(_has_taken(each, generation) for each in conditions):
+            told = "; ".join(
+                f"{each['type']}={each['status']} for generation {each.get('observedGeneration')}"
+                for one in conditions
+                for each in one.values()
+            )
+            return (
+                f"Gateway '{wanted['name']}' has not taken generation {generation} of HTTPRoute "
+                f"'{route['metadata']['name']}' ({told or 'it says nothing'}): is its controller "
+                "running?"
+            )
+    return ""
+
+
+def _has_taken(conditions: dict[str, Object], generation: int) -> bool:
+    """Accepted, and every backend found, as of that generation."""
+    return all(
+        (each := conditions.get(kind)) is not None
+        and each["status"] == "True"
+        and each.get("observedGeneration", 0) >= generation
+        for kind in ("Accepted", "ResolvedRefs")
+    )
 
 
 def _weights(route: Object) -> list[dict[str, int]]:

@@ -4,34 +4,22 @@ The first version, and one that serves already, are set and checked. A later one
 slot as a canary, and takes over by the state machine (machine.py, kserve_target.py).
 """
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recommender.errors import Check, KuberecError, require
-from serving.inference_service import (
-    SLOTS,
-    Serving,
-    apply_serving,
-    get_service,
-    read_serving,
-    version_of,
-)
-from serving.kubernetes.api import INFERENCE_SERVICE, Cluster, connect
-from serving.kubernetes.canary import CanaryHand
-from serving.kubernetes.gateway import find_door, wait_for_version
-from serving.kubernetes.model_store import publish
-from serving.kubernetes.scaling import wake_autoscaler
-from serving.kubernetes.seen import Wanted, serving_uri
+from recommender.errors import Check, KuberecError
+from serving.inference_service import Serving, get_service, read_serving, version_of
+from serving.kubernetes.api import Cluster, connect
+from serving.kubernetes.both_slots import look_at_both
+from serving.kubernetes.gateway import find_door
 from serving.kubernetes.side_doors import SideDoors
-from serving.kubernetes.waiting import Say, Superseded, wait_until_ready
-from serving.rollout.checks import GATE, Door, ask_for_a_user, replay_through_gateway
+from serving.kubernetes.waiting import Say
+from serving.rollout.kserve_direct import result, serve_directly
 from serving.rollout.kserve_target import KServeTarget
 from serving.rollout.machine import abort, roll_out
 from serving.rollout.record import Rollout
 from serving.settings import KubernetesConfig, ServingConfig
-from serving.version import ModelVersion, load_version
+from serving.version import load_version
 
 __all__ = ["KServeTarget", "rollout"]
 
@@ -94,10 +82,10 @@ def rollout(
         _end_other(target, before, say)
     if reused or not _serves(cluster, where, before, force):
         with target.exclusive():
-            return _serve_directly(version, version_dir, registry, config, say, cluster, force)
+            return serve_directly(version, version_dir, registry, config, say, cluster, force)
     done = roll_out(target, version.version, version.golden(), config.rollout, say)
     serving = read_serving(get_service(cluster, where.namespace, where.inference_service))
-    return _result(
+    return result(
         find_door(cluster, where),
         where,
         serving,
@@ -129,72 +117,10 @@ def _serves(cluster: Cluster, where: KubernetesConfig, before: Serving, force: b
         return False
     if before.canary is not None:
         return True
-    seen = CanaryHand(cluster, where, lambda line: None, lambda: None).look()
+    seen = look_at_both(cluster, where.namespace, where.inference_service)
     if force and seen.stable_trouble:
         return False
     return bool(seen.shares.percents)
-
-
-def _serve_directly(
-    version: ModelVersion,
-    version_dir: Path,
-    registry: Path | None,
-    config: ServingConfig,
-    say: Say,
-    cluster: Cluster,
-    force: bool,
-) -> dict[str, Any]:
-    """Without a canary: set it where it is not, wait, and ask it through the gateway."""
-    where = config.kubernetes
-    before = read_serving(get_service(cluster, where.namespace, where.inference_service))
-    uri = publish(version_dir, registry, where.model_store, Path(where.model_store_mount), say)
-    slot = before.slot or SLOTS[0]
-    wanted = Wanted(where.namespace, where.inference_service, slot, uri)
-    reused = before.storage_uri == uri and before.slot is not None
-    previous = (
-        serving_uri(cluster, wanted, other_than=uri)
-        if before.storage_uri in (None, uri)
-        else before.storage_uri
-    )
-    with _put_back_on_failure(cluster, where, wanted, previous, say):
-        if not reused:
-            say(f"setting {version.version} in InferenceService '{where.inference_service}'")
-            serving = Serving(slot, uri)
-            apply_serving(cluster, where.namespace, where.inference_service, serving, force=force)
-        wait_until_ready(cluster, wanted, where.ready_timeout_s, say)
-        wake_autoscaler(cluster, where.namespace, where.inference_service, slot, say)
-        door = find_door(cluster, where)
-        wait_for_version(door, version.version, where.answer_timeout_s, say)
-        golden = version.golden()
-        say(f"replaying {len(golden)} golden requests through the gateway, {door.address}")
-        checks: list[Check] = replay_through_gateway(door, golden, config, version.version)
-        checks.append(ask_for_a_user("gateway", door, config, has_store=True))
-        require(GATE, checks)
-    return _result(
-        door,
-        where,
-        Serving(slot, uri),
-        version=version.version,
-        reused=reused,
-        previous=version_of(previous),
-        rows=[check.as_dict() for check in checks],
-        timeline=None,
-    )
-
-
-def _result(
-    door: Door, where: KubernetesConfig, serving: Serving, **more: object
-) -> dict[str, Any]:
-    return {
-        **more,
-        "url": f"{'https' if door.tls else 'http'}://{door.host}",
-        "grpc_url": door.address,
-        "host": door.host,
-        "storage_uri": serving.storage_uri,
-        "slot": serving.slot,
-        "namespace": where.namespace,
-        "inference_service": where.inference_service,
-    }
 
 
 def _rows(done: Rollout) -> list[dict[str, Any]]:
@@ -210,46 +136,3 @@ def _rows(done: Rollout) -> list[dict[str, Any]]:
         for row in (last.checks if last else [])
     ]
     return [*done.prepared, *(check.as_dict() for check in judged)]
-
-
-@contextlib.contextmanager
-def _put_back_on_failure(
-    cluster: Cluster, where: KubernetesConfig, wanted: Wanted, previous: str | None, say: Say
-) -> Iterator[None]:
-    """After any error the InferenceService names what served before; the error tells so."""
-    try:
-        yield
-    except Superseded:
-        raise
-    except BaseException as error:
-        note = _put_back(cluster, where, wanted, previous, say)
-        if note and isinstance(error, KuberecError):
-            error.args = (f"{error}\n{note}",)
-        elif note:
-            say(note)
-        raise
-
-
-def _put_back(
-    cluster: Cluster, where: KubernetesConfig, wanted: Wanted, previous: str | None, say: Say
-) -> str:
-    """What was done about it; "" if there was nothing to do."""
-    try:
-        service = cluster.get(INFERENCE_SERVICE, where.namespace, where.inference_service)
-        if read_serving(service).storage_uri != wanted.storage_uri:
-            return ""  # it was not set, or somebody else set another
-        if previous is None or previous == wanted.storage_uri:
-            return (
-                f"No other version served, so {version_of(wanted.storage_uri)} stays set: its "
-                "pods start once the cause is gone; then run this again."
-            )
-        serving = Serving(wanted.slot, previous)
-        apply_serving(cluster, where.namespace, where.inference_service, serving)
-        say(f"putting {version_of(previous)} back")
-        wait_until_ready(cluster, wanted._replace(storage_uri=previous), where.ready_timeout_s, say)
-    except KuberecError as error:
-        return (
-            f"Version {version_of(previous)} could not be put back: {error}\n"
-            "Roll it out again (`kuberec deploy`) once that is mended."
-        )
-    return f"Version {version_of(previous)} has been put back, and serves."

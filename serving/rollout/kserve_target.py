@@ -1,41 +1,34 @@
 """KServe as a place for a rollout: two slots of an InferenceService, shares by its HTTPRoutes."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from recommender.errors import Check, KuberecError, require
 from serving.inference_service import Serving, read_serving, version_of
-from serving.kubernetes.api import INFERENCE_SERVICE, Cluster, Object, connect
-from serving.kubernetes.canary import CanaryHand, Look
-from serving.kubernetes.errors import Away, ClusterError
-from serving.kubernetes.events import announce
+from serving.kubernetes.api import Cluster, Object, connect
+from serving.kubernetes.both_slots import Look
+from serving.kubernetes.canary import CanaryHand
+from serving.kubernetes.errors import ClusterError
 from serving.kubernetes.gateway import find_door
-from serving.kubernetes.lease import Hold, hold, holder
 from serving.kubernetes.model_store import publish
-from serving.kubernetes.rollout_records import RolloutRecords, Wish
 from serving.kubernetes.scaling import remove_orphans, wake_autoscaler
 from serving.kubernetes.seen import Wanted
 from serving.kubernetes.side_doors import SideDoors, ask_both, ready_pods, sample
 from serving.kubernetes.waiting import Say, Superseded, wait_until_ready
 from serving.rollout.checks import GATE, NOBODY, Door
 from serving.rollout.evidence import MetricsUnavailable, Pair, Request
+from serving.rollout.kserve_memory import KServeMemory
 from serving.rollout.prometheus import PrometheusEvidence, Side
-from serving.rollout.record import Note, Rollout
+from serving.rollout.record import Rollout
 from serving.rollout.settings import RolloutConfig
 from serving.rollout.side_door import check_features, check_golden
 from serving.rollout.target import Observed, RolloutUnderWay
 from serving.settings import ServingConfig
 from serving.version import load_version
 
-# The record may be out of reach for so long (a control plane that is upgraded).
-_OUTAGE_S = 60.0
-_T = TypeVar("_T")
 
-
-class KServeTarget:
+class KServeTarget(KServeMemory):
     """The InferenceService of `config.kubernetes`.
 
     Args:
@@ -59,48 +52,16 @@ class KServeTarget:
         force: bool = False,
         doors: SideDoors | None = None,
     ) -> None:
-        self._config, self._where = config, config.kubernetes
+        super().__init__(cluster or connect(), config.kubernetes)
+        self._config, where = config, config.kubernetes
         self._say = say or (lambda message: None)
         self._version_dir, self._registry = version_dir, registry
-        self.cluster = cluster or connect()
-        where = self._where
         self._doors = doors or SideDoors(self.cluster, where.namespace)
         self._hand = CanaryHand(self.cluster, where, self._say, self._attend, force)
-        self._records = RolloutRecords(self.cluster, where.namespace, where.inference_service)
-        self._held: Hold | None = None
-        self._owner: Object | None = None
         self._heeds_abort = True
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold the Lease `<service>-rollout`."""
-        with hold(self.cluster, self._where.namespace, self._records.name) as self._held:
-            try:
-                yield
-            finally:
-                self._held = None
-
-    def holder(self) -> str | None:
-        return holder(self.cluster, self._where.namespace, self._records.name)
-
-    def load(self) -> Rollout | None:
-        return self._patiently(self._records.load)
-
-    def history(self) -> list[Rollout]:
-        return self._patiently(self._records.history)
-
-    def save(self, rollout: Rollout) -> None:
-        self._check()
-        self._patiently(lambda: self._records.save(rollout, self._service()))
-
-    def requested(self) -> Wish | None:
-        return self._patiently(self._records.requested)
-
-    def request(self, what: Wish | None) -> None:
-        self._patiently(lambda: self._records.request(what))
-
     def observe(self) -> Observed:
-        self._check()
+        self.check()
         seen = self._hand.look()
         canary, share = seen.serving.canary, seen.shares.percent
         return Observed(
@@ -160,8 +121,8 @@ class KServeTarget:
 
     def shift(self, rollout: Rollout, percent: int) -> None:
         limits = RolloutConfig.model_validate(rollout.config)
-        self._patiently(lambda: self._require_ours(rollout))
-        self._patiently(lambda: self._hand.share(percent, limits.stable_timeout_s))
+        self.patiently(lambda: self._require_ours(rollout))
+        self.patiently(lambda: self._hand.share(percent, limits.stable_timeout_s))
 
     def promote(self, rollout: Rollout) -> None:
         """After the apply there is no way back, and no error: what then is late is told."""
@@ -174,18 +135,18 @@ class KServeTarget:
             self._require_ours(rollout)
             return self._hand.take_over(limits.settle_s, limits.stable_timeout_s)
 
-        serving = self._patiently(take_over)
+        serving = self.patiently(take_over)
         wanted = self._wanted(serving.slot, serving.storage_uri)
         try:
             wait_until_ready(
-                self.cluster, wanted, where.ready_timeout_s, self._say, attend=self._check
+                self.cluster, wanted, where.ready_timeout_s, self._say, attend=self.check
             )
             self._hand.await_alone(serving.slot)
         except RolloutUnderWay:
             raise
         except KuberecError as error:
             self._say(f"{rollout.canary} is the stable version now, but: {error}")
-        remove_orphans(self.cluster, where.namespace, self._service(), (serving.slot,), self._say)
+        remove_orphans(self.cluster, where.namespace, self.service(), (serving.slot,), self._say)
 
     def abandon(self, rollout: Rollout) -> None:
         limits = RolloutConfig.model_validate(rollout.config)
@@ -202,12 +163,12 @@ class KServeTarget:
                     f"{rollout.stable} out again to go back"
                 )
             remove_orphans(
-                self.cluster, self._where.namespace, self._service(), (serving.slot,), self._say
+                self.cluster, self._where.namespace, self.service(), (serving.slot,), self._say
             )
 
         self._heeds_abort = False  # it is being done
         try:
-            self._patiently(leave)
+            self.patiently(leave)
         finally:
             self._heeds_abort = True
 
@@ -235,16 +196,10 @@ class KServeTarget:
         stable, canary = self._pods()
         return ask_both(self._doors, stable, canary, list(requests))
 
-    def announce(self, rollout: Rollout, note: Note) -> None:
-        try:
-            announce(self.cluster, self._service(), note.reason, note.message, note.warning)
-        except ClusterError:
-            return
-
     def _both(self) -> tuple[Wanted, Wanted]:
         """Stable and the canary, as the InferenceService names them now."""
         try:
-            serving = read_serving(self._service(anew=True))
+            serving = read_serving(self.service(anew=True))
         except ClusterError as error:
             raise MetricsUnavailable(str(error)) from error
         if serving.canary is None:
@@ -276,7 +231,7 @@ class KServeTarget:
         }
 
     def _require_ours(self, rollout: Rollout) -> None:
-        canary = read_serving(self._service(anew=True)).canary
+        canary = read_serving(self.service(anew=True)).canary
         if canary is None or version_of(canary.storage_uri) != rollout.canary:
             found = version_of(canary.storage_uri) if canary else "none"
             raise Superseded(
@@ -284,35 +239,10 @@ class KServeTarget:
                 f"{rollout.canary} any more ({found})"
             )
 
-    def _service(self, anew: bool = False) -> Object:
-        if self._owner is None or anew:
-            where = self._where
-            self._owner = self.cluster.get(
-                INFERENCE_SERVICE, where.namespace, where.inference_service
-            )
-        return self._owner
-
-    def _check(self) -> None:
-        """Raises RolloutUnderWay where another process has the Lease by now."""
-        if self._held is not None:
-            self._held.check()
-
     def _attend(self) -> None:
         """While something is waited for: does the Lease hold, and has an operator enough of it?"""
-        self._check()
+        self.check()
         heeds = self._heeds_abort and self._held is not None
         if heeds and self._records.requested() == "abort":
             self._records.request(None)
             raise KuberecError("an operator asked for it (kuberec rollout abort)")
-
-    def _patiently(self, call: Callable[[], _T]) -> _T:
-        """`call`, again where the API server was away meanwhile: it may be called twice."""
-        failures = 0
-        while True:
-            try:
-                return call()
-            except Away:
-                failures += 1
-                if failures > _OUTAGE_S:
-                    raise
-            time.sleep(1.0)

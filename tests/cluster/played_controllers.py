@@ -138,6 +138,7 @@ class Controllers(threading.Thread):
             {"matches": [{"path": {"value": path}}], "backendRefs": references}
             for path in ("/inference.GRPCInferenceService/", "/")
         ]
+        routes = []
         for name in ROUTES:
             body = {
                 "apiVersion": HTTP_ROUTE.group_version,
@@ -150,9 +151,12 @@ class Controllers(threading.Thread):
                 },
             }
             path = self.room.path(HTTP_ROUTE, name)
-            self.room.call("PATCH", path, body, "apply", fieldManager="kserve", force="true")
+            made = self.room.call("PATCH", path, body, "apply", fieldManager="kserve", force="true")
+            routes.append(made)
         self._weights, self._shares = weights, shares
         self.routed(shares)
+        for made in routes:
+            self.room.patch_status(HTTP_ROUTE, made["metadata"]["name"], _taken(made))
 
     def _tell(self, serving: Serving, ready: bool) -> None:
         status = "True" if ready else "False"
@@ -164,6 +168,27 @@ class Controllers(threading.Thread):
         # As KServe 0.21 has it, the number is the Deployment's.
         seen = {"observedGeneration": deployment.get("observedGeneration", 0)}
         self.room.patch_status(INFERENCE_SERVICE, SERVICE, seen | {"conditions": conditions})
+
+
+def _taken(route: Object) -> Object:
+    """What the gateway's controller says of a route that it has."""
+    conditions = [
+        {
+            "type": kind,
+            "status": "True",
+            "reason": kind,
+            "message": "",
+            "observedGeneration": route["metadata"]["generation"],
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+        for kind in ("Accepted", "ResolvedRefs")
+    ]
+    parent = {
+        "parentRef": route["spec"]["parentRefs"][0],
+        "controllerName": "example.com/gateway",
+        "conditions": conditions,
+    }
+    return {"parents": [parent]}
 
 
 READY: Object = {

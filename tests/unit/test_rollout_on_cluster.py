@@ -73,10 +73,17 @@ def test_a_record_that_cannot_fit_is_refused() -> None:
 class Routes(Cluster):
     """A cluster that has HTTPRoutes alone."""
 
-    def __init__(self, **routes: list[dict[str, int | None]]) -> None:
+    def __init__(self, taken: int = 7, **routes: list[dict[str, int | None]]) -> None:
+        accepted = [
+            {"type": kind, "status": "True", "observedGeneration": taken}
+            for kind in ("Accepted", "ResolvedRefs")
+        ]
         self.routes = {
             name.replace("_", "-"): {
+                "metadata": {"name": name.replace("_", "-"), "generation": 7},
+                "status": {"parents": [{"parentRef": {"name": "door"}, "conditions": accepted}]},
                 "spec": {
+                    "parentRefs": [{"name": "door"}],
                     "rules": [
                         {
                             "backendRefs": [
@@ -86,8 +93,8 @@ class Routes(Cluster):
                             ]
                         }
                         for rule in rules
-                    ]
-                }
+                    ],
+                },
             }
             for name, rules in routes.items()
         }
@@ -119,6 +126,21 @@ def test_a_slot_that_no_rule_names_has_nothing() -> None:
     assert not found(alone).alone
     assert found(alone, "blue").all_at(100)
     assert found(alone, "blue").alone
+
+
+def test_a_route_that_the_gateway_has_not_taken_shares_nothing() -> None:
+    """A gateway whose controller is gone serves as before, whatever the route says."""
+    routes = Routes(taken=6, recommend=[{"blue": 0, "green": 100}])
+    assert found(routes).percent == 100
+    assert not found(routes).all_at(100)
+    assert "Gateway 'door' has not taken generation 7" in found(routes).behind
+    assert "Accepted=True for generation 6" in found(routes).behind
+    assert not found(Routes(taken=6, recommend=[{"green": None}])).alone
+    refused = Routes(recommend=[{"green": None}])
+    refused.routes["recommend"]["status"]["parents"][0]["conditions"][1]["status"] = "False"
+    assert "ResolvedRefs=False" in found(refused).behind
+    refused.routes["recommend"]["status"] = {}
+    assert "it says nothing" in found(refused).behind
 
 
 def test_a_second_route_that_is_not_kept_up_does_not_count() -> None:
