@@ -40,8 +40,16 @@ def pair_checks(pairs: Sequence[Pair], config: RolloutConfig, level: float) -> l
         _not_finite(pairs),
     ]
     answered = ranking.answered(pairs, limits)
-    if len(compared(pairs)) < limits.min_pairs or not answered:
+    if len(compared(pairs)) < limits.min_pairs:
         return rows
+    if not answered:
+        nothing = CheckRow(
+            name=f"top-{limits.top_k} overlap",
+            limit=f">= {limits.min_overlap:g}",
+            outcome="unsure",
+            detail="stable recommended nothing that could be compared",
+        )
+        return [*rows, nothing]
     return [
         *rows,
         _likeness(

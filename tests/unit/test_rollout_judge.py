@@ -281,6 +281,12 @@ def test_short_and_empty_answers() -> None:
     assert verdict.outcome == "promote", verdict.reason
 
 
+def test_a_stable_that_recommends_nothing_is_nothing_to_compare_with() -> None:
+    verdict = judge(look(pairs=[Pair("live", 2, answer([]), answer(["a"]))] * 30), CONFIG, LOOKS)
+    assert verdict.outcome == "inconclusive"
+    assert "stable recommended nothing" in verdict.reason
+
+
 def test_fallbacks_and_short_answers_of_clients() -> None:
     random = np.random.default_rng(9)
     for changes, name in (
