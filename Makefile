@@ -51,7 +51,7 @@ run: install  ## events to recommendations: data, training, compression, a Trito
 	.venv/bin/kuberec run $(CONFIG)
 
 # Modules whose bounds on time leave little room: they run after the others, with nothing beside them.
-TIMED := $(addprefix tests/integration/,test_faults.py test_feature_faults.py)
+TIMED := $(addprefix tests/integration/,test_faults.py test_feature_faults.py test_rollout_faults.py)
 
 test: install  ## unit and integration lanes
 	.venv/bin/python -m pytest tests/integration tests/unit $(TIMED:%=--ignore=%) \
