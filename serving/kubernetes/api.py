@@ -135,7 +135,14 @@ class Cluster:
             )
 
     def proxy(
-        self, method: str, namespace: str, pod: str, port: int, path: str, body: Any = None
+        self,
+        method: str,
+        namespace: str,
+        pod: str,
+        port: int,
+        path: str,
+        body: Any = None,
+        timeout_s: float = _REQUEST_TIMEOUT_S,
     ) -> Any:
         """What a pod answers at one of its ports, JSON to JSON; the API server passes it on.
 
@@ -147,7 +154,7 @@ class Cluster:
         url = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/{path.lstrip('/')}"
         path, _, query = url.partition("?")
         given = dict(part.split("=", 1) for part in query.split("&") if part)
-        return self._send(method, path, asked, given, body, "object")
+        return self._send(method, path, asked, given, body, "object", timeout_s)
 
     def logs(
         self, namespace: str, pod: str, container: str, *, previous: bool = False, lines: int = 12
@@ -198,6 +205,7 @@ class Cluster:
         query: dict[str, str],
         body: Object | None,
         answer: str,
+        timeout_s: float = _REQUEST_TIMEOUT_S,
     ) -> Any:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
@@ -215,7 +223,8 @@ class Cluster:
                 response_type=answer,
                 auth_settings=["BearerToken"],
                 _return_http_data_only=True,
-                _request_timeout=_REQUEST_TIMEOUT_S,
+                # To connect, and to wait for bytes. A float alone the client ignores.
+                _request_timeout=(timeout_s, timeout_s),
             )
         except ApiException as error:
             if not error.status:

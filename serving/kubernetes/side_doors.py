@@ -1,5 +1,7 @@
 """The side doors of the endpoint's pods, through the API server: from a laptop and a pod alike."""
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,8 +13,10 @@ from serving.rollout import side_door
 from serving.rollout.evidence import MetricsUnavailable, Pair, Ranked, Request
 
 PORT = 8081
-# Both versions at once, and some requests of each: what is asked is not to wait for a look.
-_AT_ONCE = 8
+_AT_ONCE = 4  # requests that both versions are asked
+# A canary that hangs must not keep its rollout from noticing: longest for one answer, and for the
+# last question of several to begin.
+_ANSWER_S, _ASKING_S = 5.0, 10.0
 _SOME_PODS = 4  # whose clients' requests are sampled
 
 
@@ -27,7 +31,7 @@ class SideDoors:
         name, port = str(pod["metadata"]["name"]), self.port(pod)
 
         def call(method: str, path: str, body: Any) -> Any:
-            return self._cluster.proxy(method, self._namespace, name, port, path, body)
+            return self._cluster.proxy(method, self._namespace, name, port, path, body, _ANSWER_S)
 
         return call
 
@@ -71,11 +75,16 @@ def sample(doors: SideDoors, pods: list[Object], limit: int) -> list[Request]:
 def ask_both(
     doors: SideDoors, stable: list[Object], canary: list[Object], requests: list[Request]
 ) -> list[Pair]:
-    """The same requests to pods of either version, by turns. An error is an answer too: None.
+    """The same requests to pods of either version, by turns, or as many as time allows.
+
+    An error is an answer too: None.
 
     Raises:
         MetricsUnavailable: a pod is not reached at all, which says nothing about its version.
     """
+
+    late = time.monotonic() + _ASKING_S
+    given_up = threading.Event()
 
     def ranked(pods: list[Object], number: int) -> Ranked | None:
         pod = pods[number % len(pods)]
@@ -84,13 +93,17 @@ def ask_both(
         except PodRefused:
             return None
         except (KuberecError, ValueError, OSError) as error:
+            given_up.set()
             raise _unavailable(pod, error) from error
 
-    numbers = range(len(requests))
+    def answers(number: int) -> Pair | None:
+        if given_up.is_set() or time.monotonic() > late:
+            return None
+        return side_door.pair(requests[number], ranked(stable, number), ranked(canary, number))
+
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        first = pool.map(lambda number: ranked(stable, number), numbers)
-        second = pool.map(lambda number: ranked(canary, number), numbers)
-        return [side_door.pair(*each) for each in zip(requests, first, second, strict=True)]
+        found = pool.map(answers, range(len(requests)))
+        return [each for each in found if each is not None]
 
 
 def _unavailable(pod: Object, error: Exception) -> MetricsUnavailable:

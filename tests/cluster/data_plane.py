@@ -180,7 +180,7 @@ def data_plane(folder: Path) -> Iterator[DataPlane]:
         for name in VERSIONS:
             endpoint.install(folder / name)
         endpoint.point_to("v1")
-        plane = DataPlane(folder, endpoint, _own_address())
+        plane = DataPlane(folder, endpoint, own_address())
         for name in VERSIONS:
             replica = endpoint.start(name)
             to = replica.transformer.side_port
@@ -189,7 +189,7 @@ def data_plane(folder: Path) -> Iterator[DataPlane]:
         yield plane
 
 
-def _own_address() -> str:
+def own_address() -> str:
     """Of this machine, as others see it. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
