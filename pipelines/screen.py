@@ -25,7 +25,7 @@ def command() -> str:
 
 
 def show_summary(run: Run, console: Console) -> None:
-    """One screen: rows, metrics, compression, parity, examples, endpoint, report."""
+    """One screen: rows, metrics, compression, parity, examples, endpoint, rollout, report."""
     summary = read_json(run.summary)
     data, checks = summary["data"], summary["validation"]
 
@@ -65,6 +65,7 @@ def show_summary(run: Run, console: Console) -> None:
     say("", f"in the background until `{command()} stop`; ask it with:")
     user = summary["samples"][0]["user"] if summary["samples"] else "1"
     say("", f"{command()} recommend --user {user} -k 10")
+    say("rollout", f"{summary['rollout']['headline']} ({shown(run.rollout)})")
     say("report", f"{shown(run.report)} (the run took {seconds:.0f} s)")
 
 

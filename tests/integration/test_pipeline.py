@@ -185,6 +185,8 @@ def test_the_screen_says_what_a_person_wants_to_know(place, finished):
         assert word in screen, word
     assert f"127.0.0.1:{place.port}" in screen
     assert "report.html" in screen
+    assert "No version served before" in screen
+    assert "rollout.html" in screen
 
 
 def test_the_report_is_one_page_with_a_link_to_the_data_docs(place, finished):
