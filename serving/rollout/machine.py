@@ -221,10 +221,11 @@ class _Machine:
 
     def _promote(self, rollout: Rollout) -> None:
         self._target.save(rollout)
-        if self._sight.observe().stable != rollout.canary:  # else done, but for the last words
+        if self._sight.observe().stable != rollout.canary:
             rollout.percent = 100
             self._target.shift(rollout, 100)
-            self._target.promote(rollout)
+        # Also where the canary is the stable version by now: what a promotion cleans up may not be.
+        self._target.promote(rollout)
         self._end(rollout, "promoted", rollout.reason)
 
     def _roll_back(self, rollout: Rollout) -> None:
