@@ -39,7 +39,7 @@ def excess(
         1.0 where a side has no trials, or the canary is within the margin.
     """
     import numpy as np
-    from scipy import stats
+    from scipy import special
 
     if min(canary_trials, stable_trials) <= 0:
         return 1.0
@@ -48,16 +48,22 @@ def excess(
     found = float(_score(seen, background, *trials, margin))
     if found <= 0:
         return 1.0
-    low = stats.gamma.ppf(_BEYOND / 2, background) if background else 0.0
-    high = stats.gamma.isf(_BEYOND / 2, background + 1)
+    low = special.gammaincinv(background, _BEYOND / 2) if background else 0.0
+    high = special.gammainccinv(background + 1, _BEYOND / 2)
     likeliest = _mean(seen, background, *trials, margin)
     means = np.append(np.linspace(low, high, _RATES), likeliest)
     width = _WIDEST * math.sqrt(high + 1) + _WIDEST
     counts = np.arange(max(math.floor(low - width), 0), math.ceil(high + width))
     fewest = _fewest(found, counts, trials, margin)
-    chances = stats.poisson.pmf(counts[None, :], means[:, None]) * stats.poisson.sf(
-        fewest[None, :] - 1, (means[:, None] / stable_trials + margin) * canary_trials
+    # Stable's chance of each count, and the canary's of as many as are extreme beside it: the tail
+    # of a Poisson distribution is an incomplete gamma function.
+    stables = np.exp(
+        special.xlogy(counts[None, :], means[:, None])
+        - means[:, None]
+        - special.gammaln(counts + 1.0)[None, :]
     )
+    canarys = (means[:, None] / stable_trials + margin) * canary_trials
+    chances = stables * special.gammainc(fewest[None, :], canarys)
     return float(min(chances.sum(axis=1).max() + _BEYOND, 1.0))
 
 
@@ -101,11 +107,12 @@ def _fewest(found: float, counts: Any, trials: tuple[float, float], margin: floa
 
 def at_least(events: float, trials: float, share: float) -> float:
     """P-value against "the rate of events is at most `share`": one Poisson count, exact."""
-    from scipy import stats
+    from scipy import special
 
     if trials <= 0:
         return 1.0
-    return float(stats.poisson.sf(math.floor(events + 1e-9) - 1, trials * share))
+    seen = math.floor(events + 1e-9)
+    return float(special.gammainc(seen, trials * share)) if seen > 0 else 1.0
 
 
 def exceedances(
@@ -163,9 +170,9 @@ def mostly_below(below: int, count: int) -> float:
     Args:
         below: values of the sample that do not reach it.
     """
-    from scipy import stats
+    from scipy import special
 
-    return float(stats.binom.sf(below - 1, count, 0.5)) if count > 0 else 1.0
+    return float(special.betainc(below, count - below + 1, 0.5)) if below > 0 else 1.0
 
 
 def normal_below(value: float, variance: float) -> float:
