@@ -15,10 +15,11 @@ from serving.embedded import versions
 from serving.embedded.processes import Processes
 from serving.embedded.replica import Replica
 from serving.embedded.shares import SplitRefused, check_shares
-from serving.embedded.state import ServingHome, State, Trial
+from serving.embedded.state import ServingHome, State
 from serving.embedded.status import client_url, describe
+from serving.embedded.trial import start_trial
 from serving.ports import LOCAL, require_free
-from serving.process import ProcessRef, this_process
+from serving.process import ProcessRef
 from serving.settings import ServingConfig
 from serving.triton.server import Progress
 from serving.version import ModelVersion
@@ -26,10 +27,6 @@ from serving.version import ModelVersion
 
 class NothingToServe(KuberecError):
     """No version was ever switched to, or none to go back to."""
-
-
-class TrialEnded(KuberecError):
-    """Another command stopped a version while it was being started to be tried."""
 
 
 class EmbeddedEndpoint:
@@ -93,26 +90,7 @@ class EmbeddedEndpoint:
         Raises:
             TrialEnded: and what `start` raises.
         """
-        trial = Trial(version=version, by=this_process())
-        with self.locked():
-            state = self.state()
-            state.trial = trial
-            self.home.save(state)
-            if version in state.replicas:
-                return self._processes.run(state, version)
-        try:
-            replica = self._processes.launch(version)
-        except BaseException:
-            self._end_trial(trial)
-            raise
-        with self.locked():
-            state = self.state()
-            if state.trial == trial:
-                state.replicas[version] = replica
-                self.home.save(state)
-                return replica
-        replica.stop()
-        raise TrialEnded(f"another command stopped model version {version} while it was started")
+        return start_trial(self.home, self._processes, self.config.lock_timeout_s, version)
 
     def switch(self, version: str) -> None:
         """Turn the door to an installed version, started if need be; loses no request.
@@ -288,13 +266,6 @@ class EmbeddedEndpoint:
             require_free(self.config.host, self.config.port, "serving.port")
         if self.config.admin_port not in own:
             require_free(LOCAL, self.config.admin_port, "serving.admin_port")
-
-    def _end_trial(self, trial: Trial) -> None:
-        with self.locked():
-            state = self.state()
-            if state.trial == trial:
-                state.trial = None
-                self.home.save(state)
 
     def _publish(self, state: State, weights: Mapping[str, int]) -> None:
         self._processes.publish(state, weights)

@@ -8,7 +8,8 @@ from recommender.errors import Check, require
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.embedded.state import State
 from serving.rollout.checks import GATE, Door, replay_through_gateway
-from serving.rollout.embedded_target import EmbeddedTarget, check_replica
+from serving.rollout.embedded_checks import check_replica
+from serving.rollout.embedded_target import EmbeddedTarget
 from serving.rollout.machine import abort, roll_out
 from serving.rollout.outcome import RolloutStopped
 from serving.settings import ServingConfig, save_settings
@@ -55,8 +56,7 @@ def rollout(
             return serve_directly(version_dir, home, config, progress)
         if not unfinished and state.current == version.version:
             return serve_directly(version_dir, home, config, progress)
-        if not target.endpoint.status()["serving"]:
-            target.endpoint.ensure_running()
+        target.mend()
         if last is not None and unfinished and state.current == version.version != last.canary:
             say(f"{last.canary} is given up first: {version.version} is to serve")
             with contextlib.suppress(RolloutStopped):  # taken over: what serves is as was wanted

@@ -1,39 +1,30 @@
 """The embedded endpoint as a place of rollouts: two replicas behind one Envoy on this machine."""
 
-import http.client
-import json
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from recommender.errors import Check, KuberecError, require
+from recommender.errors import Check, KuberecError
 from recommender.files import read_json
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.embedded.gateway import Publication, gateway_serves
-from serving.embedded.replica import Place, Replica
+from serving.embedded.replica import Replica
 from serving.embedded.routes import published_shares
 from serving.embedded.state import State
 from serving.ports import LOCAL
 from serving.process import alive
-from serving.rollout.checks import GATE, Door, ask_for_a_user, replay
+from serving.rollout.checks import Door
+from serving.rollout.embedded_checks import check_replica
 from serving.rollout.embedded_files import RolloutFiles, Wish
-from serving.rollout.evidence import Evidence, MetricsUnavailable, Pair, Ranked, Request
+from serving.rollout.evidence import Evidence, MetricsUnavailable, Pair, Request
+from serving.rollout.local_side_doors import LocalSideDoor, ask_both, draw
 from serving.rollout.record import Note, Rollout
 from serving.rollout.scrape import Addresses, ScrapedEvidence
-from serving.rollout.side_door import ask, pair, sample
 from serving.rollout.target import Observed
-from serving.settings import ServingConfig, save_settings
+from serving.settings import ServingConfig, load_settings, save_settings
 from serving.triton.server import Progress
-from serving.version import GoldenRequest
-
-# Requests that both versions are asked at once: they share the machine with clients'.
-_ASKED_AT_ONCE = 2
-# A canary that hangs must not keep its rollout from noticing: longest for one answer, and for the
-# last question of several to begin.
-_ANSWER_S, _ASKING_S = 2.0, 3.0
 
 
 class StableNotReady(KuberecError):
@@ -115,6 +106,24 @@ class EmbeddedTarget:
             trouble="; ".join(f"{v}: {what}" for v, what in troubles.items() if v and what),
         )
 
+    def mend(self) -> None:
+        """Start again what serves and does not answer, or has no side door, as it is set up."""
+        state, config = self.endpoint.state(), self.endpoint.config
+        served = [state.replicas.get(version) for version in state.shares]
+        if self.endpoint.status()["serving"] and all(
+            each is not None and each.transformer.side_port for each in served
+        ):
+            return
+        try:
+            settings = load_settings(self._home).transformer
+        except KuberecError:  # of another version of kuberec
+            settings = self._config.transformer
+        self.endpoint.use(config.model_copy(update={"transformer": settings}))
+        try:
+            self.endpoint.ensure_running()
+        finally:
+            self.endpoint.use(config)
+
     def prepare(self, rollout: Rollout) -> list[Check]:
         endpoint, canary = self.endpoint, rollout.canary
         rollout.where.setdefault("previous", endpoint.state().previous)
@@ -169,30 +178,11 @@ class EmbeddedTarget:
         return Door(self.endpoint.url)
 
     def live_requests(self, rollout: Rollout, limit: int) -> list[Request]:
-        # Half from either: the canary has few at first, and stable has none in the end.
-        found = [
-            self._at_side_door(version, lambda call: sample(call, limit))
-            for version in (rollout.stable, rollout.canary)
-        ]
-        (shorter, longer) = sorted(found, key=len)
-        shorter = shorter[: max(limit // 2, limit - len(longer))]
-        return shorter + longer[: limit - len(shorter)]
+        stable, canary = self._doors(rollout)
+        return draw(stable, canary, limit)
 
     def ask_both(self, rollout: Rollout, requests: Sequence[Request]) -> list[Pair]:
-        late = time.monotonic() + _ASKING_S
-        for version in (rollout.stable, rollout.canary):
-            self._replica(version)
-
-        def answers(request: Request) -> Pair | None:
-            if time.monotonic() > late:
-                return None
-            stable, canary = (
-                self._answer(version, request) for version in (rollout.stable, rollout.canary)
-            )
-            return pair(request, stable, canary)
-
-        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            return [found for found in pool.map(answers, requests) if found is not None]
+        return ask_both(*self._doors(rollout), requests)
 
     def announce(self, rollout: Rollout, note: Note) -> None:
         return  # progress has said it
@@ -211,48 +201,12 @@ class EmbeddedTarget:
         replica = self._replica(version)
         return Addresses(replica.transformer.http_url, f"{LOCAL}:{replica.triton.metrics_port}")
 
-    def _answer(self, version: str, request: Request) -> Ranked | None:
-        try:
-            return self._at_side_door(version, lambda call: ask(call, request)).ranked
-        except MetricsUnavailable:
-            return None
-
-    def _at_side_door(self, version: str, question: Any) -> Any:
-        """What `question` finds out there, or MetricsUnavailable."""
-        address = self._replica(version).side_url
-        try:
-            return question(lambda *what: _json(address, _ANSWER_S, *what))
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise MetricsUnavailable(
-                f"the side door of {version}'s transformer, {address}: "
-                f"{error or type(error).__name__}"
-            ) from error
-
-
-def check_replica(
-    endpoint: EmbeddedEndpoint,
-    replica: Replica,
-    golden: Sequence[GoldenRequest],
-    config: ServingConfig,
-) -> list[Check]:
-    """Golden requests and a user on a version's own servers, without the door.
-
-    Raises:
-        GateFailed: an answer is not the golden one, or made without features.
-    """
-    checks: list[Check] = []
-    for where, url, protocol in (
-        ("own Triton", replica.triton.grpc_url, "grpc"),
-        ("transformer, grpc", replica.transformer.grpc_url, "grpc"),
-        ("transformer, http", replica.transformer.http_url, "http"),
-    ):
-        checks += replay(where, Door(url), golden, config, protocol, config.min_overlap)
-        require(GATE, checks)  # what comes next would only fail for the same reason
-    has_store = Place(endpoint.home.root, replica.transformer.version_dir.name).feature_store
-    own = Door(replica.transformer.grpc_url)
-    checks.append(ask_for_a_user("transformer", own, config, has_store.exists()))
-    require(GATE, checks)
-    return checks
+    def _doors(self, rollout: Rollout) -> tuple[LocalSideDoor, LocalSideDoor]:
+        stable, canary = (
+            LocalSideDoor(version, self._replica(version).side_url)
+            for version in (rollout.stable, rollout.canary)
+        )
+        return stable, canary
 
 
 def _beside(state: State) -> str | None:
@@ -276,17 +230,3 @@ def _trouble(state: State, version: str | None) -> str:
     if not any(replica.transformer.ready() for _ in range(2)):
         return "it does not answer"
     return ""
-
-
-def _json(address: str, timeout_s: float, method: str, path: str, content: Any) -> Any:
-    connection = http.client.HTTPConnection(address, timeout=timeout_s)
-    try:
-        body = None if content is None else json.dumps(content)
-        connection.request(method, path, body, {"content-type": "application/json"})
-        response = connection.getresponse()
-        text = response.read().decode()
-        if response.status != 200:
-            raise ValueError(f"{method} {path}: HTTP {response.status}: {text[:200]}")
-        return json.loads(text)
-    finally:
-        connection.close()
