@@ -137,7 +137,7 @@ def _route(
         "match": match,
         # Of whoever answered in the end, which may be the current version in a canary's place.
         "response_headers_to_add": [
-            _header(VERSION_HEADER, f'%UPSTREAM_METADATA(["{_METADATA}", "version"])%')
+            _header(VERSION_HEADER, f"%UPSTREAM_METADATA({_METADATA}:version)%")
         ],
         "route": limits
         | {

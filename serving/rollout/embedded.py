@@ -52,9 +52,8 @@ def rollout(
         version = load_version(version_dir)
         last, state = target.load(), target.endpoint.state()
         unfinished = last is not None and last.unfinished
-        if not unfinished and not _runs(state):
-            return serve_directly(version_dir, home, config, progress)
-        if not unfinished and state.current == version.version:
+        alone = not _runs(state) or state.current == version.version
+        if state.current is None or (alone and not unfinished):
             return serve_directly(version_dir, home, config, progress)
         target.mend()
         if last is not None and unfinished and state.current == version.version != last.canary:

@@ -233,6 +233,23 @@ def test_a_part_that_dies_in_a_rollout_starts_with_the_settings_it_leaves(served
     assert {part for part in after if after[part] != before[part]} == {"transformer"}
 
 
+def test_a_canary_that_dies_keeps_the_settings_it_was_tried_with(served: Served) -> None:
+    endpoint, said = served.endpoint, len(served.said())
+    before = endpoint.state().replicas[A]
+    endpoint.split({B: 90, A: 10})
+    try:
+        with served.load() as load:
+            os.kill(before.transformer.process.pid, signal.SIGKILL)
+            wait_for(lambda: "ready again after" in served.said()[said:])
+    finally:
+        endpoint.split({B: 100})
+    after = endpoint.state().replicas[A]
+    assert after.transformer.settings == before.transformer.settings
+    assert after.transformer.settings != endpoint.state().replicas[B].transformer.settings
+    assert (after.backend, after.triton) == (before.backend, before.triton)
+    assert (load.errors, load.wrong) == ([], [])
+
+
 def test_the_access_log_tells_what_happened_and_nothing_of_users(served: Served) -> None:
     lines = []
     log = served.endpoint.home.logs / "access.log"
