@@ -60,7 +60,7 @@ def rollout(
             """
             nonlocal told
             progress(0, 0, " ".join(message.split()))
-            said = re.match(r"(\d+ %: \w+|[a-z]+): ", message)
+            said = re.match(r"(\d+ %: \w+|[a-z ]+): ", message)
             if said and said[0] != told:
                 note("rollout", message)
                 told = said[0]

@@ -53,7 +53,9 @@ class ExportConfig(Section):
     max_seen: int = Field(
         default=1024, gt=0, description="latest seen and excluded items that are masked"
     )
-    golden_requests: int = Field(default=16, gt=0, description="requests kept with their answers")
+    # A rollout compares both versions by them where no client asks: fewer than about 20 lists that
+    # have nothing in common could still be chance, at the level of one of its looks.
+    golden_requests: int = Field(default=32, gt=0, description="requests kept with their answers")
     min_overlap: float = Field(
         default=0.999,
         ge=0,

@@ -9,6 +9,7 @@ that a process which was killed at any point is gone on from by running it again
 """
 
 import contextlib
+import re
 import uuid
 from collections.abc import Sequence
 
@@ -263,13 +264,15 @@ class _Machine:
             "held": "RolloutHeld",
             "taken_over": "RolloutTakenOver",
         }
-        self._note(rollout, names[status], reason, warning=status != "promoted")
+        # Of a way back the whole reason was told when it began.
+        said = f"{rollout.stable} serves alone" if status == "rolled_back" else reason
+        self._note(rollout, names[status], said, warning=status != "promoted")
 
     def _note(self, rollout: Rollout, reason: str, message: str, warning: bool = False) -> None:
         note = Note(at=now(), reason=reason, message=message, warning=warning)
         rollout.notes.append(note)
         self._target.save(rollout)
-        self._say(f"{reason.removeprefix('Rollout').lower()}: {message}")
+        self._say(f"{_in_words(reason)}: {message}")
         self._target.announce(rollout, note)
 
 
@@ -284,3 +287,9 @@ def _changed(rollout: Rollout, seen: Observed) -> str:
         return other_hand(rollout, seen, [seen.wanted_percent])
     before = [step.percent for step in rollout.steps[-2:-1]] or [0]
     return other_hand(rollout, seen, sorted({rollout.percent, *before}))
+
+
+def _in_words(reason: str) -> str:
+    """RolloutRolledBack: "rolled back"."""
+    words = re.findall("[A-Z][a-z]*", reason.removeprefix("Rollout"))
+    return " ".join(words).lower()
