@@ -32,7 +32,10 @@ def gate(name: str, report: dsl.Input[dsl.Artifact]) -> None:
             raise KuberecError(f"{found['failed']}\nreport: {report.uri}")
         checks = [Check(**row) for row in found["rows"]]
         print("\n".join(table(checks)), flush=True)
-        progress(1, 1, f"{len(checks)} checks passed")
+        # An operator may promote a canary before all is known of it.
+        passed = sum(check.passed for check in checks)
+        of = "" if passed == len(checks) else f" of {len(checks)}"
+        progress(1, 1, f"{passed}{of} checks passed")
 
 
 def gate_behind(step: str, report: Any) -> dsl.PipelineTask:

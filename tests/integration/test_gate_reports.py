@@ -129,7 +129,7 @@ def test_a_report_without_a_verdict_lets_nothing_through(tmp_path, capsys):
         assert "has no verdict" in capsys.readouterr().out
 
 
-def test_a_gate_that_passes_shows_every_number(tmp_path, capsys):
+def test_a_gate_that_passes_shows_every_number_also_what_nobody_knew(tmp_path, capsys):
     target = tmp_path / "report.json"
     rows = [Check("ndcg@10", 0.25, ">= 0.1", True).as_dict()]
     write_json(target, {"verdict": verdict(rows, None)})
@@ -137,6 +137,11 @@ def test_a_gate_that_passes_shows_every_number(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "ok   ndcg@10  0.25  (limit >= 0.1)" in said
     assert "the-gate 1/1 1 checks passed" in said
+
+    rows.append(Check("p99", "not known", "<= 20", False).as_dict())
+    write_json(target, {"verdict": verdict(rows, None)})
+    gate.python_func(name="the-gate", report=artifact(target))
+    assert "the-gate 1/1 1 of 2 checks passed" in capsys.readouterr().out
 
 
 def test_rollout(tmp_path, capsys, monkeypatch):
