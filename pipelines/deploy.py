@@ -26,7 +26,7 @@ def deploy(
     Args:
         registry: the Feast registry to publish with the version; by default that of the state
             home's feature store, if there is one.
-        force: take over a version that somebody else set by hand.
+        force: take over a version that somebody else set by hand, or that is not ready.
 
     Raises:
         KuberecError: as serving.rollout.kserve.rollout.
@@ -42,7 +42,8 @@ def deploy(
     )
     for row in result["rows"]:
         value = f"{row['value']:.4g}" if isinstance(row["value"], float) else row["value"]
-        console.print(f"  ok  {row['name']}: {value} ({row['limit']})", highlight=False)
+        mark = "ok" if row["passed"] else "--"  # an operator may promote before all is known
+        console.print(f"  {mark}  {row['name']}: {value} ({row['limit']})", highlight=False)
     verb = "serves already" if result["reused"] else "serves"
     console.print(
         f"{result['version']} {verb} at {result['url']}: gateway {result['grpc_url']}, "

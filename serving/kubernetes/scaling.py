@@ -67,7 +67,8 @@ def remove_orphans(
         if slot in keep:
             continue
         try:
-            if cluster.find(DEPLOYMENT, namespace, name) is not None:
+            deployment = cluster.find(DEPLOYMENT, namespace, name)
+            if deployment is not None and not deployment["metadata"].get("deletionTimestamp"):
                 continue
             for kind in (SCALED_OBJECT, AUTOSCALER):  # the former takes its own of the latter along
                 found = cluster.find(kind, namespace, name)

@@ -4,6 +4,7 @@ The first version, and one that serves already, are set and checked. A later one
 slot as a canary, and takes over by the state machine (machine.py, kserve_target.py).
 """
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from serving.kubernetes.waiting import Say
 from serving.rollout.kserve_direct import result, serve_directly
 from serving.rollout.kserve_target import KServeTarget
 from serving.rollout.machine import abort, roll_out
+from serving.rollout.outcome import RolloutStopped
 from serving.rollout.record import Rollout
 from serving.settings import KubernetesConfig, ServingConfig
 from serving.version import load_version
@@ -102,8 +104,10 @@ def _end_other(target: KServeTarget, before: Serving, say: Say) -> None:
     last = target.load()
     if last is not None and last.unfinished:
         say(f"{last.canary} is to be rolled back first")
-        abort(target, say)
-    elif before.canary is not None:
+        with contextlib.suppress(RolloutStopped):  # taken over by somebody, see below
+            abort(target, say)
+        before = read_serving(target.service(anew=True))
+    if before.canary is not None:
         raise KuberecError(
             f"InferenceService has a canary under way ({version_of(before.canary.storage_uri)} at "
             f"{before.canary.percent} %), and no rollout of ours did that: promote it or give it "

@@ -27,7 +27,7 @@ from tiny_version import catalogue, write_tiny_version
 from feature_repo.services import recommend_service
 from feature_repo.store import open_embedded
 from feature_repo.views import user_history
-from recommender.files import write_json
+from recommender.files import sha256_file, write_json
 from serving.client import RecommendClient, RecommendError, RetryPolicy
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.inference_service import deployment_name
@@ -37,6 +37,7 @@ from serving.kubernetes.side_doors import SideDoors
 from serving.ports import free_ports
 from serving.rollout.settings import RolloutConfig
 from serving.settings import KubernetesConfig, ServingConfig
+from serving.version import ModelVersion
 
 # v2 answers as v1 does; v3's weights belong to other items.
 VERSIONS = {"v1": catalogue(), "v2": catalogue(), "v3": catalogue()[::-1]}
@@ -121,6 +122,21 @@ class DataPlane:
                 }
             )
         write_json(self.folder / "targets.json", groups)
+
+
+@contextmanager
+def other_claims(version_dir: Path) -> Iterator[None]:
+    """For a block a version's folder claims other answers than it gives."""
+    golden, manifest = version_dir / "golden.json", version_dir / "kuberec.json"
+    before = golden.read_text(), manifest.read_text()
+    digest = ModelVersion.model_validate_json(before[1]).files["golden.json"]
+    golden.write_text(before[0].replace('"item-', '"other-'))
+    manifest.write_text(before[1].replace(digest, sha256_file(golden)))
+    try:
+        yield
+    finally:
+        golden.write_text(before[0])
+        manifest.write_text(before[1])
 
 
 class Clients(threading.Thread):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from canary_case import BLUE, GREEN, Beside, Case, bind_role, new_case
-from data_plane import DataPlane
+from data_plane import DataPlane, other_claims
 from played_controllers import UNREADY
 from room import SERVICE, as_account, eventually, managed_fields
 
@@ -93,6 +93,29 @@ def test_a_canary_that_does_not_get_ready_is_rolled_back(case: Case) -> None:
     assert (ended.status, ended.steps) == ("rolled_back", [])
     assert "version v2 on InferenceService 'recommend' was not ready within 4 s" in ended.reason
     assert "image 'kuberec/transformer:9' cannot be pulled" in ended.reason
+    case.assert_alone("v1", "blue")
+
+
+def test_a_canary_that_answers_otherwise_than_exported_gets_no_request(case: Case) -> None:
+    config = {"model_store": "pvc://models/wrong"}
+    with other_claims(case.plane.versions["v2"]), pytest.raises(RolloutStopped) as stopped:
+        case.roll_out("v2", **config)
+
+    ended = stopped.value.rollout
+    assert (ended.status, ended.steps) == ("rolled_back", [])
+    failed = [row["name"] for row in ended.prepared if not row["passed"]]
+    assert "canary: least top-K overlap of 4 golden requests" in failed
+    case.assert_alone("v1", "blue")
+
+
+def test_an_operator_need_not_wait_for_a_canary_that_does_not_get_ready(case: Case) -> None:
+    case.controllers.statuses[case.plane.uri("v2")] = UNREADY
+    with Beside(case, "v2") as beside:
+        eventually(lambda: case.deployment(GREEN) is not None, 30)
+        case.target().request("abort")
+
+    assert isinstance(beside.result, RolloutStopped)
+    assert beside.result.rollout.reason == "an operator asked for it (kuberec rollout abort)"
     case.assert_alone("v1", "blue")
 
 

@@ -14,7 +14,8 @@ from played_controllers import UNREADY
 from room import SERVICE, eventually
 
 from serving.inference_service import Canary, Serving
-from serving.kubernetes.api import INFERENCE_SERVICE
+from serving.kubernetes import lease
+from serving.kubernetes.api import INFERENCE_SERVICE, LEASE
 from serving.kubernetes.lease import hold
 from serving.rollout.machine import promote
 from serving.rollout.outcome import RolloutStopped
@@ -78,6 +79,33 @@ def test_without_metrics_it_is_held_and_an_operator_decides(case: Case) -> None:
     assert done.status == "promoted"
     case.assert_alone("v2", "green")
     assert [each.id for each in case.target().history()] == [held.id]
+
+
+def test_what_is_held_ends_when_stable_itself_is_rolled_out(case: Case) -> None:
+    limits = {"max_wait_s": 0.5, "steps": [{"percent": 25, "bake_s": 1.0}, 100]}
+    with pytest.raises(RolloutStopped):
+        case.roll_out("v2", limits=limits, prometheus="http://127.0.0.1:9")
+
+    result = case.roll_out("v1")
+
+    assert (result["version"], result["reused"], result["timeline"]) == ("v1", True, None)
+    assert case.record().status == "rolled_back"
+    case.assert_alone("v1", "blue")
+
+
+def test_one_that_lost_its_lease_leaves_everything(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "RENEW_EVERY_S", 0.5)
+    with Beside(case, "v2") as beside:
+        eventually(lambda: case.percent() == 25 and case.record().steps[0].looks, 60)
+        mine = {"spec": {"holderIdentity": "another-host/1/1"}}
+        case.room.patch(LEASE, f"{SERVICE}-rollout", mine)
+
+    assert isinstance(beside.result, RolloutUnderWay)
+    assert "another-host/1/1 has it now" in str(beside.result)
+    assert case.percent() == 25
+    assert case.record().status == "under_way"
 
 
 def test_a_share_set_by_hand_is_noticed_and_left(case: Case) -> None:

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 from canary_case import bind_role
-from data_plane import DataPlane
+from data_plane import DataPlane, other_claims
 from played_controllers import Controllers
 from room import SERVICE, Room, as_account, eventually, managed_fields, new_room
 
 from recommender.errors import GateFailed, KuberecError
-from recommender.files import sha256_file
 from serving.inference_service import (
     FIELD_MANAGER,
     Canary,
@@ -23,7 +22,6 @@ from serving.kubernetes.api import INFERENCE_SERVICE
 from serving.kubernetes.gateway import GatewayError
 from serving.kubernetes.waiting import NotReady, Superseded
 from serving.rollout.kserve import rollout
-from serving.version import ModelVersion
 
 pytestmark = pytest.mark.timeout(180)
 OWNED = {
@@ -74,20 +72,9 @@ def serving_v1(room: Room, plane: DataPlane, controllers: Controllers) -> Room:
 
 def test_a_failed_gate_puts_back_what_served(serving_v1: Room, plane: DataPlane) -> None:
     # The same version from another store, where its folder claims other answers.
-    golden = plane.versions["v1"] / "golden.json"
-    right = golden.read_text()
-    sealed = (plane.versions["v1"] / "kuberec.json").read_text()
-    golden.write_text(right.replace('"item-', '"other-'))
-    digest = sha256_file(golden)
-    wrong = sealed.replace(ModelVersion.model_validate_json(sealed).files["golden.json"], digest)
-    (plane.versions["v1"] / "kuberec.json").write_text(wrong)
-    try:
-        config = plane.config(serving_v1, model_store="pvc://models/wrong")
-        with pytest.raises(GateFailed) as failed:
-            rollout(plane.versions["v1"], plane.registry, config)
-    finally:
-        golden.write_text(right)
-        (plane.versions["v1"] / "kuberec.json").write_text(sealed)
+    config = plane.config(serving_v1, model_store="pvc://models/wrong")
+    with other_claims(plane.versions["v1"]), pytest.raises(GateFailed) as failed:
+        rollout(plane.versions["v1"], plane.registry, config)
     assert "FAIL gateway, grpc: least top-K overlap" in str(failed.value)
     assert str(failed.value).endswith("Version v1 has been put back, and serves.")
     assert {check.passed for check in failed.value.checks} == {True, False}

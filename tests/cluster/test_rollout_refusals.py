@@ -287,6 +287,8 @@ def test_a_step_that_fails_leaves_its_report(
             version="v1",
             target="kserve",
             rollout_report=SimpleNamespace(path=str(report)),
+            timeline=SimpleNamespace(path=str(tmp_path / "timeline"), uri="s3://bucket/timeline"),
+            timeline_text=SimpleNamespace(path=str(tmp_path / "timeline_text")),
         )
     assert "[kuberec:error] there is no namespace 'no-such'" in capsys.readouterr().out
     left = read_json(report)

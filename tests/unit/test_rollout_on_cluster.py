@@ -1,16 +1,19 @@
 """The rollout's record and shares on a cluster, as far as they need none."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 
 from recommender.errors import KuberecError
 from serving.kubernetes.api import Cluster
-from serving.kubernetes.errors import NotFound
+from serving.kubernetes.errors import Away, NotFound
 from serving.kubernetes.rollout_records import LIMIT_BYTES, fit
 from serving.kubernetes.shares import shares
+from serving.rollout.kserve_memory import KServeMemory
 from serving.rollout.record import Look, Note, Rollout, StepRecord, now
+from serving.settings import KubernetesConfig
 
 
 def look(number: int) -> Look:
@@ -68,6 +71,23 @@ def test_a_record_that_cannot_fit_is_refused() -> None:
     latest.notes = [Note(at=now(), reason="R", message="x" * 1000) for _ in range(1000)]
     with pytest.raises(KuberecError, match="a ConfigMap takes 900,000"):
         fit(latest, [])
+
+
+def test_the_api_server_may_be_away_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    memory = KServeMemory(Routes(), KubernetesConfig())
+
+    def answers_after(seconds: float) -> str:
+        if clock[0] < seconds:
+            raise Away("no route to host")
+        return "here"
+
+    assert memory.patiently(lambda: answers_after(50)) == "here"
+    with pytest.raises(Away):
+        memory.patiently(lambda: answers_after(1000))
+    assert 50 + 60 <= clock[0] <= 50 + 65
 
 
 class Routes(Cluster):
