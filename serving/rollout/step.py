@@ -230,7 +230,7 @@ class StepWatch:
             stable_before=self._stable_before(),
         )
         verdict = judge(found, config, planned_looks(config))
-        self._send_own(stable, canary, elapsed_s)
+        self._send_own(stable, canary, elapsed_s, verdict)
         if stable is not None:
             self._record.stable = dump(stable)
         self._remember(seen, verdict, stable, canary)
@@ -243,8 +243,13 @@ class StepWatch:
                 return restore(record.stable)
         return None
 
-    def _send_own(self, stable: Window | None, canary: Window | None, elapsed_s: float) -> None:
-        """Golden requests through the door, while there will be too few to judge in time."""
+    def _send_own(
+        self, stable: Window | None, canary: Window | None, elapsed_s: float, verdict: Verdict
+    ) -> None:
+        """Golden requests through the door, while there will be too few to judge in time.
+
+        Beyond bake_s that is so as long as the verdict is open: `min_requests` were not enough.
+        """
         if stable is None or canary is None:
             return  # they would not be counted
         enough = self._config.min_requests
@@ -252,7 +257,8 @@ class StepWatch:
         if self._step.percent < 100:
             fewest = min(fewest, stable.requests)
         on_time = min(elapsed_s / self._step.bake_s, 1.0) * enough
-        if fewest < on_time and not self._own.used_up:
+        open_late = verdict.outcome == "inconclusive" and elapsed_s >= self._step.bake_s
+        if (fewest < on_time or open_late) and not self._own.used_up:
             self._own.go_on()
         elif fewest >= enough:
             self._own.pause()
