@@ -47,7 +47,8 @@ def rollout(
     from serving.rollout.record import Rollout
     from serving.settings import ServingConfig
 
-    with step("rollout") as progress:
+    # A Ctrl-C reaches this step as well: it gives the canary up, which takes some seconds.
+    with step("rollout", grace_s=30) as progress:
         config = ServingConfig.model_validate(serving)
         folder = Path(model_version.path)
         files = Path(timeline.path), Path(timeline_text.path)

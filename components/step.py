@@ -1,5 +1,6 @@
 """What every step does around its work: progress lines, readable failures, an end with its run."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -25,34 +26,43 @@ def state_home() -> Path:
 
 
 @contextmanager
-def step(name: str) -> Iterator[Progress]:
+def step(name: str, grace_s: float = 0.0) -> Iterator[Progress]:
     """Run a step's work; yields `progress(done, total, message)` (total 0: unknown).
+
+    Args:
+        grace_s: longest that the work may go on when the run is gone: to put back what it changed.
 
     A KuberecError becomes its message and exit status 1; any other error keeps its traceback, since
     it is a defect of ours.
     """
     warnings.simplefilter("ignore")
-    _end_with_run()
+    _end_with_run(grace_s)
     started = time.monotonic()
 
     def progress(done: int, total: int, message: str = "") -> None:
-        print(f"{PROGRESS_PREFIX} {name} {done}/{total} {message}", flush=True)
+        _say(f"{PROGRESS_PREFIX} {name} {done}/{total} {message}")
 
     try:
         yield progress
     except KuberecError as error:
         for line in str(error).splitlines():
-            print(f"{ERROR_PREFIX} {line}", flush=True)
+            _say(f"{ERROR_PREFIX} {line}")
         sys.exit(1)
-    print(f"{PROGRESS_PREFIX} {name} done in {time.monotonic() - started:.1f} s", flush=True)
+    _say(f"{PROGRESS_PREFIX} {name} done in {time.monotonic() - started:.1f} s")
 
 
 def note(name: str, text: str) -> None:
     """Say something of step `name` that is to stay on the screen."""
-    print(f"{NOTE_PREFIX} {name} {' '.join(text.split())}", flush=True)
+    _say(f"{NOTE_PREFIX} {name} {' '.join(text.split())}")
 
 
-def _end_with_run() -> None:
+def _say(line: str) -> None:
+    """To the run, if it is still there: what is being put back goes on without it."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, flush=True)
+
+
+def _end_with_run(grace_s: float) -> None:
     """Leave when the run that started this step is gone, so that no step outlives a killed run."""
     pid = int(os.environ.get(RUN_PID_VARIABLE, "0"))
     if not pid:
@@ -61,6 +71,7 @@ def _end_with_run() -> None:
     def watch() -> None:
         while process_exists(pid):
             time.sleep(1)
+        time.sleep(grace_s)
         os._exit(143)
 
     threading.Thread(target=watch, daemon=True, name="end-with-run").start()
