@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from data_plane import Clients, DataPlane, LocalDoors
+from data_plane import Clients, DataPlane
+from local_doors import LocalDoors
 from played_controllers import Controllers
 from room import SERVICE, Object, Room, eventually, new_room
 

@@ -7,20 +7,16 @@ the API server; and a real Prometheus scrapes them under the names that pods hav
 
 import contextlib
 import random
-import shutil
 import socket
 import socketserver
-import subprocess
 import threading
-import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
 from feature_stores import sqlite_store
 from room import SERVICE, Room
+from scraper import prometheus
 from tiny_endpoint import HISTORIES, VERSION
 from tiny_version import catalogue, write_tiny_version
 
@@ -31,16 +27,13 @@ from recommender.files import sha256_file, write_json
 from serving.client import RecommendClient, RecommendError, RetryPolicy
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.inference_service import deployment_name
-from serving.kubernetes.api import Cluster, Object
-from serving.kubernetes.seen import storage_uri_of
-from serving.kubernetes.side_doors import SideDoors
 from serving.ports import free_ports
 from serving.rollout.settings import RolloutConfig
 from serving.settings import KubernetesConfig, ServingConfig
 from serving.version import ModelVersion
 
-# v2 answers as v1 does; v3's weights belong to other items.
-VERSIONS = {"v1": catalogue(), "v2": catalogue(), "v3": catalogue()[::-1]}
+# v2 answers as v1 does, v3 with quite other items.
+VERSIONS = {"v1": catalogue(), "v2": catalogue(), "v3": catalogue(prefix="other-")}
 ROLLOUT = {
     "steps": [{"percent": 25, "bake_s": 3.0}, {"percent": 100, "bake_s": 2.0}],
     "look_every_s": 1.0,
@@ -169,17 +162,6 @@ class Clients(threading.Thread):
                     self.failed.append(str(error))
 
 
-class LocalDoors(SideDoors):
-    """The pods' side doors, at ports of this machine that differ by version."""
-
-    def __init__(self, cluster: Cluster, namespace: str, ports: Mapping[str, int]) -> None:
-        super().__init__(cluster, namespace)
-        self._ports = ports
-
-    def port(self, pod: Object) -> int:
-        return self._ports[str(storage_uri_of(pod)).rpartition("/")[2]]
-
-
 @contextmanager
 def data_plane(folder: Path) -> Iterator[DataPlane]:
     """All of it, until the block ends."""
@@ -201,7 +183,7 @@ def data_plane(folder: Path) -> Iterator[DataPlane]:
             replica = endpoint.start(name)
             to = replica.transformer.side_port
             plane.doors[name] = stack.enter_context(_forwarder(plane.address, to))
-        plane.prometheus = stack.enter_context(_prometheus(folder))
+        plane.prometheus = stack.enter_context(prometheus(folder))
         yield plane
 
 
@@ -239,45 +221,3 @@ def _forwarder(address: str, to: int) -> Iterator[int]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
         server.shutdown()
-
-
-@contextmanager
-def _prometheus(folder: Path) -> Iterator[str]:
-    """A Prometheus that scrapes what folder/targets.json lists, twice a second."""
-    write_json(folder / "targets.json", [])
-    config = {
-        "global": {"scrape_interval": "500ms", "scrape_timeout": "400ms"},
-        "scrape_configs": [
-            {
-                "job_name": "pods",
-                "file_sd_configs": [
-                    {"files": [str(folder / "targets.json")], "refresh_interval": "5s"}
-                ],
-            }
-        ],
-    }
-    (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
-    (port,) = free_ports(1)
-    command = [
-        str(shutil.which("prometheus")),
-        f"--config.file={folder}/prometheus.yaml",
-        f"--storage.tsdb.path={folder}/tsdb",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--log.level=warn",
-    ]
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{url}/-/ready", timeout=1).close()
-                break
-            assert process.poll() is None, (folder / "prometheus.log").read_text()
-            assert time.monotonic() < deadline, "Prometheus does not get ready"
-            time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(20)

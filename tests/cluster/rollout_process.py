@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from data_plane import LocalDoors
+from local_doors import LocalDoors
 
 from serving.kubernetes.api import connect
 from serving.rollout.kserve import rollout

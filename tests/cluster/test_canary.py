@@ -66,7 +66,7 @@ def test_a_canary_with_other_rankings_is_rolled_back(case: Case) -> None:
         case.roll_out("v3")
 
     ended = stopped.value.rollout
-    assert ended.status == "rolled_back", case.said
+    assert ended.status == "rolled_back", ended.reason
     assert "overlap" in ended.reason
     case.assert_alone("v1", "blue")
     assert case.record() == ended

@@ -136,7 +136,8 @@ def test_a_version_set_by_hand_is_not_replaced_without_force(case: Case) -> None
     assert case.serving() == Serving("blue", case.plane.uri("v3"))
 
 
-def test_one_at_a_time(case: Case) -> None:
+def test_one_at_a_time(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEW_EVERY_S", 1.0)
     with hold(case.room.cluster, case.room.name, f"{SERVICE}-rollout"):
         with pytest.raises(RolloutUnderWay, match="another process rolls out here: ") as refused:
             case.roll_out("v2")
