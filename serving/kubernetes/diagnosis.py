@@ -159,7 +159,7 @@ def _unschedulable(pod: str, message: str) -> Problem:
     elif "nvidia.com/gpu" in message:
         advice = (
             "no node has a free GPU: add one, or lower nvidia.com/gpu or the replicas in the "
-            "overlay; a rolling update needs one pod more than serve"
+            "overlay; a canary, as a rolling update, needs one pod more than serve"
         )
     elif "Insufficient" in message:
         advice = "add a node, or lower the requests or the replicas in the overlay"
