@@ -70,7 +70,8 @@ def judged(*steps: int, bake_s: float = 1.0, **changes: Any) -> RolloutConfig:
 def refusing(days: float) -> TransformerConfig:
     """Requests of users with older features fail: FAILED_PRECONDITION, or 503."""
     rule = {"user_history": {"max_age_s": days * _DAY, "policy": "reject"}}
-    return TransformerConfig.model_validate({"freshness": rule})
+    # On a busy machine a lookup may be late, and its user be answered without features.
+    return TransformerConfig.model_validate({"freshness": rule, "lookup_timeout_s": 5})
 
 
 class Scene:
