@@ -40,6 +40,15 @@ class Histogram(NamedTuple):
             lower = bound if bound != float("inf") else lower
         return lower
 
+    def surely_beyond(self, seconds: float) -> float:
+        """How many took longer whatever is true of the bucket in which `seconds` lies."""
+        lower = (0.0, *self.bounds)
+        return sum(
+            count
+            for begin, count in zip(lower[: len(self.counts)], self.counts, strict=True)
+            if begin >= seconds
+        )
+
     def beyond(self, seconds: float) -> float:
         """How many took longer than that; within a bucket by linear interpolation."""
         place = bisect.bisect_left(self.bounds, seconds)

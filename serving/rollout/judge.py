@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from serving.rollout.evidence import Pair, Window
+from serving.rollout.illness import illness
 from serving.rollout.live_checks import live_checks
 from serving.rollout.pair_checks import compared, pair_checks
+from serving.rollout.ranking import answered
 from serving.rollout.record import CheckRow, Verdict
 from serving.rollout.settings import RolloutConfig
-from serving.rollout.statistics import at_least, excess
 
 TESTS = 12  # in one look: those of live_checks and pair_checks that can fail by chance
 
@@ -30,6 +31,7 @@ class Round(NamedTuple):
         pairs_problem: why live requests could not be sampled; "" if they were.
         stable_before: stable's traffic in the latest step in which it had some: what the canary is
             compared with at 100 %.
+        load_then: share of the requests that stable had in that step, 0..1.
     """
 
     percent: int
@@ -39,13 +41,27 @@ class Round(NamedTuple):
     pairs: Sequence[Pair]
     pairs_problem: str = ""
     stable_before: Window | None = None
+    load_then: float = 1.0
 
 
-def judge(round: Round, config: RolloutConfig, looks: int) -> Verdict:
+class Reference(NamedTuple):
+    """What the canary's traffic is compared with.
+
+    Attributes:
+        note: what must be said about it.
+        load: requests of the canary's for each that stable had.
+    """
+
+    window: Window | None
+    note: str = ""
+    load: float = 1.0
+
+
+def judge(round: Round, config: RolloutConfig, looks: float) -> Verdict:
     """What the numbers say; knows no time.
 
     Args:
-        looks: planned over the whole rollout.
+        looks: by what alpha is divided for this one (step.spending).
 
     Returns:
         roll_back: the canary is significantly beyond a limit. It may be judged by the requests
@@ -55,18 +71,17 @@ def judge(round: Round, config: RolloutConfig, looks: int) -> Verdict:
         promote: every check passes.
     """
     level = config.alpha / max(looks, 1) / TESTS
-    stable, note = _reference(round, config)
+    reference = _reference(round, config)
+    stable = reference.window
     checks: list[CheckRow] = []
     few = "" if round.canary is None else _few_requests(round, config)
     if round.canary is not None and (stable is not None or round.percent == 100) and not few:
-        checks += live_checks(stable, round.canary, config, level, note)
+        checks += live_checks(stable, round.canary, config, level, reference.note, reference.load)
     checks += pair_checks(round.pairs, config, level)
     failed = [check for check in checks if check.outcome == "fail"]
     if failed:
         return Verdict(outcome="roll_back", reason=_sentence(failed), checks=checks)
-    ill = (
-        "" if stable is None or round.canary is None else _ill(stable, round.canary, config, level)
-    )
+    ill = "" if stable is None or round.canary is None else illness(stable, round.canary, config)
     if ill:
         return Verdict(outcome="hold", reason=ill, checks=checks)
     open_ = _missing(round, stable) or few or _few_pairs(round, config)
@@ -81,18 +96,20 @@ def judge(round: Round, config: RolloutConfig, looks: int) -> Verdict:
     )
 
 
-def _reference(round: Round, config: RolloutConfig) -> tuple[Window | None, str]:
-    """What the canary's traffic is compared with, and what must be said about it.
+def _reference(round: Round, config: RolloutConfig) -> Reference:
+    """Stable's traffic of the same time; at 100 % of the step before.
 
-    At 100 % stable may have some requests yet: those that were under way, or went in the canary's
+    Then stable may have some requests yet: those that were under way, or went in the canary's
     place. They are too few to compare with.
     """
     stable = round.stable
     if round.percent < 100 or (stable is not None and stable.requests >= config.min_requests):
-        return stable, ""
+        return Reference(stable)
     if round.stable_before is None:
-        return None, "stable had no requests in this rollout"
-    return round.stable_before, "stable's numbers are of the step before"
+        return Reference(None, "stable had no requests in this rollout")
+    load = 1 / max(round.load_then, 0.01)
+    note = f"stable's numbers are of the step before, when it had {round.load_then:.0%} of the load"
+    return Reference(round.stable_before, note, load)
 
 
 def _missing(round: Round, stable: Window | None) -> str:
@@ -117,32 +134,12 @@ def _few_requests(round: Round, config: RolloutConfig) -> str:
 
 
 def _few_pairs(round: Round, config: RolloutConfig) -> str:
-    found, needed = len(compared(round.pairs)), config.ranking.min_pairs
-    if found >= needed:
-        return ""
+    needed, both = config.ranking.min_pairs, compared(round.pairs)
+    telling = len(answered(round.pairs, config.ranking))
+    if telling >= needed or (len(both) >= needed and not telling):
+        return ""  # in the latter case a check is unsure, and says why
     why = f" ({round.pairs_problem})" if round.pairs_problem else ""
-    return f"too few requests answered by both versions: {found}; {needed} are needed{why}"
-
-
-def _ill(stable: Window, canary: Window, config: RolloutConfig, level: float) -> str:
-    """Why nothing can be said for a canary beside this stable; "" where stable is well, or the
-    canary significantly better and well itself."""
-    if stable.requests <= 0:
-        return ""
-    limit = config.max_error_rate
-    rate = stable.errors / stable.requests
-    enough = stable.requests >= config.min_requests
-    if not ((enough and rate >= limit) or at_least(stable.errors, stable.requests, limit) <= level):
-        return ""
-    share = canary.errors / canary.requests if canary.requests > 0 else 0.0
-    better = excess(stable.errors, stable.requests, canary.errors, canary.requests, 0.0) <= level
-    if better and share < limit and canary.requests >= config.min_requests:
-        return ""
-    return (
-        f"stable is ill itself: {rate:.1%} of its {stable.requests:,.0f} requests failed "
-        f"({limit:.1%} or more is ill), and the canary is not clearly better with {share:.1%} of "
-        f"{canary.requests:,.0f}"
-    )
+    return f"too few requests to compare both versions by: {telling}; {needed} are needed{why}"
 
 
 def _sentence(checks: Sequence[CheckRow]) -> str:

@@ -12,7 +12,12 @@ Outcome = Literal["pass", "fail", "unsure"]
 
 
 def live_checks(
-    stable: Window | None, canary: Window, config: RolloutConfig, level: float, note: str = ""
+    stable: Window | None,
+    canary: Window,
+    config: RolloutConfig,
+    level: float,
+    note: str = "",
+    load: float = 1.0,
 ) -> list[CheckRow]:
     """Errors, latency, waiting, fallbacks and short answers.
 
@@ -21,11 +26,13 @@ def live_checks(
             then held to the limits alone, and durations are not compared.
         level: of each test.
         note: goes into every detail.
+        load: requests of the canary's for each that stable had when its durations were measured:
+            with twice as many to answer, twice the time is no worse.
     """
     rows = [
         _errors(stable, canary, config, level),
-        _latency(0.5, stable, canary, config, level),
-        _latency(0.99, stable, canary, config, level),
+        _latency(0.5, stable, canary, config, level, load),
+        _latency(0.99, stable, canary, config, level, load),
         _queue(stable, canary, config),
         _rows("answers without features", "fallbacks", stable, canary, config, level),
         _rows("short or empty answers", "short", stable, canary, config, level),
@@ -115,7 +122,12 @@ def _rows(
 
 
 def _latency(
-    q: float, stable: Window | None, canary: Window, config: RolloutConfig, level: float
+    q: float,
+    stable: Window | None,
+    canary: Window,
+    config: RolloutConfig,
+    level: float,
+    load: float,
 ) -> CheckRow:
     """A quantile against stable's, times max_latency_ratio, and latency_slack_ms more.
 
@@ -140,8 +152,9 @@ def _latency(
             outcome="unsure" if compared or found is None else "pass",
             detail="no durations were counted" if compared or found is None else "not compared",
         )
-    limit = expected * config.max_latency_ratio + config.latency_slack_ms / 1000
-    total, beyond = canary.latency.total, canary.latency.beyond(limit)
+    limit = expected * config.max_latency_ratio * load + config.latency_slack_ms / 1000
+    # Within the bucket of the limit nobody knows: what may be below it counts as if it were.
+    total, beyond = canary.latency.total, canary.latency.surely_beyond(limit)
     p_value = exceedances(beyond, total, stable.latency.beyond(expected), stable.latency.total)
     outcome: Outcome = "fail" if p_value <= level else "pass" if found <= limit else "unsure"
     return CheckRow(

@@ -18,7 +18,13 @@ from serving.rollout.outcome import RolloutStopped
 from serving.rollout.record import Note, Rollout, Status, now
 from serving.rollout.settings import RolloutConfig
 from serving.rollout.step import POLL_S, Ended, Say, Sight, StepWatch, other_hand
-from serving.rollout.target import Observed, RolloutUnderWay, Target
+from serving.rollout.target import (
+    Observed,
+    OutOfSight,
+    RolloutUnderWay,
+    StableNotReady,
+    Target,
+)
 from serving.rollout.traffic import OwnRequests
 from serving.version import GoldenRequest
 
@@ -72,6 +78,12 @@ def _decide(target: Target, phase: str, command: str, say: Say | None) -> Rollou
         rollout = target.load()
         if rollout is None or not rollout.unfinished:
             raise KuberecError("there is no rollout under way, and none is held")
+        if phase == "promoting" and rollout.phase == "preparing":
+            raise KuberecError(
+                f"{rollout.canary} has not answered its golden requests yet: run it again, or give "
+                "it up (kuberec rollout abort)"
+            )
+        target.request(None)  # what was asked of an earlier process
         config = RolloutConfig.model_validate(rollout.config)
         machine = _Machine(target, config, [], say or (lambda line: None), POLL_S)
         try:
@@ -107,7 +119,7 @@ class _Machine:
                 last.status, last.ended = "under_way", None
                 if last.phase in ("preparing", "step"):
                     last.reason = ""  # why it was held
-                last.step = min(last.step, len(self._config.steps) - 1)
+                last.step = self._next_step(last)
                 self._note(last, "RolloutResumed", f"goes on in phase {last.phase}")
                 return last
             if not changed:
@@ -137,6 +149,17 @@ class _Machine:
         self._note(rollout, "RolloutStarted", f"{canary} beside {seen.stable}: {steps}")
         return rollout
 
+    def _next_step(self, rollout: Rollout) -> int:
+        """The first step beyond what has passed; the config's steps may be others by now."""
+        passed = [
+            record.percent
+            for record in rollout.steps
+            if record.ended and record.verdict and record.verdict.outcome == "promote"
+        ]
+        shares = [step.percent for step in self._config.steps]
+        beyond = [index for index, share in enumerate(shares) if share > max(passed, default=0)]
+        return beyond[0] if beyond else len(shares) - 1
+
     def run(self, rollout: Rollout) -> Rollout:
         """From the phase that it is in to an end."""
         try:
@@ -150,6 +173,9 @@ class _Machine:
                 self._promote(rollout)
         except (RolloutStopped, RolloutUnderWay):
             raise
+        except (StableNotReady, OutOfSight) as error:
+            # Nothing says that it is the canary's fault, and nothing may be taken away just now.
+            self._stop(rollout, "held", str(error))
         except KuberecError as error:
             if isinstance(error, GateFailed):
                 rollout.prepared = [check.as_dict() for check in error.checks]
@@ -177,7 +203,7 @@ class _Machine:
 
     def _steps(self, rollout: Rollout) -> None:
         own = OwnRequests(
-            self._target.door(),
+            self._sight.patiently(self._target.door),
             self._golden,
             self._config.own_requests_per_s,
             self._config.own_requests,
@@ -225,6 +251,7 @@ class _Machine:
         if self._sight.observe().stable != rollout.canary:
             rollout.percent = 100
             self._target.shift(rollout, 100)
+            rollout.confirmed = 100
         # Also where the canary is the stable version by now: what a promotion cleans up may not be.
         self._target.promote(rollout)
         self._end(rollout, "promoted", rollout.reason)
@@ -285,8 +312,7 @@ def _changed(rollout: Rollout, seen: Observed) -> str:
         return ""
     if rollout.phase in ("promoting", "rolling_back"):
         return other_hand(rollout, seen, [seen.wanted_percent])
-    before = [step.percent for step in rollout.steps[-2:-1]] or [0]
-    return other_hand(rollout, seen, sorted({rollout.percent, *before}))
+    return other_hand(rollout, seen, sorted({rollout.percent, rollout.confirmed}))
 
 
 def _in_words(reason: str) -> str:

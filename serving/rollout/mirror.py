@@ -17,7 +17,8 @@ class Mirror:
         looks: looks of the step, over which the live requests are spread.
 
     Attributes:
-        pairs: all so far.
+        pairs: all so far, each request once.
+        exhausted: whether clients have sent nothing else of late.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class Mirror:
     def start_over(self) -> None:
         self.pairs: list[Pair] = []
         self._asked_golden = False
+        self._asked: set[tuple[object, ...]] = set()
+        self.exhausted = False
 
     def ask(self) -> str:
         """Some more; why there were none, or no live ones among them, or ""."""
@@ -69,9 +72,19 @@ class Mirror:
 
     def _live(self, limit: int) -> list[Request]:
         found = self._target.live_requests(self._rollout, limit)
-        return [
+        # What was asked in this step would only be answered as before: it is no further evidence.
+        new = {_content(each): each for each in found}
+        live = [
             each
-            for each in found
-            if each.user_id is not None
-            or (tuple(each.history or ()), tuple(each.exclude)) not in self._own
+            for content, each in new.items()
+            if content not in self._asked
+            and (each.user_id is not None or content[1:3] not in self._own)
         ]
+        self._asked |= new.keys()
+        self.exhausted = not live
+        return live
+
+
+def _content(request: Request) -> tuple[object, ...]:
+    history = None if request.history is None else tuple(request.history)
+    return request.user_id, history, tuple(request.exclude), request.k

@@ -1,6 +1,8 @@
 """How a rollout ended, in words: for an error, a progress line, a page's head."""
 
-from recommender.errors import KuberecError
+from typing import Any
+
+from recommender.errors import Check, KuberecError
 from serving.rollout.record import CheckRow, Rollout
 
 
@@ -43,3 +45,21 @@ def _failed_checks(rollout: Rollout) -> list[str]:
 
 def _short(value: float | str | None) -> str:
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def rows(rollout: Rollout) -> list[dict[str, Any]]:
+    """{name, value, limit, passed} of every check before the first step, and of the last verdict.
+
+    One that a canary could not be told to keep has not passed.
+    """
+    verdict = rollout.steps[-1].verdict if rollout.steps else None
+    judged = [
+        Check(
+            row.name,
+            "unknown" if row.canary is None else row.canary,
+            row.limit,
+            row.outcome == "pass",
+        ).as_dict()
+        for row in (verdict.checks if verdict else [])
+    ]
+    return [*rollout.prepared, *judged]

@@ -40,7 +40,7 @@ def pair_checks(pairs: Sequence[Pair], config: RolloutConfig, level: float) -> l
         _not_finite(pairs),
     ]
     answered = ranking.answered(pairs, limits)
-    if len(compared(pairs)) < limits.min_pairs:
+    if len(compared(pairs)) < limits.min_pairs or (0 < len(answered) < limits.min_pairs):
         return rows
     if not answered:
         nothing = CheckRow(

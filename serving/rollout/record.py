@@ -91,6 +91,7 @@ class Rollout(_Record):
     step: int = 0  # index into the config's steps
     # Share that this rollout last asked the gateway for: another one was set by somebody else.
     percent: int = 0
+    confirmed: int = 0  # share that the endpoint had when it was last asked for one
     began: str
     ended: str | None = None
     config: dict[str, Any]

@@ -24,13 +24,16 @@ class RankingLimits(Section):
     """
 
     min_overlap: float = Field(
-        default=0.2, ge=0, le=1, description="least mean share of top-K items in common with stable"
+        default=0.2,
+        ge=0,
+        le=1,
+        description="least share of top-K items in common with stable: of the mean, of most lists",
     )
     min_rbo: float = Field(
         default=0.15,
         ge=0,
         le=1,
-        description="least mean rank-biased overlap with stable (persistence 0.9)",
+        description="the same of rank-biased overlap with stable (persistence 0.9)",
     )
     min_coverage_ratio: float = Field(
         default=0.5, ge=0, description="least distinct items recommended, by those of stable"
@@ -54,6 +57,14 @@ class RankingLimits(Section):
     pairs_per_step: int = Field(
         default=100, ge=1, description="most requests that are sent to both versions in one step"
     )
+
+    @model_validator(mode="after")
+    def _enough_pairs(self) -> Self:
+        if self.min_pairs > self.pairs_per_step:
+            raise ValueError(
+                f"min_pairs: {self.min_pairs} is more than pairs_per_step ({self.pairs_per_step})"
+            )
+        return self
 
 
 class RolloutConfig(Section):
@@ -108,6 +119,15 @@ class RolloutConfig(Section):
         le=1,
         description="share of failed requests from which a version counts as ill by itself: where "
         "stable is ill too, the rollout is held",
+    )
+    max_degraded_rate: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="the same of rows answered without their features, and of short answers",
+    )
+    max_p99_ms: float | None = Field(
+        default=None, gt=0, description="the same of p99; by default no time is too long by itself"
     )
     max_latency_ratio: float = Field(
         default=1.25, ge=1, description="most that p50 and p99 may be, by those of stable, …"

@@ -1,9 +1,11 @@
 """One step of a rollout: the canary has its share, and is watched until there is a verdict."""
 
 import contextlib
+import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from recommender.errors import KuberecError
 from serving.rollout.evidence import (
@@ -16,10 +18,10 @@ from serving.rollout.evidence import (
 )
 from serving.rollout.judge import Round, judge
 from serving.rollout.mirror import Mirror
-from serving.rollout.ranking import summary
+from serving.rollout.ranking import answered, summary
 from serving.rollout.record import Look, Rollout, StepRecord, Verdict, now
-from serving.rollout.settings import RolloutConfig
-from serving.rollout.target import Observed, RolloutUnderWay, Target
+from serving.rollout.settings import RolloutConfig, RolloutStep
+from serving.rollout.target import Observed, OutOfSight, RolloutUnderWay, Target
 from serving.rollout.traffic import OwnRequests
 from serving.version import GoldenRequest
 
@@ -27,6 +29,7 @@ POLL_S = 1.0
 # What serves may be out of sight for so long (a control plane that is upgraded).
 _OUTAGE_S = 60.0
 Say = Callable[[str], None]
+T = TypeVar("T")
 End = Literal["go_on", "roll_back", "hold", "promote_now", "taken_over"]
 
 
@@ -44,26 +47,47 @@ class Sight:
         self._target, self._poll_s = target, poll_s
 
     def observe(self) -> Observed:
-        """What serves now.
+        """What serves now; as `patiently`."""
+        return self.patiently(self._target.observe)
+
+    def patiently(self, ask: Callable[[], T]) -> T:
+        """What `ask` gives.
 
         Raises:
-            KuberecError: it could not be seen for a minute. RolloutUnderWay: at once.
+            OutOfSight: it failed for a minute. RolloutUnderWay: at once.
         """
         begin = time.monotonic()
         while True:
             try:
-                return self._target.observe()
+                return ask()
             except RolloutUnderWay:
                 raise
-            except KuberecError:
+            except KuberecError as error:
                 if time.monotonic() - begin > _OUTAGE_S:
-                    raise
+                    raise OutOfSight(str(error)) from error
             time.sleep(self._poll_s)
 
 
-def planned_looks(config: RolloutConfig) -> int:
-    """Judgements of a whole rollout whose steps end in time; the tests' level is split by them."""
-    return sum(max(round(step.bake_s / config.look_every_s), 1) for step in config.steps)
+def looks_of(step: RolloutStep, config: RolloutConfig) -> int:
+    """Judgements of a step that ends in time."""
+    return max(round(step.bake_s / config.look_every_s), 1)
+
+
+def spending(rollout: Rollout, config: RolloutConfig) -> float:
+    """By what `alpha` is divided for the next look, so that all looks together spend no more.
+
+    Half of it is shared alike by the looks that are planned. The other half is for those of steps
+    that take longer: the i-th of them gets 6/(pi i)^2 of it, which sums up to 1 however many come.
+    """
+    planned = {step.percent: looks_of(step, config) for step in config.steps}
+    done = Counter[int]()
+    for record in rollout.steps:
+        done[record.percent] += len(record.looks)
+    percent = rollout.steps[-1].percent
+    if done[percent] < planned.get(percent, 0):
+        return 2.0 * sum(planned.values())
+    late = sum(max(count - planned.get(share, 0), 0) for share, count in done.items()) + 1
+    return 2.0 * (math.pi * late) ** 2 / 6
 
 
 def other_hand(rollout: Rollout, found: Observed, percents: Sequence[int]) -> str:
@@ -113,18 +137,24 @@ class StepWatch:
         self._step = config.steps[rollout.step]
         self._record = StepRecord(percent=self._step.percent, began=now())
         self._evidence: Evidence | None = None
-        self._counting = False  # whether the evidence has begun
-        looks = max(round(self._step.bake_s / config.look_every_s), 1)
-        self._mirror = Mirror(target, rollout, config, golden, looks)
+        self._mirror = Mirror(target, rollout, config, golden, looks_of(self._step, config))
         self._told = ""
 
     def run(self) -> Ended:
-        """Shift, watch, judge; returns when it is clear how it goes on. The record is saved."""
+        """Shift, watch, judge; returns when it is clear how it goes on. The record is saved.
+
+        Raises:
+            StableNotReady: there could be no shift. OutOfSight: what serves is not seen.
+        """
         rollout = self._rollout
+        if ended := self._asked():
+            return ended
         rollout.steps.append(self._record)
         rollout.percent = self._step.percent
         self._target.save(rollout)
         self._target.shift(rollout, self._step.percent)
+        rollout.confirmed = self._step.percent
+        self._target.save(rollout)
         self._own.start_over()
         try:
             ended = self._watch()
@@ -137,36 +167,37 @@ class StepWatch:
     def _watch(self) -> Ended:
         begin = time.monotonic()  # of the time that counts: without what stable was away
         deadline = begin + self._step.bake_s + self._config.max_wait_s
-        stable_deadline = begin + self._config.stable_timeout_s
         next_look = begin + self._config.look_every_s
         unready_since: float | None = None
+        away_since: float | None = None
+        patience_s = self._config.stable_timeout_s  # with stable, in all of the step
         self._begin_counting()
         while True:
             seen = self._sight.observe()
             at = time.monotonic()
-            if asked := self._target.requested():
-                if asked == "abort":
-                    return Ended("roll_back", "an operator asked for it (kuberec rollout abort)")
-                return Ended("promote_now", "an operator asked for it (kuberec rollout promote)")
+            if ended := self._asked():
+                return ended
             if changed := other_hand(self._rollout, seen, [self._step.percent]):
                 return Ended("taken_over", changed)
             if not seen.stable_ready:
-                # Nothing is changed meanwhile: requests would have nowhere to go. And what is
-                # counted meanwhile says nothing about the canary.
+                # Nothing is changed meanwhile: requests would have nowhere to go.
                 why = seen.trouble or "it does not answer"
                 self._hold_look(seen, f"stable ({self._rollout.stable}) is not ready: {why}")
-                if at > stable_deadline:
+                away_since, unready_since = away_since or at, None
+                if at - away_since > patience_s:
                     reason = f"stable was not ready for {self._config.stable_timeout_s:g} s: {why}"
                     return Ended("hold", reason)
-                self._counting = False
                 time.sleep(self._poll_s)
                 continue
-            if not self._counting:
-                lost = at - begin
-                self._begin_counting()
-                begin, next_look = at, at + self._config.look_every_s
-                deadline += lost
-            stable_deadline = at + self._config.stable_timeout_s
+            if away_since is not None:
+                away_s, away_since = at - away_since, None
+                patience_s -= away_s
+                # What was counted while it was away says nothing about the canary; a moment does
+                # not spoil the rest.
+                if away_s > self._config.max_unready_s:
+                    self._begin_counting()
+                    deadline += at - begin
+                    begin, next_look = at, at + self._config.look_every_s
             if seen.canary_ready:
                 unready_since = None
             else:
@@ -182,6 +213,13 @@ class StepWatch:
                     return ended
             time.sleep(min(self._poll_s, max(next_look - time.monotonic(), 0.01)))
 
+    def _asked(self) -> Ended | None:
+        """What an operator wants, if anything."""
+        if asked := self._target.requested():
+            how: End = "roll_back" if asked == "abort" else "promote_now"
+            return Ended(how, f"an operator asked for it (kuberec rollout {asked})")
+        return None
+
     def _decide(self, verdict: Verdict, elapsed_s: float, late: bool) -> Ended | None:
         if verdict.outcome == "roll_back":
             return Ended("roll_back", verdict.reason)
@@ -194,7 +232,7 @@ class StepWatch:
 
     def _begin_counting(self) -> None:
         self._mirror.start_over()
-        self._counting, self._evidence = True, None
+        self._evidence = None
         with contextlib.suppress(MetricsUnavailable):  # the next look tries again, and tells
             self._start_evidence()
 
@@ -216,10 +254,14 @@ class StepWatch:
         stable, canary, problem = self._windows()
         pairs_problem = self._mirror.ask()
         config = self._config
-        if self._golden:  # a quiet endpoint has no more different requests than these
-            enough = min(config.ranking.min_pairs, len(self._golden))
+        if self._golden and self._mirror.exhausted and not pairs_problem:
+            # A quiet endpoint has no more different requests than these, of which some (without a
+            # known item) tell nothing of a model.
+            telling = len(answered(self._mirror.pairs, config.ranking))
+            enough = min(config.ranking.min_pairs, max(telling, len(self._golden) // 2, 1))
             ranking = config.ranking.model_copy(update={"min_pairs": enough})
             config = config.model_copy(update={"ranking": ranking})
+        before = self._stable_before()
         found = Round(
             percent=self._step.percent,
             stable=stable,
@@ -227,20 +269,21 @@ class StepWatch:
             problem=problem,
             pairs=self._mirror.pairs,
             pairs_problem=pairs_problem,
-            stable_before=self._stable_before(),
+            stable_before=restore(before.stable) if before and before.stable else None,
+            load_then=1 - before.percent / 100 if before else 1.0,
         )
-        verdict = judge(found, config, planned_looks(config))
+        verdict = judge(found, config, spending(self._rollout, config))
         self._send_own(stable, canary, elapsed_s, verdict)
         if stable is not None:
             self._record.stable = dump(stable)
         self._remember(seen, verdict, stable, canary)
         return verdict
 
-    def _stable_before(self) -> Window | None:
-        """Stable's traffic in the latest step in which it had some: at 100 % it has none."""
+    def _stable_before(self) -> StepRecord | None:
+        """The latest step in which stable had requests: at 100 % it has none."""
         for record in reversed(self._rollout.steps[:-1]):
             if record.stable is not None and record.percent < 100:
-                return restore(record.stable)
+                return record
         return None
 
     def _send_own(

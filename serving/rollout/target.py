@@ -15,6 +15,14 @@ from serving.rollout.evidence import Evidence, Pair, Request
 from serving.rollout.record import Note, Rollout
 
 
+class StableNotReady(KuberecError):
+    """The version that serves does not answer, so that nothing may be changed beside it."""
+
+
+class OutOfSight(KuberecError):
+    """What serves could not be seen for so long that nothing can be decided."""
+
+
 class RolloutUnderWay(KuberecError):
     """Another process is at it; says which, since when, and what can be done."""
 

@@ -371,7 +371,7 @@ def test_few_pairs_are_inconclusive_and_the_reason_says_why() -> None:
     found = look(pairs=look().pairs[:5], pairs_problem="the side door is shut")
     verdict = judge(found, CONFIG, LOOKS)
     assert verdict.outcome == "inconclusive"
-    assert "5; 20 are needed (the side door is shut)" in verdict.reason
+    assert "4; 20 are needed (the side door is shut)" in verdict.reason
     assert judge(look(pairs=[]), CONFIG, LOOKS).outcome == "inconclusive"
 
 
@@ -475,3 +475,70 @@ def test_no_numbers_break_the_judge_and_only_passed_checks_promote(
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float))
+
+
+@pytest.mark.parametrize("field", ["fallbacks", "short"])
+def test_a_stable_that_is_degraded_itself_holds(field: str) -> None:
+    """As when the feature store is away: both give everybody popular items."""
+    random = np.random.default_rng(5)
+    degraded: dict[str, Any] = {field: 1.0}
+    round = look(stable=traffic(random, 3000, **degraded), canary=traffic(random, 1000, **degraded))
+    verdict = judge(round, CONFIG, LOOKS)
+    assert verdict.outcome == "hold"
+    assert "stable is ill itself: 100.0% of its rows" in verdict.reason
+    well = judge(round._replace(canary=traffic(random, 1000)), CONFIG, LOOKS)
+    assert well.outcome == "promote"  # clearly better than an ill one, and well
+
+
+def test_a_stable_beyond_the_longest_p99_holds() -> None:
+    random = np.random.default_rng(5)
+    slow = [traffic(random, count, slower_s=0.2) for count in (3000, 1000)]
+    round = look(stable=slow[0], canary=slow[1])
+    assert judge(round, CONFIG, LOOKS).outcome == "promote"
+    config = CONFIG.model_copy(update={"max_p99_ms": 150.0})
+    verdict = judge(round, config, LOOKS)
+    assert verdict.outcome == "hold"
+    assert "150 ms" in verdict.reason
+    assert judge(look(), config, LOOKS).outcome == "promote"
+
+
+def test_durations_within_the_limits_own_bucket_are_no_evidence() -> None:
+    """Of 210 ms nobody knows whether they are beyond 239 ms if the bucket ends at 350."""
+    bounds = (0.1, 0.183, 0.2, 0.35, INFINITY)
+    stable = traffic(np.random.default_rng(1), 10_000)._replace(
+        latency=Histogram(bounds, (9_000.0, 900.0, 100.0, 0.0, 0.0))
+    )
+    canary = traffic(np.random.default_rng(2), 5_000)._replace(
+        latency=Histogram(bounds, (4_900.0, 0.0, 0.0, 100.0, 0.0))
+    )
+    verdict = judge(look(stable=stable, canary=canary), CONFIG, LOOKS)
+    assert verdict.outcome != "roll_back"
+
+
+def test_twice_the_load_may_take_twice_the_time() -> None:
+    random = np.random.default_rng(3)
+    before, canary = traffic(random, 4000, slower_s=0.02), traffic(random, 4000, slower_s=0.05)
+    alone = look(percent=100, stable=traffic(random, 0), canary=canary, stable_before=before)
+    assert judge(alone, CONFIG, LOOKS).outcome == "roll_back"
+    half = alone._replace(load_then=0.5)
+    verdict = judge(half, CONFIG, LOOKS)
+    assert verdict.outcome == "promote"
+    assert "when it had 50% of the load" in str(verdict.checks)
+
+
+def test_items_that_all_lists_share_are_no_certainty() -> None:
+    """By one item more or less a coverage is not known to be too small."""
+    first, second = ([f"item {place + begin}" for place in range(10)] for begin in (0, 5))
+    pairs = [
+        Pair("live", 10, answer(first), answer(first)),
+        Pair("live", 10, answer(second), answer(first)),
+    ] * 20  # 10 different items beside 15
+    config = CONFIG.model_copy(update={"ranking": RankingLimits(min_coverage_ratio=0.7)})
+    verdict = judge(look(pairs=pairs), config, LOOKS)
+    assert verdict.outcome == "inconclusive"
+    assert "different items" in verdict.reason
+
+
+def test_limits_that_cannot_be_met_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"min_pairs: 200 is more than pairs_per_step \(100\)"):
+        RankingLimits(min_pairs=200)

@@ -7,10 +7,12 @@ from rollout_target import Killed, MemoryTarget, window
 
 from recommender.errors import Check, GateFailed, KuberecError
 from serving.rollout.machine import abort, promote, roll_out
+from serving.rollout.mirror import Mirror
 from serving.rollout.outcome import RolloutStopped
-from serving.rollout.record import Rollout
+from serving.rollout.record import Look, Rollout, StepRecord, now
 from serving.rollout.settings import RolloutConfig
-from serving.rollout.target import RolloutUnderWay
+from serving.rollout.step import spending
+from serving.rollout.target import RolloutUnderWay, StableNotReady
 
 STEPS = [{"percent": percent, "bake_s": 0.02} for percent in (5, 25, 50, 100)]
 UP = ["prepare", "shift 5", "shift 25", "shift 50", "shift 100"]
@@ -386,3 +388,123 @@ def test_the_message_says_how_it_ended_and_why(target: MemoryTarget) -> None:
     assert text.startswith("v2 was rolled back at 5 %, v1 serves alone: ")
     assert "FAIL" in text
     assert "limit" in text
+
+
+@pytest.mark.parametrize("event", ["before shift 5", "before shift 25", "shift 50"])
+def test_killed_twice_at_the_same_point_it_goes_on(target: MemoryTarget, event: str) -> None:
+    for _ in range(3):
+        kill_at(target, event)
+        with pytest.raises(Killed):
+            run(target)
+    assert run(target).status == "promoted"
+
+
+def test_a_held_one_goes_on_where_the_new_steps_do(target: MemoryTarget) -> None:
+    held_at_25 = iter([True])
+
+    def no_metrics(name: str) -> None:
+        if name == "shift 25" and next(held_at_25, False):
+            target.canary_window = None
+
+    target.when = no_metrics
+    assert stopped(target).steps[-1].percent == 25
+    target.canary_window = window()
+    target.calls.clear()
+    steps = [{"percent": percent, "bake_s": 0.02} for percent in (5, 10, 30, 100)]
+    assert run(target, steps=steps).status == "promoted"
+    assert target.calls == ["shift 10", "shift 30", "shift 100", "shift 100", "promote"]
+
+
+def test_a_stable_that_is_away_at_a_shift_is_no_fault_of_the_canary(target: MemoryTarget) -> None:
+    def away(name: str) -> None:
+        if name == "before shift 25":
+            target.when = lambda other: None
+            raise StableNotReady("a pod is gone")
+
+    target.when = away
+    found = stopped(target)
+    assert (found.status, found.reason) == ("held", "a pod is gone")
+    assert target.percent == 5
+    assert run(target).status == "promoted"
+
+
+def test_what_serves_out_of_sight_is_held(
+    target: MemoryTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.rollout.step._OUTAGE_S", 0.05)
+
+    def away(name: str) -> None:
+        if name == "observe" and target.percent == 25:
+            raise KuberecError("the API cannot be reached")
+
+    target.when = away
+    found = stopped(target)
+    assert (found.status, found.reason) == ("held", "the API cannot be reached")
+    assert "abandon" not in target.calls
+
+
+def test_what_was_asked_of_an_earlier_process_is_forgotten(target: MemoryTarget) -> None:
+    target.canary_window = None
+    stopped(target)
+    target.request("abort")  # and the process died before it saw it
+    assert promote(target).status == "promoted"
+
+
+def test_a_canary_that_was_not_asked_yet_is_not_promoted(target: MemoryTarget) -> None:
+    kill_at(target, "before prepare")
+    with pytest.raises(Killed):
+        run(target)
+    with pytest.raises(KuberecError, match="golden requests yet"):
+        promote(target)
+    assert abort(target).status == "rolled_back"
+
+
+def test_what_is_asked_before_the_first_share_is_done_before_it(target: MemoryTarget) -> None:
+    def ask(name: str) -> None:
+        if name == "prepare":
+            target.request("abort")
+
+    target.when = ask
+    assert stopped(target).status == "rolled_back"
+    assert target.calls == ["prepare", "abandon"]
+
+
+def test_an_endpoint_that_restarts_as_a_whole_is_given_time(target: MemoryTarget) -> None:
+    """The canary was away with stable: its own time begins when stable is back."""
+    polls = iter(range(1000))
+
+    def restart(name: str) -> None:
+        if name == "observe" and target.percent == 25:
+            poll = next(polls)
+            target.stable_ready, target.canary_ready = poll > 10, poll > 12
+
+    target.when = restart
+    assert run(target, stable_timeout_s=30, max_unready_s=5).status == "promoted"
+
+
+def test_the_looks_of_a_rollout_spend_no_more_than_alpha() -> None:
+    """However late it gets: each look's share of it, summed up."""
+    chosen = config(look_every_s=0.001)
+    rollout = Rollout(id="r", target="embedded", stable="v1", canary="v2", began=now(), config={})
+    spent = 0.0
+    for step in chosen.steps:
+        for again in range(2):  # as after a kill
+            rollout.steps.append(StepRecord(percent=step.percent, began=now()))
+            for _ in range(20 + 300 * again):
+                spent += 1 / spending(rollout, chosen)
+                rollout.steps[-1].looks.append(
+                    Look(at=now(), canary_percent=0, outcome="inconclusive", reason="")
+                )
+    assert 0.9 < spent <= 1.0
+
+
+def test_a_request_is_asked_once_in_a_step(target: MemoryTarget) -> None:
+    rollout = Rollout(id="r", target="embedded", stable="v1", canary="v2", began=now(), config={})
+    mirror = Mirror(target, rollout, config(), [], looks=10)
+    for _ in range(5):
+        assert mirror.ask() == ""
+    assert len(mirror.pairs) == 10  # what the target has: as many users as are asked for at once
+    assert mirror.exhausted
+    mirror.start_over()
+    mirror.ask()
+    assert len(mirror.pairs) == 10
