@@ -25,13 +25,15 @@ _NOTHING = "no model version is being served; start one with `kuberec serve`"
 _MAX_REQUESTS = 1024
 
 
-# Envoy reads these of a request, and takes them off before it sends it on; from clients it takes
-# none of them. What the canary says of itself is not passed on while stable can do better:
-# 5xx; for gRPC, where every HTTP status is 200, the statuses of the same meaning.
-_RETRIES_OF_A_CANARY = (
-    ("x-envoy-retry-on", "5xx"),
-    ("x-envoy-retry-grpc-on", "internal,unavailable,resource-exhausted,deadline-exceeded"),
-)
+# Safe to repeat: an inference changes nothing, and of these requests no byte of an answer has come.
+_RETRIES = "connect-failure,refused-stream,reset"
+# What the canary says of itself is not passed on while stable can do better: 5xx; for gRPC, where
+# every HTTP status is 200, the statuses of the same meaning.
+_RETRIES_OF_A_CANARY = f"{_RETRIES},5xx,internal,unavailable,resource-exhausted,deadline-exceeded"
+# A canary that hangs: so long it is waited for, of all the time that a request may take, and no
+# longer; stable has the rest.
+_TRY_OF_A_CANARY = 1 / 3
+_LONGEST_TRY_OF_A_CANARY_S = 5.0
 _METADATA = "kuberec"  # of an address: which version is there
 _PRIORITIES = "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
 
@@ -74,8 +76,8 @@ def routes(version_info: str, weights: Mapping[str, int], timeout_s: float) -> d
     """Inference requests to versions by weight; every other path is told what there is.
 
     Args:
-        weights: share by version, of any sum above 0, the current version first; empty: nothing
-            serves, and requests are told so.
+        weights: percent by version, 100 in sum, the current version first; empty: nothing serves,
+            and requests are told so.
         timeout_s: longest that a request may take; gRPC clients may send a shorter deadline.
     """
     if not weights:
@@ -86,10 +88,11 @@ def routes(version_info: str, weights: Mapping[str, int], timeout_s: float) -> d
             # No version is loaded or unloaded from outside, whatever the server behind can do.
             _refuse({"prefix": f"{_GRPC}RepositoryModel"}, 404, _HERE),
             _refuse({"path_separated_prefix": "/v2/repository"}, 404, _HERE),
-            _route(
+            *_shared(
                 {"prefix": _GRPC, "grpc": {}},
                 "grpc",
                 weights,
+                timeout_s,
                 # Unlike a timeout, this is told to clients as DEADLINE_EXCEEDED.
                 timeout="0s",
                 max_stream_duration={
@@ -97,7 +100,9 @@ def routes(version_info: str, weights: Mapping[str, int], timeout_s: float) -> d
                     "grpc_timeout_header_max": deadline,
                 },
             ),
-            _route({"path_separated_prefix": "/v2"}, "http", weights, timeout=deadline),
+            *_shared(
+                {"path_separated_prefix": "/v2"}, "http", weights, timeout_s, timeout=deadline
+            ),
             _refuse({"prefix": "/"}, 404, _HERE),
         ]
     resource = {
@@ -112,27 +117,44 @@ def published_shares(written: Mapping[str, Any]) -> dict[str, int]:
     """Percent by version of routes that `routes` has made; empty: nothing serves."""
     (resource,) = written["resources"]
     (host,) = resource["virtual_hosts"]
+    shares: dict[str, int] = {}
     for found in host["routes"]:
-        shares = found.get("route", {}).get("weighted_clusters", {}).get("clusters")
-        if shares:
-            total = sum(each["weight"] for each in shares)
-            return {
-                each["name"].rpartition("-")[0]: round(100 * each["weight"] / total)
-                for each in shares
-            }
-    return {}
+        version, _, protocol = found.get("route", {}).get("cluster", "").rpartition("-")
+        if protocol == "http":
+            fraction = found["match"].get("runtime_fraction", {}).get("default_value")
+            below = fraction["numerator"] if fraction else 100
+            shares[version] = below - sum(shares.values())
+    return shares
+
+
+def _shared(
+    match: dict[str, Any],
+    protocol: str,
+    weights: Mapping[str, int],
+    timeout_s: float,
+    **limits: Any,
+) -> list[dict[str, Any]]:
+    """A route for each version; of these the first that a request's random number is below.
+
+    Routes of their own, where one with weighted clusters would do for the shares alone, because of
+    what differs: beside the current version, failures are answered by the current one.
+    """
+    current, *others = weights
+    made, below = [], 0
+    for version in others:
+        below += weights[version]
+        share = {"default_value": {"numerator": below, "denominator": "HUNDRED"}}
+        longest_s = min(timeout_s * _TRY_OF_A_CANARY, _LONGEST_TRY_OF_A_CANARY_S)
+        retries = {"retry_on": _RETRIES_OF_A_CANARY, "per_try_timeout": f"{longest_s:.3f}s"}
+        made.append(
+            _route(match | {"runtime_fraction": share}, f"{version}-{protocol}", retries, limits)
+        )
+    return [*made, _route(match, f"{current}-{protocol}", {"retry_on": _RETRIES}, limits)]
 
 
 def _route(
-    match: dict[str, Any], protocol: str, weights: Mapping[str, int], **limits: Any
+    match: dict[str, Any], cluster: str, retries: dict[str, Any], limits: dict[str, Any]
 ) -> dict[str, Any]:
-    shares: list[dict[str, Any]] = []
-    for version, weight in weights.items():
-        share: dict[str, Any] = {"name": f"{version}-{protocol}", "weight": weight}
-        if shares:
-            # Beside the current version: its failures, too, are answered by the current one.
-            share["request_headers_to_add"] = [_header(*each) for each in _RETRIES_OF_A_CANARY]
-        shares.append(share)
     return {
         "match": match,
         # Of whoever answered in the end, which may be the current version in a canary's place.
@@ -141,12 +163,10 @@ def _route(
         ],
         "route": limits
         | {
-            "weighted_clusters": {"clusters": shares},
+            "cluster": cluster,
             "idle_timeout": "0s",  # the limits above are enough, also for a slow answer
             "retry_policy": {
-                # Safe to repeat, and nothing but this: an inference changes nothing, and of these
-                # requests no byte of an answer has come.
-                "retry_on": "connect-failure,refused-stream,reset",
+                **retries,
                 "num_retries": 3,
                 "retry_back_off": {"base_interval": "0.050s", "max_interval": "0.500s"},
                 # First where it has not been yet.

@@ -15,10 +15,11 @@ from typing import Any
 import grpc
 import pytest
 
+from recommender.files import read_json
 from serving.embedded import routes
 from serving.embedded.accesslog import rotate
 from serving.embedded.gateway import Publication, start_gateway
-from serving.embedded.routes import Backend, cluster_names
+from serving.embedded.routes import Backend, cluster_names, published_shares
 from serving.embedded.state import Gateway
 from serving.ports import free_ports
 from serving.process import stop
@@ -280,16 +281,19 @@ def test_a_version_that_is_gone_is_tried_again_and_then_explained(door: Door) ->
 
 
 def test_weights_hold(door: Door) -> None:
-    door.publish(a=70, b=30, others={"b": door.backend})
+    shares = {"a": 50, "b": 30, "c": 20}
+    door.publish(**shares, others={"b": door.backend, "c": door.backend})
     try:
+        assert published_shares(read_json(door.publication.routes)) == shares
         with ThreadPoolExecutor(8) as pool:
             versions = list(
-                pool.map(lambda _: door.rest(INFER)[2]["x-kuberec-version"], range(400))
+                pool.map(lambda _: door.rest(INFER)[2]["x-kuberec-version"], range(500))
             )
     finally:
         door.publish(a=100)
-    assert set(versions) == {"a", "b"}
-    assert abs(versions.count("b") - 120) < 4.5 * (400 * 0.3 * 0.7) ** 0.5
+    for version, percent in shares.items():
+        share = percent / 100
+        assert abs(versions.count(version) - 500 * share) < 4.5 * (500 * share * (1 - share)) ** 0.5
 
 
 def test_what_a_canary_does_not_answer_the_current_version_does(door: Door) -> None:
@@ -311,6 +315,22 @@ def test_what_a_canary_does_not_answer_the_current_version_does(door: Door) -> N
         finally:
             door.publish(a=100)
     assert failed.value.code() == grpc.StatusCode.INTERNAL
+
+
+def test_a_canary_that_hangs_is_answered_for_by_the_current_version(door: Door) -> None:
+    """Within a third of the time that a request may take; by itself nothing is cut off so soon."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        door.publish(a=0, hung=100, others={"hung": Backend(port, port)})
+        try:
+            begin = time.monotonic()
+            status, _, headers = door.rest(INFER)
+            assert (status, headers["x-kuberec-version"]) == (200, "a")
+            assert door.grpc(f"{SERVICE}ModelInfer") == f"{SERVICE}ModelInfer".encode()
+            assert 0.6 < time.monotonic() - begin < 1.5
+            assert door.hidden("hung") == 2
+        finally:
+            door.publish(a=100)
 
 
 def test_the_log_is_rotated_without_a_lost_line(door: Door) -> None:
