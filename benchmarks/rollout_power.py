@@ -14,14 +14,21 @@ from rich.table import Table
 
 from serving.rollout.evidence import Histogram, Pair, Ranked, Window
 from serving.rollout.judge import Round, judge
+from serving.rollout.record import Rollout, StepRecord
 from serving.rollout.settings import RolloutConfig
+from serving.rollout.step import spending
 
 REQUESTS = (500, 2_000, 8_000)
 PAIRS = (20, 50, 100)
 TRIALS = 200
 SEED = 6
 ITEMS = 1349
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, float("inf"))
+# Of the transformer's kuberec_request_seconds, in milliseconds.
+BOUNDS_MS = (
+    *(0.5, 1, 2, 3, 5, 7.5, 10, 12.5, 15, 17.5, 20, 25, 30, 35, 40, 50, 60, 70, 85, 100, 120, 150),
+    *(200, 250, 300, 350, 400, 500, 700, 1000, 2000, 5000, 10_000),
+)
+BOUNDS = (*(ms / 1000 for ms in BOUNDS_MS), float("inf"))
 
 IN_COMMON = (0.01, 0.05, 0.1, 0.2, 0.5)
 
@@ -67,7 +74,11 @@ def answers(random: np.random.Generator, count: int, in_common: float) -> list[P
 def found(draw: Callable[[np.random.Generator], Round], config: RolloutConfig) -> float:
     """Share of the trials that end in a rollback."""
     random = np.random.default_rng(SEED)
-    looks = sum(max(round(step.bake_s / config.look_every_s), 1) for step in config.steps)
+    first = StepRecord(percent=config.steps[0].percent, began="")
+    rollout = Rollout(
+        id="", target="embedded", stable="", canary="", began="", config={}, steps=[first]
+    )
+    looks = spending(rollout, config)
     outcomes = [judge(draw(random), config, looks).outcome for _ in range(TRIALS)]
     return outcomes.count("roll_back") / TRIALS
 
