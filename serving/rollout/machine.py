@@ -182,6 +182,12 @@ class _Machine:
             rollout.phase, rollout.reason = "rolling_back", str(error)
         except KeyboardInterrupt:
             rollout.phase, rollout.reason = "rolling_back", "it was interrupted (Ctrl-C)"
+        except Exception as error:  # a defect of ours: no reason to leave a canary unwatched
+            rollout.phase = "rolling_back"
+            rollout.reason = f"an unforeseen failure, {type(error).__name__}: {error}"
+            with contextlib.suppress(RolloutStopped):
+                self._roll_back(rollout)
+            raise
         if rollout.phase == "rolling_back":
             self._roll_back(rollout)
         return rollout

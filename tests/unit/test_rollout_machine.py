@@ -357,6 +357,21 @@ def test_ctrl_c_goes_back(target: MemoryTarget) -> None:
     assert "interrupted" in found.reason
 
 
+def test_a_defect_leaves_no_canary_behind(target: MemoryTarget) -> None:
+    def fail(name: str) -> None:
+        if name == "read" and target.percent == 25:
+            raise ZeroDivisionError("division by zero")
+
+    target.when = fail
+    with pytest.raises(ZeroDivisionError):
+        run(target)
+    found = target.load()
+    assert found is not None
+    assert found.status == "rolled_back"
+    assert "unforeseen failure, ZeroDivisionError" in found.reason
+    assert (target.stable, target.canary) == ("v1", None)
+
+
 def test_a_short_outage_of_who_tells_changes_nothing(target: MemoryTarget) -> None:
     outage = iter([True, True, False])
 
