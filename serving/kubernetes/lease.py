@@ -20,18 +20,24 @@ from serving.rollout.target import RolloutUnderWay
 
 DURATION_S = 30  # from the last renewal on
 RENEW_EVERY_S = 10.0
+# Who holds it stops believing so much earlier than others may take it: a look at the endpoint and
+# a change of it lie between the belief and the deed.
+MARGIN_S = 10.0
 # A renewal that is so old by our own clock is old by any.
 _FORGOTTEN_S = 600.0
 _POLL_S = 1.0
 
 
 class Hold:
-    """A Lease that this process has, until `release`."""
+    """A Lease that this process has, until `release`.
 
-    def __init__(self, cluster: Cluster, lease: Object) -> None:
-        self._cluster, self._lease = cluster, lease
+    Args:
+        renewed: when it was asked for, by the monotonic clock in seconds.
+    """
+
+    def __init__(self, cluster: Cluster, lease: Object, renewed: float) -> None:
+        self._cluster, self._lease, self._renewed = cluster, lease, renewed
         self._me = str(lease["spec"]["holderIdentity"])
-        self._renewed = time.monotonic()
         self._lost = ""
         self._turn = threading.Lock()
         self._ended = threading.Event()
@@ -43,9 +49,9 @@ class Hold:
 
         Raises:
             RolloutUnderWay: another process has it now, since this one could not renew in time.
-            ClusterError: it has run out, and the API is not reached to have it anew.
+            ClusterError: it runs out, and the API is not reached to have it anew.
         """
-        if not self._lost and time.monotonic() - self._renewed > DURATION_S:
+        if not self._lost and time.monotonic() - self._renewed > DURATION_S - MARGIN_S:
             self._renew()
         if self._lost:
             raise RolloutUnderWay(
@@ -69,13 +75,15 @@ class Hold:
 
     def _renew(self) -> None:
         with self._turn:
+            # Before the call: the server may have done it long before its answer is here.
+            asked = time.monotonic()
             self._lease["spec"]["renewTime"] = _now()
             try:
                 self._lease = self._cluster.replace(LEASE, self._lease)
             except (Changed, NotFound):
                 self._look_again()
                 return
-            self._renewed = time.monotonic()
+            self._renewed = asked
 
     def _look_again(self) -> None:
         """Somebody changed it: to have it, or only a label of it."""
@@ -97,7 +105,7 @@ def hold(cluster: Cluster, namespace: str, name: str) -> Iterator[Hold]:
         RolloutUnderWay: another process has it, and lives.
         ClusterError: the API refuses.
     """
-    held = Hold(cluster, _take(cluster, namespace, name))
+    held = Hold(cluster, *_take(cluster, namespace, name))
     try:
         yield held
     finally:
@@ -112,14 +120,12 @@ def holder(cluster: Cluster, namespace: str, name: str) -> str | None:
     return _words(found)
 
 
-def _take(cluster: Cluster, namespace: str, name: str) -> Object:
-    spec: dict[str, Any] = {
-        "holderIdentity": identity(),
-        "leaseDurationSeconds": DURATION_S,
-        "acquireTime": _now(),
-        "renewTime": _now(),
-    }
+def _take(cluster: Cluster, namespace: str, name: str) -> tuple[Object, float]:
+    """The Lease, and when it was asked for."""
     found = cluster.find(LEASE, namespace, name)
+    if found is not None and _holder(found) and not _is_dead(found, _FORGOTTEN_S):
+        found = _watch(cluster, found)
+    asked, spec = time.monotonic(), _spec()
     try:
         if found is None:
             body = {
@@ -128,14 +134,23 @@ def _take(cluster: Cluster, namespace: str, name: str) -> Object:
                 "metadata": {"namespace": namespace, "name": name},
                 "spec": spec | {"leaseTransitions": 0},
             }
-            return cluster.create(LEASE, body)
-        if _holder(found) and not _is_dead(found, _FORGOTTEN_S):
-            found = _watch(cluster, found)
+            return cluster.create(LEASE, body), asked
         transitions = int(found["spec"].get("leaseTransitions") or 0) + 1
-        return cluster.replace(LEASE, found | {"spec": spec | {"leaseTransitions": transitions}})
+        body = found | {"spec": spec | {"leaseTransitions": transitions}}
+        return cluster.replace(LEASE, body), asked
     except Changed as error:
         other = cluster.find(LEASE, namespace, name)
         raise _refusal(other or {"spec": {}}, name) from error
+
+
+def _spec() -> dict[str, Any]:
+    now = _now()
+    return {
+        "holderIdentity": identity(),
+        "leaseDurationSeconds": DURATION_S,
+        "acquireTime": now,
+        "renewTime": now,
+    }
 
 
 def _watch(cluster: Cluster, found: Object) -> Object:

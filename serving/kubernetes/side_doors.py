@@ -1,5 +1,6 @@
 """The side doors of the endpoint's pods, through the API server: from a laptop and a pod alike."""
 
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ _AT_ONCE = 4  # requests that both versions are asked
 # A canary that hangs must not keep its rollout from noticing: longest for one answer, and for the
 # last question of several to begin.
 _ANSWER_S, _ASKING_S = 5.0, 10.0
-_SOME_PODS = 4  # whose clients' requests are sampled
+_SOME_PODS = 2  # of either version, whose clients' requests are sampled
 
 
 class SideDoors:
@@ -55,13 +56,17 @@ def ready_pods(cluster: Cluster, wanted: Wanted) -> list[Object]:
     return pods
 
 
-def sample(doors: SideDoors, pods: list[Object], limit: int) -> list[Request]:
-    """What clients asked these pods of late.
+def sample(
+    doors: SideDoors, stable: list[Object], canary: list[Object], limit: int
+) -> list[Request]:
+    """What clients asked pods of either version of late, at random.
 
     Raises:
-        MetricsUnavailable: one does not answer.
+        MetricsUnavailable: a pod does not answer.
     """
-    some = pods[:_SOME_PODS]
+    some = [
+        pod for pods in (stable, canary) for pod in random.sample(pods, min(_SOME_PODS, len(pods)))
+    ]
     each = -(-limit // len(some))
     found: list[Request] = []
     for pod in some:
@@ -69,6 +74,7 @@ def sample(doors: SideDoors, pods: list[Object], limit: int) -> list[Request]:
             found += side_door.sample(doors.call(pod), each)
         except (KuberecError, ValueError, OSError) as error:
             raise _unavailable(pod, error) from error
+    random.shuffle(found)  # or the last pods' would be those that are cut off
     return found[:limit]
 
 

@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from room import Room, eventually, new_room
@@ -29,6 +30,7 @@ def room(shared: Room, monkeypatch: pytest.MonkeyPatch) -> Room:
     if shared.cluster.find(LEASE, shared.name, NAME) is not None:
         shared.call("DELETE", shared.path(LEASE, NAME))
     monkeypatch.setattr(lease, "DURATION_S", 2)
+    monkeypatch.setattr(lease, "MARGIN_S", 0.5)
     monkeypatch.setattr(lease, "RENEW_EVERY_S", 0.3)
     monkeypatch.setattr(lease, "_POLL_S", 0.2)
     return shared
@@ -63,6 +65,34 @@ def test_it_is_renewed_and_given_back(room: Room) -> None:
     assert holder(room.cluster, room.name, NAME) is None
     with hold(room.cluster, room.name, NAME):
         assert room.get(LEASE, NAME)["spec"]["leaseTransitions"] == 1
+
+
+def test_it_is_believed_in_for_less_time_than_others_wait(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "RENEW_EVERY_S", 3600.0)
+    with hold(room.cluster, room.name, NAME) as held:
+        first = room.get(LEASE, NAME)["spec"]["renewTime"]
+        clock = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: clock + 1.4)
+        held.check()
+        assert room.get(LEASE, NAME)["spec"]["renewTime"] == first
+        # Asked for at 1.6 s, and the answer takes a second.
+        replace = room.cluster.replace
+
+        def late(*given: Any) -> Any:
+            monkeypatch.setattr(time, "monotonic", lambda: clock + 2.6)
+            return replace(*given)
+
+        monkeypatch.setattr(time, "monotonic", lambda: clock + 1.6)
+        with monkeypatch.context() as slow:
+            slow.setattr(room.cluster, "replace", late)
+            held.check()
+        second = room.get(LEASE, NAME)["spec"]["renewTime"]
+        assert second > first
+        monkeypatch.setattr(time, "monotonic", lambda: clock + 3.2)  # 1.6 s after it was asked for
+        held.check()
+        assert room.get(LEASE, NAME)["spec"]["renewTime"] > second
 
 
 def test_a_holder_that_renews_is_left_alone(room: Room) -> None:

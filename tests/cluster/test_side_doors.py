@@ -87,7 +87,9 @@ def by(user: str) -> Request:
 
 
 def test_what_clients_asked(doors: Doors, pod: Object) -> None:
-    assert sample(doors, [pod], 7) == [Request("live", "ü", None, ("i",), 3)]
+    one = Request("live", "ü", None, ("i",), 3)
+    assert sample(doors, [pod], [pod], 7) == [one, one]
+    assert sample(doors, [pod], [pod], 1) == [one]
     assert doors.call(pod)("GET", "/requests?limit=7", None)["asked"] == "/requests?limit=7"
 
 
