@@ -8,7 +8,8 @@ first and last of them to its ends: counts are fractions, and of a pod that bega
 what it counted before its first scrape is missing (all of its series begin at 0, so nothing else
 is). Until every version has a pod with two scrapes there is nothing to read, which is told as
 "not yet". A slot's pods may be of an older version for a while: only those count whose
-kuberec_model_info names the version, those that have gone since included.
+kuberec_model_info names the version, those that have gone since included. A pod that is scraped
+twice (two PodMonitors that choose it) counts once: the larger of what its scrapes say.
 """
 
 import json
@@ -28,17 +29,33 @@ from serving.triton.repository import ENSEMBLE
 TOKEN_VARIABLE = "KUBEREC_PROMETHEUS_TOKEN"
 _TIMEOUT_S = 10.0
 _SCRAPES = "scrapes"
-# What is read: {name: (metric, its labels' filter, labels that are kept)}.
+_TRITON = ("model", "version", "gpu_uuid")
+
+
+class Counter(NamedTuple):
+    """What is read of a metric.
+
+    Attributes:
+        own: all labels that the process itself gives it. Any others are the scrape's.
+        kept: those of them that are not summed over.
+    """
+
+    metric: str
+    own: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    where: str = ""
+
+
 _COUNTERS = {
-    "requests": ("kuberec_requests_total", "", ("code",)),
-    "latency": ("kuberec_request_seconds_bucket", "", ("le",)),
-    "waits": ("kuberec_queue_seconds_count", "", ()),
-    "waited_s": ("kuberec_queue_seconds_sum", "", ()),
-    "queued": ("nv_inference_request_success", f',model="{ENSEMBLE}"', ()),
-    "queued_us": ("nv_inference_queue_duration_us", "", ()),
-    "rows": ("kuberec_feature_lookups_total", "", ()),
-    "fallbacks": ("kuberec_feature_fallbacks_total", "", ()),
-    "short": ("kuberec_short_answers_total", "", ()),
+    "requests": Counter("kuberec_requests_total", ("protocol", "code"), ("code",)),
+    "latency": Counter("kuberec_request_seconds_bucket", ("protocol", "le"), ("le",)),
+    "waits": Counter("kuberec_queue_seconds_count"),
+    "waited_s": Counter("kuberec_queue_seconds_sum"),
+    "queued": Counter("nv_inference_request_success", _TRITON, where=f',model="{ENSEMBLE}"'),
+    "queued_us": Counter("nv_inference_queue_duration_us", _TRITON),
+    "rows": Counter("kuberec_feature_lookups_total", ("status",)),
+    "fallbacks": Counter("kuberec_feature_fallbacks_total", ("reason",)),
+    "short": Counter("kuberec_short_answers_total"),
 }
 
 
@@ -101,7 +118,7 @@ class PrometheusEvidence:
                 "manifests/monitoring, and whether serving.kubernetes.prometheus is the server "
                 "that has them"
             )
-        missing = [metric for key, (metric, _, _) in _COUNTERS.items() if key not in found]
+        missing = [each.metric for key, each in _COUNTERS.items() if key not in found]
         if scrapes < 2:
             raise MetricsUnavailable(
                 f"not yet: within {window_s} s Prometheus at {self._url} has scraped the {name} "
@@ -151,10 +168,11 @@ def _read_all(side: Side, window_s: int) -> str:
     info = f'kuberec_model_info{{{side.selector},version="{side.version}"}}[{window_s}s]'
     of_version = f"max by (namespace, pod) (max_over_time({info}))"
     parts = [_named(_SCRAPES, f"max(count_over_time({info}))")]
-    for name, (metric, more, kept) in _COUNTERS.items():
-        increase = f"increase({metric}{{{side.selector}{more}}}[{window_s}s])"
-        by = f" by ({', '.join(kept)})" if kept else ""
-        total = f"sum{by} ({increase} * on (namespace, pod) group_left () {of_version})"
+    for name, each in _COUNTERS.items():
+        increase = f"increase({each.metric}{{{side.selector}{each.where}}}[{window_s}s])"
+        of_pod = f"max by ({', '.join(('namespace', 'pod', *each.own))}) ({increase})"
+        by = f" by ({', '.join(each.kept)})" if each.kept else ""
+        total = f"sum{by} ({of_pod} * on (namespace, pod) group_left () {of_version})"
         parts.append(_named(name, total))
     return " or ".join(parts)
 

@@ -95,7 +95,8 @@ def test_each_version_is_asked_for_by_its_pods_and_its_name(
     evidence.read()
     for query, slot, version in zip(server.queries, ("blue", "green"), ("v1", "v2"), strict=True):
         pods = f'namespace="shop",pod=~"recommend-{slot}-predictor-.+"'
-        assert f"increase(kuberec_requests_total{{{pods}}}[1s])" in query
+        increase = f"increase(kuberec_requests_total{{{pods}}}[1s])"
+        assert f"max by (namespace, pod, protocol, code) ({increase})" in query
         assert f'kuberec_model_info{{{pods},version="{version}"}}[1s]' in query
 
 
