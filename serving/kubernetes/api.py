@@ -16,6 +16,7 @@ from serving.kubernetes.errors import (
 
 Object = dict[str, Any]
 _BODY = {"PATCH": "application/apply-patch+yaml"}  # server-side apply; others send JSON
+_MERGE = "application/merge-patch+json"
 _REQUEST_TIMEOUT_S = 30.0
 
 
@@ -105,6 +106,15 @@ class Cluster:
         return self._call(
             "PATCH", "patch", resource, metadata["namespace"], metadata["name"], query, body
         )
+
+    def scale(self, namespace: str, deployment: str, replicas: int) -> None:
+        """Ask for so many pods of a Deployment."""
+        asked = Asked(
+            "patch", "Deployment", "deployments/scale.apps", namespace, deployment, self.server
+        )
+        path = f"{DEPLOYMENT.root}/namespaces/{namespace}/deployments/{deployment}/scale"
+        body = {"spec": {"replicas": replicas}}
+        self._send("PATCH", path, asked, {}, body, "object", content_type=_MERGE)
 
     def create(self, resource: Resource, body: Object) -> Object:
         """A new object.
@@ -206,13 +216,14 @@ class Cluster:
         body: Object | None,
         answer: str,
         timeout_s: float = _REQUEST_TIMEOUT_S,
+        content_type: str | None = None,
     ) -> Any:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
         headers = {"Accept": "application/json"} if answer == "object" else {"Accept": "*/*"}
         if body is not None:
-            headers["Content-Type"] = _BODY.get(method, "application/json")
+            headers["Content-Type"] = content_type or _BODY.get(method, "application/json")
         try:
             return self._client.call_api(
                 path,

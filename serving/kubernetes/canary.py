@@ -15,15 +15,16 @@ from serving.kubernetes.api import DEPLOYMENT, Cluster
 from serving.kubernetes.both_slots import Look, look_at_both
 from serving.kubernetes.errors import Away
 from serving.kubernetes.gateway import GatewayError
+from serving.kubernetes.replicas import Scaler, available, needed
 from serving.kubernetes.shares import shares
 from serving.kubernetes.waiting import Say, Superseded
+from serving.rollout.target import StableNotReady
 from serving.settings import KubernetesConfig
 
 _POLL_S = 0.5
-
-
-class StableNotReady(KuberecError):
-    """The stable version does not answer, so that nothing may be taken away beside it."""
+# With a canary that is given up clients are not left for longer, where stable lacks pods: they
+# start in less where nodes have room.
+_BACK_S = 120.0
 
 
 class CanaryHand:
@@ -44,6 +45,7 @@ class CanaryHand:
     ) -> None:
         self._cluster, self._where = cluster, where
         self._say, self._attend, self._force = say, attend, force
+        self._scaler = Scaler(cluster, where.namespace, where.inference_service, say, attend)
 
     def look(self) -> Look:
         """What is there now.
@@ -87,16 +89,27 @@ class CanaryHand:
         self._apply(serving)
         return serving
 
-    def share(self, percent: int, stable_timeout_s: float) -> None:
+    def share(self, percent: int, stable_timeout_s: float, alone: int = 1) -> None:
         """Give the canary that share of the requests; returns when the routes say so.
+
+        Who gets more has the pods for it before.
+
+        Args:
+            alone: pods that stable had when it served alone.
 
         Raises:
             StableNotReady: for so long; the share is asked for, and the routes may follow.
             GatewayError: stable is ready, and the routes do not follow.
+            KuberecError: the canary does not come to the pods that it needs.
         """
-        serving = self.look().serving
+        seen = self.look()
+        serving = seen.serving
         if serving.canary is None:
             raise Superseded("the canary was taken away by somebody else")
+        if percent > seen.shares.percent:
+            self._fit_canary(seen, percent, alone)
+        elif percent < seen.shares.percent:
+            self._fit_stable(seen, percent, alone, min(stable_timeout_s, _BACK_S))
         if (serving.canary.percent, serving.canary.min_replicas) != (percent, 1):
             self._apply(serving._replace(canary=serving.canary._replace(percent=percent)))
         self._await_share(percent, stable_timeout_s)
@@ -154,6 +167,27 @@ class CanaryHand:
                     f"after {where.answer_timeout_s:g} s{found.behind and f'; {found.behind}'}"
                 )
             time.sleep(_POLL_S)
+
+    def _fit_canary(self, seen: Look, percent: int, alone: int) -> None:
+        count = needed(percent, alone, available(seen.stable), 100 - seen.shares.percent)
+        slot = seen.serving.canary.slot if seen.serving.canary else None
+        if why := self._scaler.bring(slot, count, self._where.ready_timeout_s):
+            raise KuberecError(f"for {percent} % of the requests, {why}")
+
+    def _fit_stable(self, seen: Look, percent: int, alone: int, timeout_s: float) -> None:
+        """What it lacks then does not keep requests from it: its canary is given up.
+
+        One that does not answer at all is waited for elsewhere; from a canary that does not answer
+        KServe takes the requests by itself.
+        """
+        count = needed(100 - percent, alone, available(seen.canary), seen.shares.percent)
+
+        def worth() -> bool:
+            now = self.look()
+            return bool(available(now.stable)) and not now.canary_trouble
+
+        if worth() and (why := self._scaler.bring(seen.serving.slot, count, timeout_s, worth)):
+            self._say(f"stable gets {100 - percent} % all the same: {why}")
 
     def _settled(self, percent: int, settle_s: float, stable_timeout_s: float) -> Serving:
         """What serves, once the gateway has had `settle_s` at that share and all is well still."""

@@ -2,14 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
+from recommender.errors import KuberecError
+from serving.inference_service import Canary, read_serving, version_of
 from serving.kubernetes.api import INFERENCE_SERVICE, Cluster, Object
 from serving.kubernetes.errors import Away, ClusterError
 from serving.kubernetes.events import announce
 from serving.kubernetes.lease import Hold, hold, holder
+from serving.kubernetes.replicas import release
+from serving.kubernetes.restarts import restarts
 from serving.kubernetes.rollout_records import RolloutRecords, Wish
+from serving.kubernetes.seen import Wanted, look, new_pods
+from serving.kubernetes.waiting import Say, Superseded
 from serving.rollout.record import Note, Rollout
 from serving.settings import KubernetesConfig
 
@@ -21,19 +27,27 @@ _T = TypeVar("_T")
 class KServeMemory:
     """The part of KServeTarget that changes nothing of what serves."""
 
-    def __init__(self, cluster: Cluster, where: KubernetesConfig) -> None:
-        self.cluster, self._where = cluster, where
+    def __init__(self, cluster: Cluster, where: KubernetesConfig, say: Say) -> None:
+        self.cluster, self._where, self._say = cluster, where, say
         self._records = RolloutRecords(cluster, where.namespace, where.inference_service)
         self._held: Hold | None = None
         self._owner: Object | None = None
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the Lease `<service>-rollout`."""
+        """Hold the Lease `<service>-rollout`; in the end the autoscalers are free again."""
         with hold(self.cluster, self._where.namespace, self._records.name) as self._held:
             try:
                 yield
             finally:
+                with suppress(KuberecError):  # another process has the Lease, and may need them
+                    self.check()
+                    release(
+                        self.cluster,
+                        self._where.namespace,
+                        self._where.inference_service,
+                        self._say,
+                    )
                 self._held = None
 
     def holder(self) -> str | None:
@@ -69,6 +83,27 @@ class KServeMemory:
                 INFERENCE_SERVICE, where.namespace, where.inference_service
             )
         return self._owner
+
+    def _require_ours(self, rollout: Rollout) -> None:
+        canary = read_serving(self.service(anew=True)).canary
+        if canary is None or version_of(canary.storage_uri) != rollout.canary:
+            found = version_of(canary.storage_uri) if canary else "none"
+            raise Superseded(
+                f"the canary of InferenceService '{self._where.inference_service}' is not "
+                f"{rollout.canary} any more ({found})"
+            )
+
+    def _wanted(self, slot: str | None, storage_uri: str | None) -> Wanted:
+        where = self._where
+        return Wanted(where.namespace, where.inference_service, slot, str(storage_uri))
+
+    def _canary_pods(self, canary: Canary) -> list[Object]:
+        wanted = self._wanted(canary.slot, canary.storage_uri)
+        return new_pods(look(self.cluster, wanted), wanted)
+
+    def _count_restarts(self) -> dict[tuple[str, str], int]:
+        canary = read_serving(self.service(anew=True)).canary
+        return restarts(self._canary_pods(canary)) if canary else {}
 
     def check(self) -> None:
         """Raises RolloutUnderWay where another process has the Lease by now."""

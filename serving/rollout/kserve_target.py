@@ -12,6 +12,8 @@ from serving.kubernetes.canary import CanaryHand
 from serving.kubernetes.errors import ClusterError
 from serving.kubernetes.gateway import find_door
 from serving.kubernetes.model_store import publish
+from serving.kubernetes.replicas import available
+from serving.kubernetes.restarts import Restarts, restarted
 from serving.kubernetes.scaling import remove_orphans, wake_autoscaler
 from serving.kubernetes.seen import Wanted
 from serving.kubernetes.side_doors import SideDoors, ask_both, ready_pods, sample
@@ -52,26 +54,29 @@ class KServeTarget(KServeMemory):
         force: bool = False,
         doors: SideDoors | None = None,
     ) -> None:
-        super().__init__(cluster or connect(), config.kubernetes)
+        super().__init__(cluster or connect(), config.kubernetes, say or (lambda message: None))
         self._config, where = config, config.kubernetes
-        self._say = say or (lambda message: None)
         self._version_dir, self._registry = version_dir, registry
         self._doors = doors or SideDoors(self.cluster, where.namespace)
         self._hand = CanaryHand(self.cluster, where, self._say, self._attend, force)
         self._heeds_abort = True
+        self._restarts: Restarts | None = None  # of the canary's containers, as the step began
 
     def observe(self) -> Observed:
         self.check()
         seen = self._hand.look()
         canary, share = seen.serving.canary, seen.shares.percent
+        trouble = seen.canary_trouble
+        if canary and not trouble and self._restarts is not None:
+            trouble = restarted(self._canary_pods(canary), self._restarts)
         return Observed(
             stable=version_of(seen.serving.storage_uri),
             canary=version_of(canary.storage_uri) if canary else None,
             percent=share if canary else 0,
             wanted_percent=canary.percent if canary else 0,
             stable_ready=not seen.stable_trouble,
-            canary_ready=canary is not None and not seen.canary_trouble,
-            trouble="; ".join(filter(None, (seen.stable_trouble, seen.canary_trouble))),
+            canary_ready=canary is not None and not trouble,
+            trouble="; ".join(filter(None, (seen.stable_trouble, trouble))),
         )
 
     def prepare(self, rollout: Rollout) -> list[Check]:
@@ -122,7 +127,10 @@ class KServeTarget(KServeMemory):
     def shift(self, rollout: Rollout, percent: int) -> None:
         limits = RolloutConfig.model_validate(rollout.config)
         self.patiently(lambda: self._require_ours(rollout))
-        self.patiently(lambda: self._hand.share(percent, limits.stable_timeout_s))
+        before = self.patiently(self._count_restarts)
+        self.patiently(lambda: self._share(rollout, percent, limits))
+        # Of pods that came meanwhile, what they needed to get ready does not count.
+        self._restarts = self.patiently(self._count_restarts) | before
 
     def promote(self, rollout: Rollout) -> None:
         """After the apply there is no way back, and no error: what then is late is told."""
@@ -155,7 +163,7 @@ class KServeTarget(KServeMemory):
             serving = self._hand.look().serving
             if serving.canary is not None:
                 self._require_ours(rollout)
-                self._hand.share(0, limits.stable_timeout_s)
+                self._share(rollout, 0, limits)
                 self._hand.remove(limits.settle_s, limits.stable_timeout_s)
             elif version_of(serving.storage_uri) != rollout.stable:
                 raise Superseded(
@@ -190,11 +198,15 @@ class KServeTarget(KServeMemory):
 
     def live_requests(self, rollout: Rollout, limit: int) -> list[Request]:
         stable, canary = self._pods()
-        return sample(self._doors, [*stable, *canary], limit)
+        return sample(self._doors, stable, canary, limit)
 
     def ask_both(self, rollout: Rollout, requests: Sequence[Request]) -> list[Pair]:
         stable, canary = self._pods()
         return ask_both(self._doors, stable, canary, list(requests))
+
+    def _share(self, rollout: Rollout, percent: int, limits: RolloutConfig) -> None:
+        alone = int(rollout.where.get("stable_pods") or 1)
+        self._hand.share(percent, limits.stable_timeout_s, alone)
 
     def _both(self) -> tuple[Wanted, Wanted]:
         """Stable and the canary, as the InferenceService names them now."""
@@ -217,10 +229,6 @@ class KServeTarget(KServeMemory):
         except ClusterError as error:
             raise MetricsUnavailable(str(error)) from error
 
-    def _wanted(self, slot: str | None, storage_uri: str | None) -> Wanted:
-        where = self._where
-        return Wanted(where.namespace, where.inference_service, slot, str(storage_uri))
-
     def _addresses(self, seen: Look) -> dict[str, Any]:
         """For the record: where stable is."""
         return {
@@ -228,16 +236,8 @@ class KServeTarget(KServeMemory):
             "inference_service": self._where.inference_service,
             "stable_slot": seen.serving.slot,
             "stable_storage_uri": seen.serving.storage_uri,
+            "stable_pods": available(seen.stable),
         }
-
-    def _require_ours(self, rollout: Rollout) -> None:
-        canary = read_serving(self.service(anew=True)).canary
-        if canary is None or version_of(canary.storage_uri) != rollout.canary:
-            found = version_of(canary.storage_uri) if canary else "none"
-            raise Superseded(
-                f"the canary of InferenceService '{self._where.inference_service}' is not "
-                f"{rollout.canary} any more ({found})"
-            )
 
     def _attend(self) -> None:
         """While something is waited for: does the Lease hold, and has an operator enough of it?"""

@@ -33,6 +33,8 @@ class Controllers(threading.Thread):
 
     Attributes:
         statuses: what a pod of a storageUri reports, by default that it runs and is ready.
+        nodes: how many pods of a storageUri find one, by default all.
+        frozen: whether they do nothing.
         lost: Deployments that were taken away while the route still led to them.
         routed: called with {version: percent} when the clients' route has changed.
     """
@@ -44,6 +46,7 @@ class Controllers(threading.Thread):
         self.room, self.statuses = room, dict[str, Object]()
         self.address, self.autoscalers = address, autoscalers
         self.routed = lambda shares: None
+        self.nodes, self.frozen = dict[str, int](), False
         self.lost: list[str] = []
         self.errors: list[Exception] = []
         self._weights: dict[str, int] = {}
@@ -61,7 +64,8 @@ class Controllers(threading.Thread):
     def run(self) -> None:
         while not self._ended.wait(0.15):
             try:
-                self._reconcile()
+                if not self.frozen:
+                    self._reconcile()
             except (ApiException, ClusterError) as error:  # conflicts with the real controllers
                 self.errors.append(error)
 
@@ -70,13 +74,16 @@ class Controllers(threading.Thread):
         serving = read_serving(service)
         if serving.storage_uri is None:
             return
-        wanted = {deployment_name(SERVICE, serving.slot): (serving.storage_uri, 1)}
+        stable = deployment_name(SERVICE, serving.slot)
+        wanted = {stable: serving.storage_uri}
         if (canary := serving.canary) is not None:
-            replicas = max(canary.min_replicas, 1 if canary.percent else 0)
-            wanted[deployment_name(SERVICE, canary.slot)] = (canary.storage_uri, replicas)
+            wanted[deployment_name(SERVICE, canary.slot)] = canary.storage_uri
         self._remove_others(set(wanted))
-        available = {name: self._run(service, name, *each) for name, each in wanted.items()}
-        ready = available[deployment_name(SERVICE, serving.slot)]
+        available = {
+            name: self._run(service, name, uri, all_of_it=name == stable)
+            for name, uri in wanted.items()
+        }
+        ready = available[stable]
         if ready:
             self._route(service, serving, available)
         self._tell(serving, ready)
@@ -93,10 +100,13 @@ class Controllers(threading.Thread):
             self.room.call("DELETE", self.room.path(DEPLOYMENT, name))
             time.sleep(0.5)  # in which the route is as it was
 
-    def _run(self, service: Object, name: str, uri: str, replicas: int) -> bool:
-        """Its Deployment, its pods' status; whether all of it is available."""
+    def _run(self, service: Object, name: str, uri: str, all_of_it: bool) -> bool:
+        """Its Deployment, whose number of pods is left alone, and its pods' status.
+
+        Whether it counts as available: of stable all pods must be, of a canary one.
+        """
         metadata = {"name": name, "ownerReferences": [owner(service)]}
-        body = {**_deployment(name, uri, replicas), "metadata": metadata}
+        body = {**_deployment(name, uri), "metadata": metadata}
         path = self.room.path(DEPLOYMENT, name)
         self.room.call("PATCH", path, body, "apply", fieldManager="kserve", force="true")
         if self.autoscalers:
@@ -104,16 +114,21 @@ class Controllers(threading.Thread):
             body["metadata"] = metadata
             self.room.call("PATCH", path, body, "apply", fieldManager="kserve", force="true")
         label = f"app=isvc.{name}"
-        for pod in self.room.cluster.find_all(POD, self.room.name, labelSelector=label):
+        pods = self.room.cluster.find_all(POD, self.room.name, labelSelector=label)
+        for number, pod in enumerate(sorted(pods, key=_age)):
             status = self.statuses.get(pod["metadata"]["annotations"][SOURCE_URI], READY)
-            if self.address:
+            if number >= self.nodes.get(uri, 100):
+                status = NO_NODE
+            elif self.address:
                 status = status | {"podIP": self.address, "podIPs": [{"ip": self.address}]}
             self.room.patch_status(POD, pod["metadata"]["name"], status)
         deployment = self.room.get(DEPLOYMENT, name)
         found = deployment.get("status") or {}
+        if not all_of_it:
+            return bool(found.get("availableReplicas"))
+        replicas = deployment["spec"]["replicas"]
         return bool(
-            replicas
-            and found.get("observedGeneration") == deployment["metadata"]["generation"]
+            found.get("observedGeneration") == deployment["metadata"]["generation"]
             and found.get("updatedReplicas") == found.get("replicas") == replicas
             and found.get("availableReplicas") == replicas
         )
@@ -205,6 +220,18 @@ UNREADY: Object = {
         {"type": "Ready", "status": "False"},
     ],
 }
+NO_NODE: Object = {
+    "phase": "Pending",
+    "conditions": [
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "0/1 nodes are available: 1 Insufficient cpu.",
+        },
+        {"type": "Ready", "status": "False"},
+    ],
+}
 
 
 def owner(service: Object) -> Object:
@@ -238,13 +265,16 @@ def _autoscaler(name: str) -> Object:
     }
 
 
-def _deployment(name: str, uri: str, replicas: int) -> Object:
+def _age(pod: Object) -> tuple[str, str]:
+    return pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]
+
+
+def _deployment(name: str, uri: str) -> Object:
     labels = {"app": f"isvc.{name}"}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "spec": {
-            "replicas": replicas,
             "selector": {"matchLabels": labels},
             "strategy": {
                 "type": "RollingUpdate",

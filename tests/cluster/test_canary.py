@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from canary_case import BLUE, GREEN, Beside, Case, bind_role, new_case
 from data_plane import DataPlane, other_claims
-from played_controllers import UNREADY
+from played_controllers import READY, UNREADY
 from room import SERVICE, as_account, eventually, managed_fields
 
 from serving.inference_service import FIELD_MANAGER
@@ -105,6 +105,28 @@ def test_a_canary_that_answers_otherwise_than_exported_gets_no_request(case: Cas
     assert (ended.status, ended.steps) == ("rolled_back", [])
     failed = [row["name"] for row in ended.prepared if not row["passed"]]
     assert "canary: least top-K overlap of 4 golden requests" in failed
+    case.assert_alone("v1", "blue")
+
+
+def test_a_canary_that_dies_and_comes_again_is_rolled_back(case: Case) -> None:
+    """What it counted before it died is lost, and its Deployment may be available all the time."""
+    died = {
+        "name": "kserve-container",
+        "image": "kuberec/triton:0.1.0",
+        "imageID": "",
+        "ready": True,
+        "restartCount": 1,
+        "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+        "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}},
+    }
+    with Beside(case, "v2") as beside:
+        eventually(lambda: case.percent() == 25 and case.record().steps[0].looks, 60)
+        case.controllers.statuses[case.plane.uri("v2")] = READY | {"containerStatuses": [died]}
+
+    assert isinstance(beside.result, RolloutStopped)
+    assert beside.result.rollout.status == "rolled_back"
+    assert "container 'kserve-container' of pod" in beside.result.rollout.reason
+    assert "has died meanwhile (OOMKilled, exit code 137)" in beside.result.rollout.reason
     case.assert_alone("v1", "blue")
 
 

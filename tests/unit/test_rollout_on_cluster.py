@@ -9,6 +9,8 @@ import pytest
 from recommender.errors import KuberecError
 from serving.kubernetes.api import Cluster
 from serving.kubernetes.errors import Away, NotFound
+from serving.kubernetes.replicas import needed
+from serving.kubernetes.restarts import restarted, restarts
 from serving.kubernetes.rollout_records import LIMIT_BYTES, fit
 from serving.kubernetes.shares import shares
 from serving.rollout.kserve_memory import KServeMemory
@@ -77,7 +79,7 @@ def test_the_api_server_may_be_away_for_a_while(monkeypatch: pytest.MonkeyPatch)
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
-    memory = KServeMemory(Routes(), KubernetesConfig())
+    memory = KServeMemory(Routes(), KubernetesConfig(), print)
 
     def answers_after(seconds: float) -> str:
         if clock[0] < seconds:
@@ -174,3 +176,33 @@ def test_a_route_without_rules_shares_nothing_yet() -> None:
     assert not empty.alone
     with pytest.raises(NotFound):
         found(Routes())
+
+
+def test_pods_that_a_share_needs() -> None:
+    """Of stable's four, which its autoscaler takes away as it has less to do."""
+    assert needed(5, alone=4, pods=4, share_now=100) == 1
+    assert needed(50, alone=4, pods=3, share_now=75) == 2
+    assert needed(100, alone=4, pods=2, share_now=50) == 4
+    assert needed(100, alone=1, pods=1, share_now=50) == 1  # on a cluster with room for no more
+    grown = needed(100, alone=2, pods=3, share_now=50)  # load has, since
+    assert grown == 6
+    assert needed(95, alone=4, pods=3, share_now=0) == 4
+
+
+def pod(name: str, restart_count: int, **state: object) -> Any:
+    container = {"name": "transformer-container", "restartCount": restart_count, **state}
+    return {"metadata": {"name": name}, "status": {"containerStatuses": [container]}}
+
+
+def test_a_container_that_died_is_told_with_its_reason() -> None:
+    killed = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+    before = restarts([pod("a", 2, lastState=killed), {"metadata": {"name": "new"}, "status": {}}])
+    assert restarted([pod("a", 2, lastState=killed), pod("b", 0)], before) == ""
+    how = "has died meanwhile (OOMKilled, exit code 137)"
+    told = f"container 'transformer-container' of pod '{{}}' {how}"
+    assert restarted([pod("a", 3, lastState=killed)], before) == told.format("a")
+    assert restarted([pod("b", 1, lastState=killed)], before) == told.format("b")
+    assert restarted([pod("a", 2, state=killed)], before) == told.format("a")
+    going = pod("a", 3, lastState=killed)
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert restarted([going], before) == ""
