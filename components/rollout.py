@@ -42,8 +42,9 @@ def rollout(
     from recommender.errors import GateFailed, KuberecError
     from recommender.files import write_json
     from reporting.rollout_files import write_timeline, write_without
-    from reporting.rollout_text import gate_rows, without_canary
+    from reporting.rollout_text import without_canary
     from serving.rollout.outcome import RolloutStopped
+    from serving.rollout.outcome import rows as rows_of
     from serving.rollout.record import Rollout
     from serving.settings import ServingConfig
 
@@ -84,7 +85,7 @@ def rollout(
                 raise KuberecError(f"target '{target}': allowed: embedded, kserve")
         except RolloutStopped as stopped:
             found = stopped.rollout
-            rows = gate_rows(found)
+            rows = rows_of(found)
             write_timeline(found, *files)
             failure = KuberecError(f"{stopped}\ntimeline: {timeline.uri}")
             kept = found.model_dump(mode="json")

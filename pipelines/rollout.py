@@ -42,16 +42,23 @@ def status(
     config: Config = None,
     overrides: Overrides = None,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Again and again, until the rollout ends.")
+        bool,
+        typer.Option(
+            "--watch",
+            "-w",
+            help="Again and again, until the rollout ends; with --json, a line each time.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show who serves with which share, the step, its latest verdict, and what comes next."""
-    from pipelines.rollout_screen import show_status, status_of, watch_status
+    from pipelines.rollout_screen import show_status, status_of, watch_json, watch_status
     from pipelines.rollout_target import find_target
 
     found = find_target(target.value, state_home(), config, overrides or [])
-    if watch and not as_json:
+    if watch and as_json:
+        watch_json(found)
+    elif watch:
         watch_status(found, console)
     elif as_json:
         print(json.dumps(status_of(found), ensure_ascii=False, indent=2))

@@ -42,6 +42,10 @@ def decide(target: Target, what: str, console: Console, poll_s: float = _POLL_S)
         if ended.status != wanted:
             raise KuberecError(headline(ended))
         console.print(headline(ended), highlight=False, markup=False, soft_wrap=True)
+        seen = target.observe()
+        if not seen.stable_ready:
+            hint = " (start the endpoint with: kuberec serve)" if target.kind == "embedded" else ""
+            say(f"{seen.stable} does not answer just now: {seen.trouble}{hint}")
         return ended
 
 

@@ -1,7 +1,8 @@
 """What `kuberec rollout` prints for a person."""
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -68,13 +69,25 @@ def show_status(found: Mapping[str, Any], console: Console) -> None:
 def watch_status(target: Target, console: Console, refresh_s: float = _REFRESH_S) -> None:
     """The status, kept up to date, until no process is at the rollout."""
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
-        while True:
-            found = status_of(target)
+        for found in _looks(target, refresh_s):
             live.update(_status(found), refresh=True)
-            rollout = found["rollout"]
-            if rollout is None or rollout["status"] != "under_way" or found["holder"] is None:
-                return
-            time.sleep(refresh_s)
+
+
+def watch_json(target: Target, refresh_s: float = _REFRESH_S) -> None:
+    """The same for programs: the status of each look as one line of JSON."""
+    for found in _looks(target, refresh_s):
+        print(json.dumps(found, ensure_ascii=False), flush=True)
+
+
+def _looks(target: Target, refresh_s: float) -> Iterator[dict[str, Any]]:
+    """The status, and again, until no process is at the rollout."""
+    while True:
+        found = status_of(target)
+        yield found
+        rollout = found["rollout"]
+        if rollout is None or rollout["status"] != "under_way" or found["holder"] is None:
+            return
+        time.sleep(refresh_s)
 
 
 def _status(found: Mapping[str, Any]) -> RenderableType:

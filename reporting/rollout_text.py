@@ -105,23 +105,6 @@ def step_rows(rollout: Rollout) -> list[StepRow]:
     return rows
 
 
-def gate_rows(rollout: Rollout) -> list[dict[str, Any]]:
-    """The checks before the first step and those of the last, as a gate's {name, value, …}."""
-    last = rollout.steps[-1].verdict if rollout.steps else None
-    return [
-        *rollout.prepared,
-        *(
-            {
-                "name": check.name,
-                "value": "not known" if check.canary is None else check.canary,
-                "limit": check.limit,
-                "passed": check.outcome == "pass",
-            }
-            for check in (last.checks if last else [])
-        ),
-    ]
-
-
 def without_canary(result: Mapping[str, Any]) -> str:
     """Why there was no canary, in a sentence.
 

@@ -33,6 +33,7 @@ class Answered(NamedTuple):
     version: str | None  # None: it failed
     poisoned: bool
     code: str
+    took_s: float
 
 
 class SteadyLoad:
@@ -95,7 +96,8 @@ class SteadyLoad:
                     code = ""
                     self._compare(ask, *found)
                 version = found[0] if found else None
-                self.events.append(Answered(began, protocol, version, ask.poisoned, code))
+                took_s = time.time() - began
+                self.events.append(Answered(began, protocol, version, ask.poisoned, code, took_s))
 
     def _compare(self, ask: Ask, version: str, items: list[str], scores: list[float]) -> None:
         expected = ask.answers[version]

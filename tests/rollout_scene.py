@@ -21,9 +21,10 @@ from tiny_version import catalogue, write_tiny_version
 
 from recommender.files import write_json
 from serving.embedded.endpoint import EmbeddedEndpoint
+from serving.embedded.supervisor import Supervisor
 from serving.parity import golden_answers
 from serving.ports import LOCAL, free_ports
-from serving.process import find
+from serving.process import find, this_process
 from serving.rollout.embedded import EmbeddedTarget, rollout
 from serving.rollout.machine import abort
 from serving.rollout.outcome import RolloutStopped
@@ -121,16 +122,35 @@ class Scene:
         return self.target().load()
 
     @contextmanager
-    def rolling(self, version: str, config: RolloutConfig) -> Iterator[list[Rollout]]:
+    def rolling(
+        self, version: str, config: RolloutConfig, **settings: Any
+    ) -> Iterator[list[Rollout]]:
         """In a thread, while the block does something; how it ended is there afterwards."""
         ended: list[Rollout] = []
-        thread = threading.Thread(target=lambda: ended.append(self.roll(version, config)))
+        thread = threading.Thread(
+            target=lambda: ended.append(self.roll(version, config, **settings))
+        )
         thread.start()
         try:
             yield ended
         finally:
             thread.join(60)
         assert ended
+
+    @contextmanager
+    def kept(self, say: Callable[[str], None]) -> Iterator[None]:
+        """What dies is started again meanwhile, by a thread."""
+        me = this_process()
+        self.endpoint.keep_for(me)
+        keeper = Supervisor(lambda: EmbeddedEndpoint(self.home, self.config), me, say)
+        thread = threading.Thread(target=keeper.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.endpoint.keep_for(None)
+            thread.join(20)
+        assert not thread.is_alive()
 
     def start(self, version: str, config: RolloutConfig) -> subprocess.Popen[bytes]:
         """In a process of its own."""

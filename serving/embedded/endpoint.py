@@ -166,6 +166,24 @@ class EmbeddedEndpoint:
             self.home.save(state)
             self._processes.stop_strays(state)
 
+    def leave_alone(self, version: str, previous: str | None) -> None:
+        """Of an endpoint that is stopped: what it serves when it starts again, and a way back.
+
+        Raises:
+            SplitRefused: something of it runs, and would have to be changed as well.
+        """
+        with self.locked():
+            state = self.state()
+            if self._processes.any_run(state):
+                raise SplitRefused(f"the endpoint runs: a switch is the way to {version} alone")
+            state.current, state.previous = version, previous
+            state.weights, state.trial = {}, None
+            self.home.save(state)
+
+    def runs(self) -> bool:
+        """Whether anything of it runs, or somebody is there to start it again."""
+        return self._processes.any_run(self.state())
+
     def set_previous(self, version: str | None) -> None:
         """Name the way back, as it was before something that is undone; None if it is gone."""
         with self.locked():
@@ -212,20 +230,35 @@ class EmbeddedEndpoint:
             NothingToServe: no version was ever switched to.
         """
         with self.locked():
-            if self.state().current is None:
+            current = self.state().current
+            if current is None:
                 raise NothingToServe(
                     "there is no model version to serve yet: `kuberec run` makes one"
                 )
-            for version in self.state().shares:
-                self.start(version)
+            self.start(current)
+            for version, share in self.state().shares.items():
+                if version != current:
+                    self._start_beside(version, share)
             self.open_door()
             return self.status()
+
+    def _start_beside(self, version: str, share: int) -> None:
+        """Start what has a share beside the current version, which answers for it if that fails."""
+        try:
+            self.start(version)
+        except KuberecError as error:
+            self._progress(
+                f"{version}, which was to have {share} % of the requests, could not be started: "
+                f"{error}\n"
+                f"{self.state().current} has all of them; to leave it at that: "
+                "kuberec rollout abort"
+            )
 
     def open_door(self) -> None:
         """Open the door if it is shut, and let it know where everything is by now."""
         with self.locked():
             state = self.state()
-            self._publish(state, state.shares)
+            self._publish(state, state.reachable_shares)
             self.home.save(state)
             self._processes.stop_strays(state)
 

@@ -144,3 +144,11 @@ class Processes:
 
     def door_is_open(self, state: State) -> bool:
         return state.gateway is not None and alive(state.gateway.process)
+
+    def any_run(self, state: State) -> bool:
+        """Whether a process that `state` names runs: a part, or who starts parts again."""
+        replicas = state.replicas.values()
+        named = [part.process for each in replicas for part in (each.triton, each.transformer)]
+        named += [] if state.gateway is None else [state.gateway.process]
+        named += [] if state.foreground is None else [state.foreground]
+        return any(alive(each) for each in named)

@@ -62,6 +62,17 @@ class State(BaseModel):
         return {self.current: 100} | self.weights
 
     @property
+    def reachable_shares(self) -> dict[str, int]:
+        """`shares`, as the door can have them: those of versions that never started are another's.
+
+        That is the current one, which a version that died since falls back to by itself.
+        """
+        known = {v: share for v, share in self.shares.items() if v in self.replicas}
+        if self.current in known and self.current is not None:
+            known[self.current] += 100 - sum(known.values())
+        return known
+
+    @property
     def in_use(self) -> set[str]:
         """Versions that serve, the one that is kept for a way back, and one on trial."""
         return {*self.shares} | {v for v in (self.previous, self.on_trial) if v is not None}

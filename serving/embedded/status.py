@@ -21,7 +21,8 @@ def describe(state: State, config: ServingConfig, home: ServingHome) -> dict[str
     """The door, the versions behind it and the one kept for a way back.
 
     Returns:
-        serving (the door is open and every version that has a share is ready), url, grpc_url,
+        serving (the door is open and the current version is ready, which answers for others that
+        have a share and are not), url, grpc_url,
         admin_url, stats_url, gateway_pid, logs (a folder), access_log, and versions: those that
         have a share, the current one first, each {version, percent, ready, parts}; current: the
         first of them, or None; previous: the same without percent, or None; kept_by: the pid of
@@ -33,9 +34,7 @@ def describe(state: State, config: ServingConfig, home: ServingHome) -> dict[str
     url, admin_url = client_url(config), f"http://{LOCAL}:{config.admin_port}"
     versions = [_version(state, v) | {"percent": share} for v, share in state.shares.items()]
     return {
-        "serving": gateway_serves(gateway, config)
-        and bool(versions)
-        and all(each["ready"] for each in versions),
+        "serving": gateway_serves(gateway, config) and bool(versions) and versions[0]["ready"],
         "url": f"http://{url}",
         "grpc_url": url,
         "admin_url": admin_url,

@@ -4,7 +4,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from recommender.errors import Check, require
+from recommender.errors import require
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.embedded.state import State
 from serving.rollout.checks import GATE, Door, replay_through_gateway
@@ -12,6 +12,7 @@ from serving.rollout.embedded_checks import check_replica
 from serving.rollout.embedded_target import EmbeddedTarget
 from serving.rollout.machine import abort, roll_out
 from serving.rollout.outcome import RolloutStopped
+from serving.rollout.outcome import rows as rows_of
 from serving.settings import ServingConfig, save_settings
 from serving.triton.server import Progress
 from serving.version import load_version
@@ -62,18 +63,7 @@ def rollout(
                 abort(target, progress)
             return serve_directly(version_dir, home, config, progress)
         found = roll_out(target, version.version, version.golden(), config.rollout, progress)
-        rows = [*found.prepared]
-        if found.steps and found.steps[-1].verdict:
-            rows += [
-                Check(
-                    row.name,
-                    "-" if row.canary is None else row.canary,
-                    row.limit,
-                    row.outcome != "fail",
-                ).as_dict()
-                for row in found.steps[-1].verdict.checks
-            ]
-        return _result(target.endpoint, version.version, False, rows) | {
+        return _result(target.endpoint, version.version, False, rows_of(found)) | {
             "timeline": found.model_dump(mode="json")
         }
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from recommender.errors import Check, KuberecError
 from recommender.files import read_json
@@ -18,6 +18,7 @@ from serving.process import alive
 from serving.rollout.checks import Door
 from serving.rollout.embedded_checks import check_replica
 from serving.rollout.embedded_files import RolloutFiles, Wish
+from serving.rollout.embedded_wait import once_ready, trouble_of
 from serving.rollout.evidence import Evidence, MetricsUnavailable, Pair, Request
 from serving.rollout.local_side_doors import LocalSideDoor, ask_both, draw
 from serving.rollout.record import Note, Rollout
@@ -25,10 +26,6 @@ from serving.rollout.scrape import Addresses, ScrapedEvidence
 from serving.rollout.target import Observed
 from serving.settings import ServingConfig, load_settings, save_settings
 from serving.triton.server import Progress
-
-
-class StableNotReady(KuberecError):
-    """Nothing was taken from the canary: requests would have nowhere to go."""
 
 
 class EmbeddedTarget:
@@ -56,10 +53,7 @@ class EmbeddedTarget:
         self._config = config or ServingConfig()
         self.endpoint = EmbeddedEndpoint(home, self._config, progress)
         self._files = RolloutFiles(self.endpoint.home.root)
-        gateway = self.endpoint.state().gateway
-        if gateway is not None and alive(gateway.process):
-            where = gateway.model_dump(include={"host", "port", "admin_port"})
-            self.endpoint.use(self._config.model_copy(update=where))
+        self.endpoint.use(self._config.model_copy(update=self._door_is_at()))
 
     def exclusive(self) -> AbstractContextManager[None]:
         return self._files.exclusive()
@@ -88,7 +82,7 @@ class EmbeddedTarget:
         canary = _beside(state)
         with ThreadPoolExecutor(2) as pool:
             stable_trouble, canary_trouble = pool.map(
-                lambda version: _trouble(state, version), (state.current, canary)
+                lambda version: trouble_of(state, version), (state.current, canary)
             )
         if not gateway_serves(state.gateway, self.endpoint.config):
             stable_trouble = stable_trouble or "Envoy does not answer"
@@ -110,15 +104,11 @@ class EmbeddedTarget:
         """Start again what serves and does not answer, or has no side door, as it is set up."""
         state, config = self.endpoint.state(), self.endpoint.config
         served = [state.replicas.get(version) for version in state.shares]
-        if self.endpoint.status()["serving"] and all(
-            each is not None and each.transformer.side_port for each in served
+        if gateway_serves(state.gateway, config) and all(
+            each is not None and each.ready() and each.transformer.side_port for each in served
         ):
             return
-        try:
-            settings = load_settings(self._home).transformer
-        except KuberecError:  # of another version of kuberec
-            settings = self._config.transformer
-        self.endpoint.use(config.model_copy(update={"transformer": settings}))
+        self.endpoint.use(config.model_copy(update={"transformer": self._saved().transformer}))
         try:
             self.endpoint.ensure_running()
         finally:
@@ -132,35 +122,54 @@ class EmbeddedTarget:
         version = endpoint.install(self._version_dir or endpoint.home.versions / canary)
         replica = endpoint.start_trial(canary)
         checks = check_replica(endpoint, replica, version.golden(), self._config)
-        endpoint.split({rollout.stable: 100, canary: 0})
+        self._share(rollout, 0)
         return checks
 
     def shift(self, rollout: Rollout, percent: int) -> None:
+        self._share(rollout, percent)
+
+    def _share(self, rollout: Rollout, percent: int) -> None:
         shares = {rollout.stable: 100 - percent, rollout.canary: percent}
-        with self.endpoint.locked():
+
+        def change() -> None:
             if self.endpoint.state().weights != shares:
                 self.endpoint.split(shares)
 
+        once_ready(self.endpoint, rollout, change, self.requested)
+
     def promote(self, rollout: Rollout) -> None:
         config = ServingConfig.model_validate(rollout.where.get("settings") or self._config)
-        with self.endpoint.locked():
+
+        def change() -> None:
+            self.endpoint.use(config)
+            self.endpoint.check_ports()  # before the door at the old ones is shut
+            rollout.where.setdefault("saved", self._saved().model_dump(mode="json"))
+            rollout.where.setdefault("door", self._door_is_at())
+            self.save(rollout)
             # First, so that whoever starts a dead part again, and a rollout that goes on after
             # this one was killed, find the settings that the canary runs with.
             save_settings(self._home, config)
-            self.endpoint.use(config)
             self.endpoint.point_to(rollout.canary)
             self.endpoint.retire()
 
+        if self.endpoint.state().current == rollout.canary:  # this was killed half-way before
+            with self.endpoint.locked():
+                change()
+        else:
+            once_ready(self.endpoint, rollout, change)
+
     def abandon(self, rollout: Rollout) -> None:
         stable, canary = rollout.stable, rollout.canary
-        with self.endpoint.locked():
+        self._back_to_settings_of_stable(rollout)
+        state = self.endpoint.state()
+        if not self.endpoint.runs():
+            moved = state.current == canary
+            previous = rollout.where.get("previous") if moved else state.previous
+            self.endpoint.leave_alone(stable, previous)
+            return
+
+        def change() -> None:
             state = self.endpoint.state()
-            if state.shares.get(canary, 0):
-                trouble = _trouble(state, stable)
-                if trouble:
-                    raise StableNotReady(
-                        f"nothing was taken from {canary}, because {stable} is not ready: {trouble}"
-                    )
             if state.current == canary:
                 self.endpoint.point_to(stable)
                 self.endpoint.set_previous(rollout.where.get("previous"))
@@ -169,6 +178,35 @@ class EmbeddedTarget:
             elif canary in state.weights:
                 self.endpoint.withdraw(canary)
             self.endpoint.release(canary)
+
+        if state.shares.get(canary, 0):
+            once_ready(self.endpoint, rollout, change)
+        else:
+            with self.endpoint.locked():
+                change()
+
+    def _back_to_settings_of_stable(self, rollout: Rollout) -> None:
+        """Those of before a promotion that did not come to its end."""
+        with self.endpoint.locked():
+            config, door = self._saved(), self._door_is_at()
+            if before := rollout.where.get("saved"):
+                config, door = ServingConfig.model_validate(before), rollout.where["door"]
+                save_settings(self._home, config)
+            self.endpoint.use(config.model_copy(update=door))
+
+    def _saved(self) -> ServingConfig:
+        """The settings of what serves, or else those of this run."""
+        try:
+            return load_settings(self._home)
+        except KuberecError:  # of another version of kuberec
+            return self._config
+
+    def _door_is_at(self) -> dict[str, Any]:
+        """Host and ports of a door that is open, as settings; they need not be the saved ones."""
+        gateway = self.endpoint.state().gateway
+        if gateway is None or not alive(gateway.process):
+            return {}
+        return gateway.model_dump(include={"host", "port", "admin_port"})
 
     def evidence(self, rollout: Rollout) -> Evidence:
         admin = f"{LOCAL}:{self.endpoint.config.admin_port}"
@@ -212,21 +250,3 @@ class EmbeddedTarget:
 def _beside(state: State) -> str | None:
     """The version beside the current one; several, whatever they are, are none of a rollout's."""
     return " and ".join(version for version in state.weights if version != state.current) or None
-
-
-def _trouble(state: State, version: str | None) -> str:
-    """Why a version does not answer, in words; "" if it does."""
-    replica = None if version is None else state.replicas.get(version)
-    if replica is None:
-        return "it does not run"
-    dead = [
-        name
-        for name, part in (("transformer", replica.transformer), ("Triton", replica.triton))
-        if not part.alive()
-    ]
-    if dead:
-        return f"its {' and its '.join(dead)} ended"
-    # Asked twice: on a busy machine one answer may be late. The transformer asks its Triton.
-    if not any(replica.transformer.ready() for _ in range(2)):
-        return "it does not answer"
-    return ""

@@ -152,9 +152,7 @@ def test_a_bad_version_leaves_the_old_one_serving(
     with pytest.raises(VersionError, match=r"has no kuberec\.json"):
         roll(endpoint, broken)
     write_manifest(broken, B, golden_answers(broken, REQUESTS), {})
-    with pytest.raises(
-        RolloutStopped, match=r"(?s)Triton ended.*find backend.*'nothing'"
-    ):
+    with pytest.raises(RolloutStopped, match=r"(?s)Triton ended.*find backend.*'nothing'"):
         roll(endpoint, broken)
 
     assert answer(endpoint) == ("a", A)

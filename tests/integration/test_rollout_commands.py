@@ -78,7 +78,7 @@ class Place:
         wait_for(looked)
         return process
 
-    def kuberec(self, *arguments: str) -> str:
+    def kuberec(self, *arguments: str, status: int = 0) -> str:
         done = subprocess.run(
             [str(KUBEREC), *arguments],
             cwd=self.folder,
@@ -87,8 +87,8 @@ class Place:
             text=True,
             timeout=120,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + (done.stderr if status else "")
 
     def status(self) -> dict:
         return json.loads(self.kuberec("rollout", "status", "--json"))
@@ -151,3 +151,34 @@ def test_one_whose_process_was_killed_is_promoted_by_hand(place: Place) -> None:
     place.kuberec("rollout", "history", "--id", found["rollout"]["id"], "--html", str(page))
     assert "<svg" in page.read_text(encoding="utf-8")
     assert "kuberec rollout promote" in page.read_text(encoding="utf-8")
+
+
+def test_of_an_endpoint_that_is_stopped_the_canary_is_given_up_as_well(place: Place) -> None:
+    """Also one that cannot start any more, which keeps nothing else from serving."""
+    endpoint = EmbeddedEndpoint(place.home, place.config)
+    endpoint.switch(OLD)
+    process = place.start()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    place.kuberec("stop")
+    refused = place.kuberec("rollout", "promote", status=1)
+    for way in ("`kuberec serve` starts it again", "`kuberec rollout abort` gives"):
+        assert way in refused
+
+    (endpoint.home.versions / NEW / "kuberec.json").unlink()
+    said = place.kuberec("serve", "--detach")
+    assert f"{NEW}, which was to have " in said
+    assert "kuberec rollout abort" in said
+    found = place.status()["serves"]
+    assert (found["stable"], found["stable_ready"], found["percent"]) == (OLD, True, 0)
+    assert (found["canary"], found["canary_ready"]) == (NEW, False)
+
+    place.kuberec("stop")
+    said = place.kuberec("rollout", "abort")
+    assert f"{OLD} does not answer just now: " in said
+    assert "kuberec serve" in said
+    assert place.status()["rollout"]["status"] == "rolled_back"
+    place.kuberec("serve", "--detach")
+    found = place.status()["serves"]
+    assert (found["stable"], found["stable_ready"], found["canary"]) == (OLD, True, None)
+    assert (endpoint.state().weights, endpoint.state().replicas.keys()) == ({}, {OLD})

@@ -5,6 +5,9 @@ settings give it; no client's request fails but for the injected ones, and no an
 a rollback stable serves alone.
 """
 
+import os
+import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -27,9 +30,11 @@ from rollout_scene import (
 )
 
 from recommender.errors import KuberecError
+from serving.embedded.endpoint import EmbeddedEndpoint
+from serving.embedded.gateway import GatewayFailed
 from serving.embedded.replica import Replica
 from serving.embedded.routes import Backend
-from serving.ports import free_ports
+from serving.ports import LOCAL, free_ports
 from serving.rollout.embedded import EmbeddedTarget
 from serving.rollout.evidence import Evidence
 from serving.rollout.machine import abort, promote
@@ -37,6 +42,7 @@ from serving.rollout.record import Rollout
 from serving.rollout.scrape import ScrapedEvidence
 from serving.rollout.settings import RolloutConfig
 from serving.rollout.target import RolloutUnderWay
+from serving.settings import load_settings
 
 pytestmark = pytest.mark.timeout(120)
 _START_S = 30.0  # more than a canary takes to start, and be checked, on a busy machine
@@ -182,6 +188,101 @@ def test_a_canary_that_dies_costs_clients_nothing(scene: Scene, part: str) -> No
     ended_part = f"its {'Triton' if part == 'triton' else part} ended"
     assert ended_part in found.reason or "failed answers" in found.reason
     assert datetime.fromisoformat(str(found.ended)).timestamp() - killed < 12
+    assert nothing_failed(load), (load.failed(False), load.wrong)
+    scene.require_stable_alone()
+
+
+def test_a_canary_that_hangs_costs_clients_a_wait(scene: Scene) -> None:
+    """Its transformer is stopped: connections are taken, and nothing is answered."""
+    with scene.load() as load:
+        with scene.rolling(GOOD, judged(50, 100, bake_s=40)) as ended:
+            wait_for(lambda: load.versions()[GOOD] > 20)
+            stopped = time.time()
+            os.kill(scene.part(GOOD, "transformer"), signal.SIGSTOP)
+        (found,) = ended
+    assert found.status == "rolled_back"
+    assert "it does not answer" in found.reason or "failed answers" in found.reason
+    assert datetime.fromisoformat(str(found.ended)).timestamp() - stopped < 60
+    assert nothing_failed(load), (load.failed(False), load.wrong)
+    # Both clients hung at it, and were answered by stable.
+    waited = [each for each in load.events if stopped < each.began and each.took_s > 4]
+    assert {each.protocol for each in waited} == {"grpc", "rest"}
+    assert {each.version for each in waited} == {STABLE}
+    scene.require_stable_alone()
+
+
+def test_stable_that_is_mended_just_now_is_waited_for(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its Triton dies right before each shift, and somebody starts it again."""
+    shift, said = EmbeddedTarget.shift, list[str]()
+
+    def unlucky(target: EmbeddedTarget, found: Rollout, percent: int) -> None:
+        scene.kill(STABLE, "triton")
+        shift(target, found, percent)
+
+    monkeypatch.setattr(EmbeddedTarget, "shift", unlucky)
+    with scene.kept(said.append):
+        found = scene.roll(GOOD, judged(50, 100, own_requests=5_000))
+    assert found.status == "promoted", found.reason
+    assert said.count(f"Triton of model version {STABLE} ended; starting it again") >= 2
+    assert scene.endpoint.state().current == GOOD
+
+
+def test_stable_that_nobody_mends_holds_the_rollout_before_a_shift(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shift = EmbeddedTarget.shift
+
+    def unlucky(target: EmbeddedTarget, found: Rollout, percent: int) -> None:
+        scene.kill(STABLE, "triton")
+        shift(target, found, percent)
+
+    monkeypatch.setattr(EmbeddedTarget, "shift", unlucky)
+    found = scene.roll(GOOD, judged(50, 100, stable_timeout_s=1))
+    assert found.status == "held"
+    assert f"because {STABLE} is not ready: it" in found.reason
+    assert "(1 s: stable_timeout_s); nobody starts it again: kuberec serve" in found.reason
+    assert abort(scene.target()).status == "rolled_back"  # it had no share yet
+    assert scene.endpoint.ensure_running()["serving"]
+    scene.require_stable_alone()
+
+
+def test_a_promotion_that_fails_leaves_stable_its_settings(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_to = EmbeddedEndpoint.point_to
+
+    def fails(endpoint: EmbeddedEndpoint, version: str) -> None:
+        if version == GOOD:
+            raise GatewayFailed("Envoy did not take over new routes")
+        point_to(endpoint, version)
+
+    monkeypatch.setattr(EmbeddedEndpoint, "point_to", fails)
+    saved, before = load_settings(scene.home), scene.endpoint.state().replicas[STABLE]
+    with scene.load() as load:
+        found = scene.roll(
+            GOOD, judged(50, 100), transformer=refusing(30).model_copy(update={"max_ids": 999})
+        )
+    assert found.status == "rolled_back"
+    assert found.reason == "Envoy did not take over new routes"
+    assert load_settings(scene.home) == saved
+    assert scene.endpoint.state().replicas[STABLE] == before
+    assert nothing_failed(load), (load.failed(False), load.wrong)
+    scene.require_stable_alone()
+
+
+def test_a_door_that_cannot_move_stays_where_it_is(scene: Scene) -> None:
+    """Another port is asked for, and somebody takes it before the promotion."""
+    (port,) = free_ports(1)
+    with scene.load() as load:
+        with scene.rolling(GOOD, judged(50, 100), port=port) as ended:
+            wait_for(lambda: load.versions()[GOOD] > 10)
+            other = socket.create_server((LOCAL, port))
+        other.close()
+    (found,) = ended
+    assert found.status == "rolled_back"
+    assert f"port {port} is taken" in found.reason
     assert nothing_failed(load), (load.failed(False), load.wrong)
     scene.require_stable_alone()
 
