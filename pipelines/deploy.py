@@ -20,6 +20,7 @@ def deploy(
     overrides: list[str] | None = None,
     registry: Path | None = None,
     force: bool = False,
+    canary: bool = True,
 ) -> dict[str, Any]:
     """Roll a model version out by a run's YAML, of which the section `serving` is used.
 
@@ -27,6 +28,7 @@ def deploy(
         registry: the Feast registry to publish with the version; by default that of the state
             home's feature store, if there is one.
         force: take over a version that somebody else set by hand, or that is not ready.
+        canary: False: put it in the place of what serves at once, unjudged.
 
     Raises:
         KuberecError: as serving.rollout.kserve.rollout.
@@ -39,6 +41,7 @@ def deploy(
         serving,
         lambda message: console.print(message, highlight=False, markup=False, soft_wrap=True),
         force=force,
+        canary=canary,
     )
     for row in result["rows"]:
         value = f"{row['value']:.4g}" if isinstance(row["value"], float) else row["value"]

@@ -163,6 +163,14 @@ def deploy(
             "ready, put this one in its place, unjudged.",
         ),
     ] = False,
+    no_canary: Annotated[
+        bool,
+        typer.Option(
+            "--no-canary",
+            help="For emergencies, where what serves answers wrongly: put this one in its place at "
+            "once, unjudged, by a rolling update.",
+        ),
+    ] = False,
     overrides: Overrides = None,
 ) -> None:
     """Roll a model version out on the cluster of KUBECONFIG, without a pipeline.
@@ -185,4 +193,5 @@ def deploy(
         overrides=[*(overrides or []), *changes],
         registry=registry,
         force=force,
+        canary=not no_canary,
     )

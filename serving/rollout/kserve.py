@@ -17,7 +17,7 @@ from serving.kubernetes.side_doors import SideDoors
 from serving.kubernetes.waiting import Say
 from serving.rollout.kserve_direct import result, serve_directly
 from serving.rollout.kserve_target import KServeTarget
-from serving.rollout.machine import abort, roll_out
+from serving.rollout.machine import abort, promote, roll_out
 from serving.rollout.outcome import RolloutStopped
 from serving.rollout.record import Rollout
 from serving.settings import KubernetesConfig, ServingConfig
@@ -33,6 +33,7 @@ def rollout(
     say: Say | None = None,
     *,
     force: bool = False,
+    canary: bool = True,
     cluster: Cluster | None = None,
     doors: SideDoors | None = None,
 ) -> dict[str, Any]:
@@ -49,6 +50,9 @@ def rollout(
         say: called with each line of progress.
         force: take over the version or the slot where somebody else set it by hand; and where the
             version that serves is not ready, put this one in its place, unjudged.
+        canary: False: an emergency, in which what serves answers wrongly. The version takes its
+            place at once, by a rolling update of its pods, unjudged, and is asked then. A rollout
+            that no process is at any more is rolled back first.
         cluster: by default that of KUBECONFIG, or the one that this runs in.
         doors: the way to the pods' side doors, by default through the API server.
 
@@ -79,10 +83,17 @@ def rollout(
         force=force,
         doors=doors,
     )
+    last, resumed = target.load(), False
+    if last is not None and last.unfinished and _took_over(last, before):
+        # Killed after the step from which there is no way back: it is to be cleaned up after.
+        resumed = canary and last.canary == version.version
+        if not resumed:
+            promote(target, say)
+    elif version_of(before.storage_uri) == version.version or not canary:
+        before = _end_other(target, before, say)
     reused = version_of(before.storage_uri) == version.version
-    if reused:
-        _end_other(target, before, say)
-    if reused or not _serves(cluster, where, before, force):
+    direct = reused or not canary or not _serves(cluster, where, before, force)
+    if direct and not resumed:
         with target.exclusive():
             return serve_directly(version, version_dir, registry, config, say, cluster, force)
     done = roll_out(target, version.version, version.golden(), config.rollout, say)
@@ -99,8 +110,13 @@ def rollout(
     )
 
 
-def _end_other(target: KServeTarget, before: Serving, say: Say) -> None:
-    """The stable version is asked for, so a canary beside it is not."""
+def _took_over(last: Rollout, before: Serving) -> bool:
+    """Whether the canary of a rollout that was killed is the stable version by now."""
+    return last.phase == "promoting" and version_of(before.storage_uri) == last.canary
+
+
+def _end_other(target: KServeTarget, before: Serving, say: Say) -> Serving:
+    """There is to be no canary beside what is to serve; what serves then."""
     last = target.load()
     if last is not None and last.unfinished:
         say(f"{last.canary} is to be rolled back first")
@@ -113,6 +129,7 @@ def _end_other(target: KServeTarget, before: Serving, say: Say) -> None:
             f"{before.canary.percent} %), and no rollout of ours did that: promote it or give it "
             "up first, as whoever began it would"
         )
+    return before
 
 
 def _serves(cluster: Cluster, where: KubernetesConfig, before: Serving, force: bool) -> bool:

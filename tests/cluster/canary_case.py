@@ -45,6 +45,7 @@ class Case:
         cluster: Cluster | None = None,
         limits: dict[str, Any] | None = None,
         force: bool = False,
+        canary: bool = True,
         **changes: object,
     ) -> dict[str, Any]:
         return rollout(
@@ -53,6 +54,7 @@ class Case:
             self.plane.config(self.room, limits, **changes),
             self.said.append,
             force=force,
+            canary=canary,
             cluster=cluster,
             doors=self.doors(cluster),
         )

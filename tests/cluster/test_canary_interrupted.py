@@ -5,20 +5,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from canary_case import Beside, Case, new_case
+from canary_case import BLUE, Beside, Case, new_case
 from data_plane import DataPlane
-from played_controllers import UNREADY
+from played_objects import UNREADY
 from room import SERVICE, eventually
 
 from serving.inference_service import Canary, Serving
 from serving.kubernetes import lease
-from serving.kubernetes.api import INFERENCE_SERVICE, LEASE
+from serving.kubernetes.api import AUTOSCALER, INFERENCE_SERVICE, LEASE
 from serving.kubernetes.lease import hold
 from serving.rollout.machine import promote
 from serving.rollout.outcome import RolloutStopped
+from serving.rollout.record import Rollout
 from serving.rollout.target import RolloutUnderWay
 
 pytestmark = pytest.mark.timeout(240)
@@ -31,26 +33,33 @@ def case(plane: DataPlane) -> Iterator[Case]:
         yield made
 
 
-def test_a_killed_rollout_goes_on_when_it_is_run_again(case: Case) -> None:
+@contextmanager
+def own_process(case: Case, version: str) -> Iterator[None]:
+    """A rollout in a process of its own, which is killed at the end of the block."""
     plane = case.plane
     given = {
-        "version_dir": str(plane.versions["v2"]),
+        "version_dir": str(plane.versions[version]),
         "registry": str(plane.registry),
         "config": plane.config(case.room).model_dump(mode="json"),
         "doors": plane.doors,
     }
     modules = os.pathsep.join([str(PROGRAM.parents[1]), str(PROGRAM.parents[2])])
-    killed = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, str(PROGRAM), json.dumps(given)],
         env=os.environ | {"PYTHONPATH": modules},
     )
     try:
-        eventually(lambda: case.percent() == 25 and case.record().steps[0].looks, 90)
+        yield
         assert case.target().holder() is not None
     finally:
-        killed.kill()
-        killed.wait()
+        process.kill()
+        process.wait()
     assert case.target().holder() is None
+
+
+def test_a_killed_rollout_goes_on_when_it_is_run_again(case: Case) -> None:
+    with own_process(case, "v2"):
+        eventually(lambda: case.percent() == 25 and case.record().steps[0].looks, 90)
     killed_at = case.record()
     assert killed_at.status == "under_way"
 
@@ -60,6 +69,67 @@ def test_a_killed_rollout_goes_on_when_it_is_run_again(case: Case) -> None:
     assert result["timeline"]["status"] == "promoted"
     assert "RolloutResumed" in [note["reason"] for note in result["timeline"]["notes"]]
     case.assert_alone("v2", "green")
+
+
+def killed_once_it_took_over(case: Case) -> Rollout:
+    """What a process left that was killed after the update that promotes its canary."""
+    with own_process(case, "v2"):
+        eventually(lambda: case.percent() == 100 and case.record().steps[-1].looks, 120)
+        case.controllers.frozen = True  # so that nothing follows from it
+        eventually(lambda: case.serving() == Serving("green", case.plane.uri("v2")), 60)
+    case.controllers.frozen = False
+    left = case.record()
+    assert (left.status, left.phase) == ("under_way", "promoting")
+    return left
+
+
+def test_a_promotion_that_was_killed_is_finished(case: Case) -> None:
+    left = killed_once_it_took_over(case)
+
+    result = case.roll_out("v2")
+
+    assert (result["timeline"]["id"], result["timeline"]["status"]) == (left.id, "promoted")
+    assert (result["previous"], result["slot"]) == ("v1", "green")
+    case.assert_alone("v2", "green")
+    assert case.room.cluster.find(AUTOSCALER, case.room.name, BLUE) is None
+    assert case.record().status == "promoted"
+
+
+def test_a_promotion_that_was_killed_is_finished_before_another_version_comes(case: Case) -> None:
+    left = killed_once_it_took_over(case)
+
+    result = case.roll_out("v1", canary=False)
+
+    assert (result["version"], result["previous"], result["slot"]) == ("v1", "v2", "green")
+    assert result["timeline"] is None
+    case.assert_alone("v1", "green")
+    assert (case.record().id, case.record().status) == (left.id, "promoted")
+
+
+def test_in_an_emergency_a_version_takes_over_at_once(case: Case) -> None:
+    """Whatever it ranks, without metrics, and though a canary was left that is held."""
+    limits = {"max_wait_s": 0.5, "steps": [{"percent": 25, "bake_s": 1.0}, 100]}
+    with pytest.raises(RolloutStopped):
+        case.roll_out("v2", limits=limits, prometheus="http://127.0.0.1:9")
+    assert case.percent() == 25
+
+    result = case.roll_out("v3", canary=False, prometheus="http://127.0.0.1:9")
+
+    assert (result["version"], result["previous"], result["slot"]) == ("v3", "v1", "blue")
+    assert (result["reused"], result["timeline"]) == (False, None)
+    assert all(row["passed"] for row in result["rows"])
+    assert case.record().status == "rolled_back"
+    case.assert_alone("v3", "blue")
+
+
+def test_an_emergency_waits_for_the_process_that_rolls_out(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "RENEW_EVERY_S", 1.0)
+    held = hold(case.room.cluster, case.room.name, f"{SERVICE}-rollout")
+    with held, pytest.raises(RolloutUnderWay, match="another process rolls out here: "):
+        case.roll_out("v2", canary=False)
+    assert case.serving() == Serving("blue", case.plane.uri("v1"))
 
 
 def test_without_metrics_it_is_held_and_an_operator_decides(case: Case) -> None:
