@@ -16,7 +16,6 @@ from serving.kubernetes.both_slots import Look, look_at_both
 from serving.kubernetes.errors import Away
 from serving.kubernetes.gateway import GatewayError
 from serving.kubernetes.replicas import Scaler, available, needed
-from serving.kubernetes.shares import shares
 from serving.kubernetes.waiting import Say, Superseded
 from serving.rollout.target import StableNotReady
 from serving.settings import KubernetesConfig
@@ -148,24 +147,6 @@ class CanaryHand:
                     "gets no requests, and KServe has been told to take it away"
                 )
                 return
-            time.sleep(_POLL_S)
-
-    def await_alone(self, slot: str | None) -> None:
-        """Until the clients' route names that slot and no other.
-
-        Raises:
-            GatewayError: it goes on to name another.
-        """
-        where, deadline = self._where, time.monotonic() + self._where.answer_timeout_s
-        while True:
-            found = shares(self._cluster, where.namespace, where.inference_service, slot, slot)
-            if found.alone:
-                return
-            if time.monotonic() > deadline:
-                raise GatewayError(
-                    f"HTTPRoute '{where.inference_service}' does not lead to slot {slot} alone "
-                    f"after {where.answer_timeout_s:g} s{found.behind and f'; {found.behind}'}"
-                )
             time.sleep(_POLL_S)
 
     def _fit_canary(self, seen: Look, percent: int, alone: int) -> None:

@@ -8,6 +8,7 @@ from recommender.errors import KuberecError
 from serving.client import RecommendError
 from serving.kubernetes.api import GATEWAY, HTTP_ROUTE, Cluster, Object
 from serving.kubernetes.errors import NotFound
+from serving.kubernetes.shares import shares
 from serving.rollout.checks import Door
 from serving.settings import KubernetesConfig
 
@@ -76,6 +77,25 @@ def credentials() -> dict[str, str]:
     if token := os.environ.get(TOKEN_VARIABLE):
         headers["authorization"] = f"Bearer {token}"
     return headers
+
+
+def wait_until_alone(cluster: Cluster, config: KubernetesConfig, slot: str | None) -> None:
+    """Until the clients' route names that slot and no other.
+
+    Raises:
+        GatewayError: it goes on to name another.
+    """
+    name, deadline = config.inference_service, time.monotonic() + config.answer_timeout_s
+    while True:
+        found = shares(cluster, config.namespace, name, slot, slot)
+        if found.alone:
+            return
+        if time.monotonic() > deadline:
+            raise GatewayError(
+                f"HTTPRoute '{name}' does not lead to slot {slot} alone after "
+                f"{config.answer_timeout_s:g} s{found.behind and f'; {found.behind}'}"
+            )
+        time.sleep(0.5)
 
 
 def wait_for_version(

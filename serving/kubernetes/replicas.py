@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable
 
 from serving.inference_service import SLOTS, deployment_name
-from serving.kubernetes.api import DEPLOYMENT, POD, SCALED_OBJECT, Cluster, Object
+from serving.kubernetes.api import DEPLOYMENT, SCALED_OBJECT, Cluster, Object
 from serving.kubernetes.errors import ClusterError
-from serving.kubernetes.seen import condition
+from serving.kubernetes.scaling import is_paused
+from serving.kubernetes.seen import condition, pods_of
 from serving.kubernetes.waiting import Say
 
 SCALE_MANAGER = "kuberec-rollout-scale"
 _HELD = "autoscaling.keda.sh/paused-scale-in"
-_BY_HAND = ("autoscaling.keda.sh/paused", "autoscaling.keda.sh/paused-replicas")
 _POLL_S = 0.5
 
 
@@ -77,8 +77,7 @@ class Scaler:
         """
         scaled = self._cluster.find(SCALED_OBJECT, self._namespace, f"{self._service}-{slot}")
         if scaled is not None:
-            annotations = scaled["metadata"].get("annotations") or {}
-            if any(each in annotations for each in _BY_HAND):
+            if is_paused(scaled):
                 self._say(f"slot {slot} is scaled by hand (its ScaledObject is paused): as it is")
                 return ""
             count = min(count, int(scaled["spec"].get("maxReplicaCount") or 100))
@@ -120,7 +119,7 @@ class Scaler:
 
     def _why(self, name: str) -> str:
         """What the scheduler says of a pod that it finds no node for."""
-        for pod in self._cluster.find_all(POD, self._namespace, labelSelector=f"app=isvc.{name}"):
+        for pod in pods_of(self._cluster, self._namespace, name):
             scheduled = condition(pod, "PodScheduled")
             if scheduled.get("status") == "False":
                 why = scheduled.get("message") or scheduled.get("reason")

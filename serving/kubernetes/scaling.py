@@ -24,7 +24,7 @@ def wake_autoscaler(cluster: Cluster, namespace: str, service: str, slot: str, s
     name = f"{service}-{slot}"
     try:
         found = cluster.find(SCALED_OBJECT, namespace, name)
-        if found is None or _is_watched(found) or _is_paused(found):
+        if found is None or _is_watched(found) or is_paused(found):
             return
         say(f"waking ScaledObject '{name}'")
         # What a manager owned and names no longer is taken away.
@@ -44,9 +44,10 @@ def _is_watched(scaled: Object) -> bool:
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
-def _is_paused(scaled: Object) -> bool:
+def is_paused(scaled: Object) -> bool:
+    """Whether an operator holds its count; one that may only not scale in (or out) is not."""
     annotations = scaled["metadata"].get("annotations") or {}
-    return any(key.startswith(_PAUSED) for key in annotations)
+    return any(key in annotations for key in (_PAUSED, f"{_PAUSED}-replicas"))
 
 
 def remove_orphans(

@@ -34,8 +34,12 @@ def look(cluster: Cluster, wanted: Wanted) -> Seen:
     """The InferenceService, the slot's Deployment, and its pods of every version."""
     service = cluster.get(INFERENCE_SERVICE, wanted.namespace, wanted.service)
     deployment = cluster.find(DEPLOYMENT, wanted.namespace, wanted.deployment)
-    label = f"app=isvc.{wanted.deployment}"
-    return Seen(service, deployment, cluster.find_all(POD, wanted.namespace, labelSelector=label))
+    return Seen(service, deployment, pods_of(cluster, wanted.namespace, wanted.deployment))
+
+
+def pods_of(cluster: Cluster, namespace: str, deployment: str) -> list[Object]:
+    """A slot's pods, of every version."""
+    return cluster.find_all(POD, namespace, labelSelector=f"app=isvc.{deployment}")
 
 
 def storage_uri_of(thing: Object) -> str | None:
@@ -66,9 +70,14 @@ def serving_uri(cluster: Cluster, wanted: Wanted, other_than: str) -> str | None
 
 def new_pods(seen: Seen, wanted: Wanted) -> list[Object]:
     """Those of the version that is waited for, and not on their way out."""
+    return of_version(seen.pods, wanted)
+
+
+def of_version(pods: list[Object], wanted: Wanted) -> list[Object]:
+    """As `new_pods`."""
     return [
         pod
-        for pod in seen.pods
+        for pod in pods
         if storage_uri_of(pod) == wanted.storage_uri
         and not pod["metadata"].get("deletionTimestamp")
     ]

@@ -14,7 +14,7 @@ from serving.kubernetes.lease import Hold, hold, holder
 from serving.kubernetes.replicas import release
 from serving.kubernetes.restarts import restarts
 from serving.kubernetes.rollout_records import RolloutRecords, Wish
-from serving.kubernetes.seen import Wanted, look, new_pods
+from serving.kubernetes.seen import Wanted, of_version, pods_of
 from serving.kubernetes.waiting import Say, Superseded
 from serving.rollout.record import Note, Rollout
 from serving.settings import KubernetesConfig
@@ -99,7 +99,7 @@ class KServeMemory:
 
     def _canary_pods(self, canary: Canary) -> list[Object]:
         wanted = self._wanted(canary.slot, canary.storage_uri)
-        return new_pods(look(self.cluster, wanted), wanted)
+        return of_version(pods_of(self.cluster, wanted.namespace, wanted.deployment), wanted)
 
     def _count_restarts(self) -> dict[tuple[str, str], int]:
         canary = read_serving(self.service(anew=True)).canary

@@ -10,7 +10,7 @@ from serving.kubernetes.api import Cluster, Object, connect
 from serving.kubernetes.both_slots import Look
 from serving.kubernetes.canary import CanaryHand
 from serving.kubernetes.errors import ClusterError
-from serving.kubernetes.gateway import find_door
+from serving.kubernetes.gateway import find_door, wait_until_alone
 from serving.kubernetes.model_store import publish
 from serving.kubernetes.replicas import available
 from serving.kubernetes.restarts import Restarts, restarted
@@ -149,7 +149,7 @@ class KServeTarget(KServeMemory):
             wait_until_ready(
                 self.cluster, wanted, where.ready_timeout_s, self._say, attend=self.check
             )
-            self._hand.await_alone(serving.slot)
+            wait_until_alone(self.cluster, where, serving.slot)
         except RolloutUnderWay:
             raise
         except KuberecError as error:

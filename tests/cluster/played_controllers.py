@@ -12,13 +12,13 @@ import time
 from typing import Any
 
 from kubernetes.client import ApiException
+from played_objects import NO_NODE, READY, SOURCE_URI, autoscaler, deployment_of, owner
 from room import SERVICE, Object, Room
 
 from serving.inference_service import SLOTS, Canary, Serving, deployment_name, read_serving
 from serving.kubernetes.api import AUTOSCALER, DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE, POD
 from serving.kubernetes.errors import ClusterError
 
-SOURCE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
 _SLOTS = (None, *SLOTS)
 ROUTES = (SERVICE, f"{SERVICE}-predictor")
 
@@ -106,11 +106,11 @@ class Controllers(threading.Thread):
         Whether it counts as available: of stable all pods must be, of a canary one.
         """
         metadata = {"name": name, "ownerReferences": [owner(service)]}
-        body = {**_deployment(name, uri), "metadata": metadata}
+        body = {**deployment_of(name, uri), "metadata": metadata}
         path = self.room.path(DEPLOYMENT, name)
         self.room.call("PATCH", path, body, "apply", fieldManager="kserve", force="true")
         if self.autoscalers:
-            path, body = self.room.path(AUTOSCALER, name), _autoscaler(name)
+            path, body = self.room.path(AUTOSCALER, name), autoscaler(name)
             body["metadata"] = metadata
             self.room.call("PATCH", path, body, "apply", fieldManager="kserve", force="true")
         label = f"app=isvc.{name}"
@@ -206,45 +206,6 @@ def _taken(route: Object) -> Object:
     return {"parents": [parent]}
 
 
-READY: Object = {
-    "phase": "Running",
-    "conditions": [
-        {"type": "PodScheduled", "status": "True"},
-        {"type": "Ready", "status": "True"},
-    ],
-}
-UNREADY: Object = {
-    "phase": "Running",
-    "conditions": [
-        {"type": "PodScheduled", "status": "True"},
-        {"type": "Ready", "status": "False"},
-    ],
-}
-NO_NODE: Object = {
-    "phase": "Pending",
-    "conditions": [
-        {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": "0/1 nodes are available: 1 Insufficient cpu.",
-        },
-        {"type": "Ready", "status": "False"},
-    ],
-}
-
-
-def owner(service: Object) -> Object:
-    """The reference of what KServe makes to the InferenceService."""
-    return {
-        "apiVersion": INFERENCE_SERVICE.group_version,
-        "kind": INFERENCE_SERVICE.kind,
-        "name": SERVICE,
-        "uid": service["metadata"]["uid"],
-        "controller": True,
-    }
-
-
 def _version(uri: str | None) -> str:
     return str(uri).rpartition("/")[2]
 
@@ -256,38 +217,5 @@ def _shares(serving: Serving, canary: Canary) -> dict[str, int]:
     }
 
 
-def _autoscaler(name: str) -> Object:
-    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
-    return {
-        "apiVersion": AUTOSCALER.group_version,
-        "kind": AUTOSCALER.kind,
-        "spec": {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 1},
-    }
-
-
 def _age(pod: Object) -> tuple[str, str]:
     return pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]
-
-
-def _deployment(name: str, uri: str) -> Object:
-    labels = {"app": f"isvc.{name}"}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "spec": {
-            "selector": {"matchLabels": labels},
-            "strategy": {
-                "type": "RollingUpdate",
-                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
-            },
-            "template": {
-                "metadata": {"labels": labels, "annotations": {SOURCE_URI: uri}},
-                "spec": {
-                    "containers": [
-                        {"name": "kserve-container", "image": "kuberec/triton:0.1.0"},
-                        {"name": "transformer-container", "image": "kuberec/transformer:9"},
-                    ]
-                },
-            },
-        },
-    }

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from canary_case import BLUE, GREEN, Beside, Case, bind_role, new_case
 from data_plane import DataPlane, other_claims
-from played_controllers import READY, UNREADY
+from played_objects import READY, UNREADY
 from room import SERVICE, as_account, eventually, managed_fields
 
 from serving.inference_service import FIELD_MANAGER

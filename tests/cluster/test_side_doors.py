@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from data_plane import own_address
-from played_controllers import READY
+from played_objects import READY
 from room import Object, Room, as_account, new_room
 
 from serving.kubernetes import side_doors
