@@ -122,7 +122,10 @@ class _Machine:
                 last.step = self._next_step(last)
                 self._note(last, "RolloutResumed", f"goes on in phase {last.phase}")
                 return last
-            if not changed:
+            if not changed and seen.stable == last.canary:
+                self._promote(last)  # killed right after it
+                seen = self._sight.observe()
+            elif not changed:
                 self._note(last, "RolloutSuperseded", f"{canary} is to be rolled out")
                 with contextlib.suppress(RolloutStopped):
                     self.finish(last, "rolling_back", f"{canary} is to be rolled out instead")
@@ -179,6 +182,9 @@ class _Machine:
         except KuberecError as error:
             if isinstance(error, GateFailed):
                 rollout.prepared = [check.as_dict() for check in error.checks]
+            # What failed may have failed for somebody else's doing.
+            if rollout.phase == "step" and (by := _changed(rollout, self._sight.observe())):
+                self._stop(rollout, "taken_over", by)
             rollout.phase, rollout.reason = "rolling_back", str(error)
         except KeyboardInterrupt:
             rollout.phase, rollout.reason = "rolling_back", "it was interrupted (Ctrl-C)"

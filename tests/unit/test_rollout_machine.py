@@ -245,6 +245,7 @@ def test_after_a_kill_another_version_begins_with_going_back(
         run(target)
     promoted = target.stable == "v2"
     done = run(target, "v3")
+    assert ("RolloutPromoted" in [note.reason for note in target.notes[:-1]]) == promoted
     assert (done.status, done.canary) == ("promoted", "v3")
     assert done.stable == ("v2" if promoted else "v1")
     assert (target.stable, target.canary) == ("v3", None)
@@ -308,6 +309,24 @@ def test_what_somebody_else_changes_is_left_as_it_is(target: MemoryTarget, chang
     assert "somebody else" in found.reason
     assert target.calls == ["prepare", "shift 5", "shift 25"]
     assert target.percent in (70, 0)
+
+
+def test_what_somebody_else_changes_during_a_shift_is_left_as_it_is(target: MemoryTarget) -> None:
+    def meddle(name: str) -> None:
+        if name == "shift 25":
+            target.percent = 40
+            raise KuberecError("the route does not come to 25 %")
+
+    target.when = meddle
+
+    def shift(rollout: Rollout, percent: int) -> None:
+        target.percent = percent
+        target._call(f"shift {percent}")
+
+    target.shift = shift  # type: ignore[method-assign]
+    found = stopped(target)
+    assert found.status == "taken_over"
+    assert target.percent == 40
 
 
 def test_what_was_changed_after_a_kill_is_noticed(target: MemoryTarget) -> None:
