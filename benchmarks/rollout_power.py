@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.rollout.evidence import Histogram, Pair, Ranked, Window
-from serving.rollout.judge import Round, judge
+from serving.rollout.judging.judge import Round, judge
 from serving.rollout.record import Rollout, StepRecord
 from serving.rollout.settings import RolloutConfig
 from serving.rollout.step import spending

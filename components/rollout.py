@@ -74,11 +74,11 @@ def rollout(
             # Imported one by one: neither environment needs to have what the other place needs.
             if target == "kserve":
                 from feature_repo.store import registry_file
-                from serving.rollout.kserve import rollout as to_cluster
+                from serving.rollout.kserve.rollout import rollout as to_cluster
 
                 result = to_cluster(folder, registry_file(state_home()), config, say)
             elif target == "embedded":
-                from serving.rollout.embedded import rollout as to_endpoint
+                from serving.rollout.embedded.rollout import rollout as to_endpoint
 
                 result = to_endpoint(folder, state_home(), config, say)
             else:

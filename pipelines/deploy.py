@@ -7,7 +7,7 @@ from rich.console import Console
 
 from feature_repo.store import registry_file
 from pipelines.config import load_config
-from serving.rollout.kserve import rollout
+from serving.rollout.kserve.rollout import rollout
 from serving.settings import ServingConfig
 
 
@@ -31,7 +31,7 @@ def deploy(
         canary: False: put it in the place of what serves at once, unjudged.
 
     Raises:
-        KuberecError: as serving.rollout.kserve.rollout.
+        KuberecError: as serving.rollout.kserve.rollout.rollout.
     """
     serving: ServingConfig = load_config(config, overrides or []).serving
     found = registry or registry_file(home)

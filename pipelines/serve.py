@@ -18,7 +18,7 @@ from serving.embedded.endpoint import EmbeddedEndpoint, NothingToServe
 from serving.embedded.state import ServingHome
 from serving.embedded.supervisor import Supervisor
 from serving.process import ProcessRef, this_process, wait_until_gone
-from serving.rollout.embedded_files import RolloutFiles
+from serving.rollout.embedded.files import RolloutFiles
 
 # A foreground command may be starting a part again when it is told to leave.
 _LEAVES_WITHIN_S = 10.0

@@ -25,7 +25,7 @@ from serving.embedded.supervisor import Supervisor
 from serving.parity import golden_answers
 from serving.ports import LOCAL, free_ports
 from serving.process import find, this_process
-from serving.rollout.embedded import EmbeddedTarget, rollout
+from serving.rollout.embedded.rollout import EmbeddedTarget, rollout
 from serving.rollout.machine import abort
 from serving.rollout.outcome import RolloutStopped
 from serving.rollout.record import Rollout
@@ -44,7 +44,7 @@ _USERS = {
     OLDER: (["item-6"], timedelta(days=365)),
 }
 _SCRIPT = (
-    "import sys; from pathlib import Path; from serving.rollout.embedded import rollout; "
+    "import sys; from pathlib import Path; from serving.rollout.embedded.rollout import rollout; "
     "from serving.settings import ServingConfig; rollout(Path(sys.argv[1]), Path(sys.argv[2]), "
     "ServingConfig.model_validate_json(sys.argv[3]), print)"
 )

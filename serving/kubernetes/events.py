@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from serving.inference_service import FIELD_MANAGER
 from serving.kubernetes.api import EVENT, INFERENCE_SERVICE, Cluster, Object
 from serving.kubernetes.errors import ClusterError
-from serving.kubernetes.lease import identity
+from serving.rollout.kserve.lease import identity
 
 _LONGEST = 1024  # characters, which the API allows
 

@@ -86,8 +86,15 @@ def _decide(target: Target, phase: str, command: str, say: Say | None) -> Rollou
         target.request(None)  # what was asked of an earlier process
         config = RolloutConfig.model_validate(rollout.config)
         machine = _Machine(target, config, [], say or (lambda line: None), POLL_S)
+        before = rollout.model_copy(deep=True)
         try:
             return machine.finish(rollout, phase, f"an operator asked for it ({command})")
+        except StableNotReady:
+            if phase == "promoting":  # refused: to run it again is not to promote it unjudged
+                before.percent = rollout.percent
+                before.notes = rollout.notes
+                target.save(before)
+            raise
         except RolloutStopped as stopped:
             if stopped.rollout.status == "rolled_back" and phase == "rolling_back":
                 return stopped.rollout

@@ -66,7 +66,7 @@ class StepRecord(_Record):
     ended: str | None = None
     looks: list[Look] = []
     verdict: Verdict | None = None
-    # Stable's traffic as of the last look (evidence.dump): the next step may need it, see judge.py.
+    # Stable's traffic as of the last look (evidence.dump): the next step may need it, see judging/.
     stable: dict[str, Any] | None = None
 
 

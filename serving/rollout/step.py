@@ -16,9 +16,9 @@ from serving.rollout.evidence import (
     dump,
     restore,
 )
-from serving.rollout.judge import Round, judge
+from serving.rollout.judging.judge import Round, judge
+from serving.rollout.judging.ranking import answered, summary
 from serving.rollout.mirror import Mirror
-from serving.rollout.ranking import answered, summary
 from serving.rollout.record import Look, Rollout, StepRecord, Verdict, now
 from serving.rollout.settings import RolloutConfig, RolloutStep
 from serving.rollout.target import Observed, OutOfSight, RolloutUnderWay, Target
@@ -205,7 +205,8 @@ class StepWatch:
                 if at - unready_since >= self._config.max_unready_s:
                     why = seen.trouble or "it does not answer"
                     return Ended("roll_back", f"the canary is not ready any more: {why}")
-            if at >= next_look:
+            # One that is not ready would only be waited for.
+            if at >= next_look and unready_since is None:
                 verdict = self._look(seen, at - begin)
                 next_look = max(next_look + self._config.look_every_s, time.monotonic())
                 ended = self._decide(verdict, at - begin, at > deadline)

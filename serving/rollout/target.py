@@ -1,6 +1,6 @@
 """Where a rollout happens: the one interface of the state machine to an endpoint.
 
-Two places have it: the embedded endpoint (embedded.py) and KServe (kserve.py). Every method that
+Two places have it: the embedded endpoint (embedded/) and KServe (kserve/). Every method that
 changes something may be called again after it was interrupted, and returns once clients' requests
 go where it says.
 """

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from serving.kubernetes.api import Cluster, Object
 from serving.kubernetes.seen import storage_uri_of
-from serving.kubernetes.side_doors import SideDoors
+from serving.rollout.kserve.side_doors import SideDoors
 
 
 class LocalDoors(SideDoors):

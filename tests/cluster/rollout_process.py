@@ -7,7 +7,7 @@ from pathlib import Path
 from local_doors import LocalDoors
 
 from serving.kubernetes.api import connect
-from serving.rollout.kserve import rollout
+from serving.rollout.kserve.rollout import rollout
 from serving.settings import ServingConfig
 
 given = json.loads(sys.argv[1])

@@ -15,9 +15,9 @@ from played_objects import UNREADY
 from room import SERVICE, eventually
 
 from serving.inference_service import Canary, Serving
-from serving.kubernetes import lease
 from serving.kubernetes.api import AUTOSCALER, INFERENCE_SERVICE, LEASE
-from serving.kubernetes.lease import hold
+from serving.rollout.kserve import lease
+from serving.rollout.kserve.lease import hold
 from serving.rollout.machine import promote
 from serving.rollout.outcome import RolloutStopped
 from serving.rollout.record import Rollout

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from room import Room, eventually, new_room
 
-from serving.kubernetes import lease
 from serving.kubernetes.api import LEASE
-from serving.kubernetes.lease import hold, holder
+from serving.rollout.kserve import lease
+from serving.rollout.kserve.lease import hold, holder
 from serving.rollout.target import RolloutUnderWay
 
 NAME = "recommend-rollout"

@@ -21,7 +21,7 @@ from serving.inference_service import (
 from serving.kubernetes.api import INFERENCE_SERVICE
 from serving.kubernetes.gateway import GatewayError
 from serving.kubernetes.waiting import NotReady, Superseded
-from serving.rollout.kserve import rollout
+from serving.rollout.kserve.rollout import rollout
 
 pytestmark = pytest.mark.timeout(180)
 OWNED = {

@@ -13,7 +13,7 @@ from scraper import prometheus
 
 from recommender.files import write_json
 from serving.rollout.evidence import Window
-from serving.rollout.prometheus import PrometheusEvidence, Side
+from serving.rollout.kserve.prometheus import PrometheusEvidence, Side
 
 A_SECOND = 100  # requests
 BEGIN = time.time()

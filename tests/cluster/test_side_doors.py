@@ -12,12 +12,12 @@ from data_plane import own_address
 from played_objects import READY
 from room import Object, Room, as_account, new_room
 
-from serving.kubernetes import side_doors
 from serving.kubernetes.api import POD, Cluster
 from serving.kubernetes.errors import ClusterError, Forbidden, PodRefused
-from serving.kubernetes.side_doors import SideDoors, ask_both, sample
 from serving.ports import free_ports
 from serving.rollout.evidence import MetricsUnavailable, Ranked, Request
+from serving.rollout.kserve import side_doors
+from serving.rollout.kserve.side_doors import SideDoors, ask_both, sample
 
 ROWS = [{"user_id": "ü", "history": None, "exclude": ["i"], "k": 3}]
 ANSWER = {"outputs": [{"name": "item_ids", "data": ["a", ""]}, {"name": "scores", "data": [1, -1]}]}

@@ -23,7 +23,7 @@ from serving.embedded.routes import Backend, cluster_names, published_shares
 from serving.embedded.state import Gateway
 from serving.ports import free_ports
 from serving.process import stop
-from serving.rollout.scrape import read_page
+from serving.rollout.embedded.scrape import read_page
 from serving.settings import ServingConfig
 
 INFER, SLOW = "/v2/models/recommend/infer", "/v2/models/slow/infer"

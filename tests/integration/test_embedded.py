@@ -21,7 +21,7 @@ from serving.embedded.state import State
 from serving.parity import golden_answers
 from serving.ports import PortTaken, free_ports
 from serving.process import find
-from serving.rollout.embedded import rollout
+from serving.rollout.embedded.rollout import rollout
 from serving.rollout.outcome import RolloutStopped
 from serving.settings import ServingConfig, TransformerConfig, load_settings
 from serving.triton.repository import EMBEDDED
@@ -208,7 +208,8 @@ def test_survives_its_starter_and_comes_back_when_killed(
     endpoint: EmbeddedEndpoint, make: Callable[[str], Path]
 ) -> None:
     script = (
-        "import sys; from pathlib import Path; from serving.rollout.embedded import rollout; "
+        "import sys; from pathlib import Path; "
+        "from serving.rollout.embedded.rollout import rollout; "
         "from serving.settings import ServingConfig; rollout(Path(sys.argv[1]), Path(sys.argv[2]),"
         "ServingConfig(port=int(sys.argv[3]), admin_port=int(sys.argv[4])))"
     )

@@ -24,7 +24,7 @@ from serving.client import RecommendClient
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.embedded.shares import SplitRefused
 from serving.ports import free_ports
-from serving.rollout.embedded import rollout
+from serving.rollout.embedded.rollout import rollout
 from serving.settings import ServingConfig, TransformerConfig, save_settings
 from serving.version import GoldenRequest, load_version
 

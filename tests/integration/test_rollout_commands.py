@@ -20,7 +20,7 @@ from pipelines.rollout_target import find_target
 from recommender.files import write_json
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.ports import free_ports
-from serving.rollout.embedded import rollout
+from serving.rollout.embedded.rollout import rollout
 from serving.settings import ServingConfig
 
 KUBEREC = Path(sys.executable).parent / "kuberec"
@@ -30,7 +30,7 @@ import sys
 from pathlib import Path
 from recommender.errors import KuberecError
 from recommender.files import read_json
-from serving.rollout.embedded import rollout
+from serving.rollout.embedded.rollout import rollout
 from serving.settings import ServingConfig
 config = ServingConfig.model_validate(read_json(Path(sys.argv[3])))
 try:

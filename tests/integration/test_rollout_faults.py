@@ -35,11 +35,11 @@ from serving.embedded.gateway import GatewayFailed
 from serving.embedded.replica import Replica
 from serving.embedded.routes import Backend
 from serving.ports import LOCAL, free_ports
-from serving.rollout.embedded import EmbeddedTarget
+from serving.rollout.embedded.rollout import EmbeddedTarget
+from serving.rollout.embedded.scrape import ScrapedEvidence
 from serving.rollout.evidence import Evidence
 from serving.rollout.machine import abort, promote
 from serving.rollout.record import Rollout
-from serving.rollout.scrape import ScrapedEvidence
 from serving.rollout.settings import RolloutConfig
 from serving.rollout.target import RolloutUnderWay
 from serving.settings import load_settings

@@ -22,7 +22,7 @@ from serving.client import RecommendClient
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.ports import PortTaken, free_ports
 from serving.process import find
-from serving.rollout.embedded import rollout
+from serving.rollout.embedded.rollout import rollout
 from serving.settings import ServingConfig
 from serving.triton.plain_paths import repository_argument
 from serving.version import VersionError

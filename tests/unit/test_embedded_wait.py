@@ -9,8 +9,8 @@ import rollout_records as records
 from recommender.errors import KuberecError
 from serving.embedded.shares import SplitRefused
 from serving.embedded.state import ServingBusy, State
-from serving.rollout import embedded_wait
-from serving.rollout.embedded_wait import once_ready
+from serving.rollout.embedded import waiting as embedded_wait
+from serving.rollout.embedded.waiting import once_ready
 from serving.rollout.target import StableNotReady
 
 

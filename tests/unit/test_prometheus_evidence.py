@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from serving.rollout.evidence import MetricsUnavailable
-from serving.rollout.prometheus import TOKEN_VARIABLE, PrometheusEvidence, Side
+from serving.rollout.kserve.prometheus import TOKEN_VARIABLE, PrometheusEvidence, Side
 
 STABLE, CANARY = (
     Side("shop", "recommend", slot, version) for slot, version in (("blue", "v1"), ("green", "v2"))

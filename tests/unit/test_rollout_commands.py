@@ -26,7 +26,7 @@ from pipelines.rollout_screen import (
 )
 from pipelines.rollout_target import find_target
 from recommender.errors import KuberecError
-from serving.rollout.embedded_files import RolloutFiles
+from serving.rollout.embedded.files import RolloutFiles
 from serving.rollout.record import Note, Rollout
 from serving.rollout.target import Observed
 

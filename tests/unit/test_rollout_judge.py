@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.rollout.evidence import Histogram, Pair, Ranked, Window
-from serving.rollout.judge import Round, judge
+from serving.rollout.judging.judge import Round, judge
 from serving.rollout.record import CheckRow, Verdict
 from serving.rollout.settings import RankingLimits, RolloutConfig
 

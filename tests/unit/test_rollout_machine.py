@@ -542,3 +542,37 @@ def test_a_request_is_asked_once_in_a_step(target: MemoryTarget) -> None:
     mirror.start_over()
     mirror.ask()
     assert len(mirror.pairs) == 10
+
+
+def test_a_promotion_that_is_refused_changes_nothing(target: MemoryTarget) -> None:
+    target.canary_window = None
+    held = stopped(target)
+
+    def away(name: str) -> None:
+        if name == "before shift 100":
+            raise StableNotReady("a pod is gone")
+
+    target.when = away
+    with pytest.raises(StableNotReady):
+        promote(target)
+    left = target.load()
+    assert left is not None
+    assert (left.status, left.phase, left.step) == (held.status, held.phase, held.step)
+    target.when = lambda name: None
+    assert abort(target).status == "rolled_back"
+
+
+def test_a_canary_that_is_not_ready_is_not_asked(target: MemoryTarget) -> None:
+    """It may hang, and each look at it would take as long as its answers are waited for."""
+    looks: list[str] = []
+
+    def fall(name: str) -> None:
+        if name == "shift 25":
+            target.canary_ready = False
+            looks.clear()
+        elif name == "read":
+            looks.append(name)
+
+    target.when = fall
+    assert stopped(target, max_unready_s=0.05).status == "rolled_back"
+    assert looks == []

@@ -11,9 +11,9 @@ from serving.kubernetes.api import Cluster
 from serving.kubernetes.errors import Away, NotFound
 from serving.kubernetes.replicas import needed
 from serving.kubernetes.restarts import restarted, restarts
-from serving.kubernetes.rollout_records import LIMIT_BYTES, fit
 from serving.kubernetes.shares import shares
-from serving.rollout.kserve_memory import KServeMemory
+from serving.rollout.kserve.memory import KServeMemory
+from serving.rollout.kserve.records import LIMIT_BYTES, fit
 from serving.rollout.record import Look, Note, Rollout, StepRecord, now
 from serving.settings import KubernetesConfig
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from serving.rollout import ranking
 from serving.rollout.evidence import Pair, Ranked
+from serving.rollout.judging import ranking
 from serving.rollout.settings import RankingLimits
 
 LIMITS = RankingLimits(top_k=3)

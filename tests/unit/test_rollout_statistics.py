@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from serving.rollout.evidence import Histogram
-from serving.rollout.statistics import (
+from serving.rollout.judging.statistics import (
     at_least,
     exceedances,
     excess,

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from serving.ports import free_ports
+from serving.rollout.embedded.scrape import Addresses, ScrapedEvidence
 from serving.rollout.evidence import MetricsUnavailable, Window
-from serving.rollout.scrape import Addresses, ScrapedEvidence
 
 
 class Page(BaseHTTPRequestHandler):

@@ -16,13 +16,13 @@ from serving.embedded.state import State
 from serving.ports import LOCAL
 from serving.process import alive
 from serving.rollout.checks import Door
+from serving.rollout.embedded.files import RolloutFiles, Wish
+from serving.rollout.embedded.scrape import Addresses, ScrapedEvidence
+from serving.rollout.embedded.side_doors import LocalSideDoor, ask_both, draw
+from serving.rollout.embedded.waiting import once_ready, trouble_of
 from serving.rollout.embedded_checks import check_replica
-from serving.rollout.embedded_files import RolloutFiles, Wish
-from serving.rollout.embedded_wait import once_ready, trouble_of
 from serving.rollout.evidence import Evidence, MetricsUnavailable, Pair, Request
-from serving.rollout.local_side_doors import LocalSideDoor, ask_both, draw
 from serving.rollout.record import Note, Rollout
-from serving.rollout.scrape import Addresses, ScrapedEvidence
 from serving.rollout.target import Observed
 from serving.settings import ServingConfig, load_settings, save_settings
 from serving.triton.server import Progress

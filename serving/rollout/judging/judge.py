@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from serving.rollout.evidence import Pair, Window
-from serving.rollout.illness import illness
-from serving.rollout.live_checks import live_checks
-from serving.rollout.pair_checks import compared, pair_checks
-from serving.rollout.ranking import answered
+from serving.rollout.judging.illness import illness
+from serving.rollout.judging.live_checks import live_checks
+from serving.rollout.judging.pair_checks import compared, pair_checks
+from serving.rollout.judging.ranking import answered
 from serving.rollout.record import CheckRow, Verdict
 from serving.rollout.settings import RolloutConfig
 

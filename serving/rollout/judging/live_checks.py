@@ -4,9 +4,9 @@ import math
 from typing import Literal
 
 from serving.rollout.evidence import Window
+from serving.rollout.judging.statistics import at_least, exceedances, excess
 from serving.rollout.record import CheckRow
 from serving.rollout.settings import RolloutConfig
-from serving.rollout.statistics import at_least, exceedances, excess
 
 Outcome = Literal["pass", "fail", "unsure"]
 

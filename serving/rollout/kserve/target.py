@@ -16,12 +16,12 @@ from serving.kubernetes.replicas import available
 from serving.kubernetes.restarts import Restarts, restarted
 from serving.kubernetes.scaling import remove_orphans, wake_autoscaler
 from serving.kubernetes.seen import Wanted
-from serving.kubernetes.side_doors import SideDoors, ask_both, ready_pods, sample
 from serving.kubernetes.waiting import Say, Superseded, wait_until_ready
 from serving.rollout.checks import GATE, NOBODY, Door
 from serving.rollout.evidence import MetricsUnavailable, Pair, Request
-from serving.rollout.kserve_memory import KServeMemory
-from serving.rollout.prometheus import PrometheusEvidence, Side
+from serving.rollout.kserve.memory import KServeMemory
+from serving.rollout.kserve.prometheus import PrometheusEvidence, Side
+from serving.rollout.kserve.side_doors import SideDoors, ask_both, ready_pods, sample
 from serving.rollout.record import Rollout
 from serving.rollout.settings import RolloutConfig
 from serving.rollout.side_door import check_features, check_golden

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from serving.rollout.evidence import Pair, Ranked
+from serving.rollout.judging.statistics import mean_below, normal_below
 from serving.rollout.settings import RankingLimits
-from serving.rollout.statistics import mean_below, normal_below
 
 PERSISTENCE = 0.9  # of rank-biased overlap: the first ten places have 86 % of the weight
 

@@ -1,7 +1,7 @@
 """Roll a model version out on a cluster: published, named in the InferenceService, watched, asked.
 
 The first version, and one that serves already, are set and checked. A later one comes to the other
-slot as a canary, and takes over by the state machine (machine.py, kserve_target.py).
+slot as a canary, and takes over by the state machine (machine.py, target.py).
 """
 
 import contextlib
@@ -13,10 +13,10 @@ from serving.inference_service import Serving, get_service, read_serving, versio
 from serving.kubernetes.api import Cluster, connect
 from serving.kubernetes.both_slots import look_at_both
 from serving.kubernetes.gateway import find_door
-from serving.kubernetes.side_doors import SideDoors
 from serving.kubernetes.waiting import Say
-from serving.rollout.kserve_direct import result, serve_directly
-from serving.rollout.kserve_target import KServeTarget
+from serving.rollout.kserve.direct import result, serve_directly
+from serving.rollout.kserve.side_doors import SideDoors
+from serving.rollout.kserve.target import KServeTarget
 from serving.rollout.machine import abort, promote, roll_out
 from serving.rollout.outcome import RolloutStopped
 from serving.rollout.record import Rollout

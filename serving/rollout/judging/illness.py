@@ -1,8 +1,8 @@
 """Is stable ill itself? Beside a version that serves badly, a canary proves nothing."""
 
 from serving.rollout.evidence import Window
+from serving.rollout.judging.statistics import excess
 from serving.rollout.settings import RolloutConfig
-from serving.rollout.statistics import excess
 
 # That the canary is better must be clear for it to be promoted beside an ill stable. It is no way
 # to a roll-back, so that it needs no share of alpha.

@@ -76,7 +76,7 @@ def serve_directly(
 
 
 def result(door: Door, where: KubernetesConfig, serving: Serving, **more: object) -> dict[str, Any]:
-    """What a rollout returns (kserve.py), of where it serves, and `more`."""
+    """What a rollout returns (rollout.py), of where it serves, and `more`."""
     return {
         **more,
         "url": f"{'https' if door.tls else 'http'}://{door.host}",

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 
-from serving.rollout import ranking
 from serving.rollout.evidence import Pair, Ranked
-from serving.rollout.live_checks import Outcome, p_text, percent
-from serving.rollout.ranking import mean
+from serving.rollout.judging import ranking
+from serving.rollout.judging.live_checks import Outcome, p_text, percent
+from serving.rollout.judging.ranking import mean
+from serving.rollout.judging.statistics import excess, mean_below, mostly_below
 from serving.rollout.record import CheckRow
 from serving.rollout.settings import RankingLimits, RolloutConfig
-from serving.rollout.statistics import excess, mean_below, mostly_below
 
 # A step has few pairs and gets no more: a difference that chance explains this well is none.
 _BY_CHANCE = 0.1
