@@ -14,9 +14,9 @@ from rich.table import Table
 
 from serving.rollout.evidence import Histogram, Pair, Ranked, Window
 from serving.rollout.judging.judge import Round, judge
+from serving.rollout.judging.spending import spending
 from serving.rollout.record import Rollout, StepRecord
 from serving.rollout.settings import RolloutConfig
-from serving.rollout.step import spending
 
 REQUESTS = (500, 2_000, 8_000)
 PAIRS = (20, 50, 100)

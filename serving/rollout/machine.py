@@ -17,9 +17,9 @@ from recommender.errors import GateFailed, KuberecError
 from serving.rollout.outcome import RolloutStopped
 from serving.rollout.record import Note, Rollout, Status, now
 from serving.rollout.settings import RolloutConfig
-from serving.rollout.step import POLL_S, Ended, Say, Sight, StepWatch, other_hand
+from serving.rollout.sight import POLL_S, Sight, changed
+from serving.rollout.step import Ended, Say, StepWatch
 from serving.rollout.target import (
-    Observed,
     OutOfSight,
     RolloutUnderWay,
     StableNotReady,
@@ -120,8 +120,8 @@ class _Machine:
         last = self._target.load()
         seen = self._sight.observe()
         if last is not None and last.unfinished:
-            changed = _changed(last, seen)
-            if not changed and last.canary == canary:
+            by = changed(last, seen)
+            if not by and last.canary == canary:
                 last.config = self._config.model_dump(mode="json")
                 last.status, last.ended = "under_way", None
                 if last.phase in ("preparing", "step"):
@@ -129,16 +129,16 @@ class _Machine:
                 last.step = self._next_step(last)
                 self._note(last, "RolloutResumed", f"goes on in phase {last.phase}")
                 return last
-            if not changed and seen.stable == last.canary:
+            if not by and seen.stable == last.canary:
                 self._promote(last)  # killed right after it
                 seen = self._sight.observe()
-            elif not changed:
+            elif not by:
                 self._note(last, "RolloutSuperseded", f"{canary} is to be rolled out")
                 with contextlib.suppress(RolloutStopped):
                     self.finish(last, "rolling_back", f"{canary} is to be rolled out instead")
                 seen = self._sight.observe()
             else:
-                self._end(last, "taken_over", changed)
+                self._end(last, "taken_over", by)
         if seen.canary is not None:
             raise KuberecError(
                 f"{seen.canary} has {seen.wanted_percent} % of the requests beside {seen.stable}, "
@@ -190,7 +190,7 @@ class _Machine:
             if isinstance(error, GateFailed):
                 rollout.prepared = [check.as_dict() for check in error.checks]
             # What failed may have failed for somebody else's doing.
-            if rollout.phase == "step" and (by := _changed(rollout, self._sight.observe())):
+            if rollout.phase == "step" and (by := changed(rollout, self._sight.observe())):
                 self._stop(rollout, "taken_over", by)
             rollout.phase, rollout.reason = "rolling_back", str(error)
         except KeyboardInterrupt:
@@ -208,9 +208,8 @@ class _Machine:
     def finish(self, rollout: Rollout, phase: str, reason: str) -> Rollout:
         """Go to an end without more evidence."""
         seen = self._sight.observe()
-        changed = _changed(rollout, seen)
-        if changed:
-            self._stop(rollout, "taken_over", changed)
+        if by := changed(rollout, seen):
+            self._stop(rollout, "taken_over", by)
         rollout.status, rollout.ended, rollout.reason = "under_way", None, reason
         if phase == "promoting":
             self._jump(rollout)
@@ -320,18 +319,6 @@ class _Machine:
         self._target.save(rollout)
         self._say(f"{_in_words(reason)}: {message}")
         self._target.announce(rollout, note)
-
-
-def _changed(rollout: Rollout, seen: Observed) -> str:
-    """`other_hand` for a rollout that may have been killed half-way through what it was doing."""
-    alone = seen.stable == rollout.stable and seen.canary is None
-    if alone and (rollout.phase == "rolling_back" or not rollout.steps):
-        return ""  # before there was a canary, or when it was gone again
-    if rollout.phase == "promoting" and seen.stable == rollout.canary:
-        return ""
-    if rollout.phase in ("promoting", "rolling_back"):
-        return other_hand(rollout, seen, [seen.wanted_percent])
-    return other_hand(rollout, seen, sorted({rollout.percent, rollout.confirmed}))
 
 
 def _in_words(reason: str) -> str:

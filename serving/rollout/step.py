@@ -1,13 +1,10 @@
 """One step of a rollout: the canary has its share, and is watched until there is a verdict."""
 
 import contextlib
-import math
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
-from recommender.errors import KuberecError
 from serving.rollout.evidence import (
     Evidence,
     MetricsUnavailable,
@@ -18,18 +15,16 @@ from serving.rollout.evidence import (
 )
 from serving.rollout.judging.judge import Round, judge
 from serving.rollout.judging.ranking import answered, summary
+from serving.rollout.judging.spending import looks_of, spending
 from serving.rollout.mirror import Mirror
 from serving.rollout.record import Look, Rollout, StepRecord, Verdict, now
-from serving.rollout.settings import RolloutConfig, RolloutStep
-from serving.rollout.target import Observed, OutOfSight, RolloutUnderWay, Target
+from serving.rollout.settings import RolloutConfig
+from serving.rollout.sight import POLL_S, Sight, other_hand
+from serving.rollout.target import Observed, Target
 from serving.rollout.traffic import OwnRequests
 from serving.version import GoldenRequest
 
-POLL_S = 1.0
-# What serves may be out of sight for so long (a control plane that is upgraded).
-_OUTAGE_S = 60.0
 Say = Callable[[str], None]
-T = TypeVar("T")
 End = Literal["go_on", "roll_back", "hold", "promote_now", "taken_over"]
 
 
@@ -38,77 +33,6 @@ class Ended(NamedTuple):
 
     how: End
     reason: str
-
-
-class Sight:
-    """Looks at what serves, through short outages of whoever tells."""
-
-    def __init__(self, target: Target, poll_s: float = POLL_S) -> None:
-        self._target, self._poll_s = target, poll_s
-
-    def observe(self) -> Observed:
-        """What serves now; as `patiently`."""
-        return self.patiently(self._target.observe)
-
-    def patiently(self, ask: Callable[[], T]) -> T:
-        """What `ask` gives.
-
-        Raises:
-            OutOfSight: it failed for a minute. RolloutUnderWay: at once.
-        """
-        begin = time.monotonic()
-        while True:
-            try:
-                return ask()
-            except RolloutUnderWay:
-                raise
-            except KuberecError as error:
-                if time.monotonic() - begin > _OUTAGE_S:
-                    raise OutOfSight(str(error)) from error
-            time.sleep(self._poll_s)
-
-
-def looks_of(step: RolloutStep, config: RolloutConfig) -> int:
-    """Judgements of a step that ends in time."""
-    return max(round(step.bake_s / config.look_every_s), 1)
-
-
-def spending(rollout: Rollout, config: RolloutConfig) -> float:
-    """By what `alpha` is divided for the next look, so that all looks together spend no more.
-
-    Half of it is shared alike by the looks that are planned. The other half is for those of steps
-    that take longer: the i-th of them gets 6/(pi i)^2 of it, which sums up to 1 however many come.
-    """
-    planned = {step.percent: looks_of(step, config) for step in config.steps}
-    done = Counter[int]()
-    for record in rollout.steps:
-        done[record.percent] += len(record.looks)
-    percent = rollout.steps[-1].percent
-    if done[percent] < planned.get(percent, 0):
-        return 2.0 * sum(planned.values())
-    late = sum(max(count - planned.get(share, 0), 0) for share, count in done.items()) + 1
-    return 2.0 * (math.pi * late) ** 2 / 6
-
-
-def other_hand(rollout: Rollout, found: Observed, percents: Sequence[int]) -> str:
-    """What somebody else has changed of what serves, in words; "" if nothing.
-
-    Args:
-        percents: shares that this rollout may have asked for last.
-    """
-    if found.stable == rollout.stable and found.canary == rollout.canary:
-        if found.wanted_percent in percents:
-            return ""
-        asked = " or ".join(f"{percent} %" for percent in percents)
-        return (
-            f"the canary's share was set to {found.wanted_percent} % by somebody else (this "
-            f"rollout asked for {asked})"
-        )
-    return (
-        f"somebody else changed what serves: {found.stable or 'nothing'} with "
-        f"{found.canary or 'no'} canary, where this rollout left {rollout.stable} with "
-        f"{rollout.canary}"
-    )
 
 
 class StepWatch:
@@ -277,7 +201,9 @@ class StepWatch:
         self._send_own(stable, canary, elapsed_s, verdict)
         if stable is not None:
             self._record.stable = dump(stable)
-        self._remember(seen, verdict, stable, canary)
+        # That it is open is news once it should no longer be.
+        tell = verdict.outcome != "inconclusive" or elapsed_s >= self._step.bake_s
+        self._remember(seen, verdict, stable, canary, tell)
         return verdict
 
     def _stable_before(self) -> StepRecord | None:
@@ -309,10 +235,15 @@ class StepWatch:
 
     def _hold_look(self, seen: Observed, reason: str) -> None:
         if reason != self._told:
-            self._remember(seen, Verdict(outcome="hold", reason=reason), None, None)
+            self._remember(seen, Verdict(outcome="hold", reason=reason))
 
     def _remember(
-        self, seen: Observed, verdict: Verdict, stable: Window | None, canary: Window | None
+        self,
+        seen: Observed,
+        verdict: Verdict,
+        stable: Window | None = None,
+        canary: Window | None = None,
+        tell: bool = True,
     ) -> None:
         self._record.verdict = verdict
         self._record.looks.append(
@@ -330,6 +261,6 @@ class StepWatch:
             )
         )
         self._target.save(self._rollout)
-        if verdict.reason != self._told:
+        if tell and verdict.reason != self._told:
             self._say(f"{self._step.percent} %: {verdict.outcome}: {verdict.reason}")
             self._told = verdict.reason

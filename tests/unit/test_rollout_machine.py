@@ -6,12 +6,12 @@ import pytest
 from rollout_target import Killed, MemoryTarget, window
 
 from recommender.errors import Check, GateFailed, KuberecError
+from serving.rollout.judging.spending import spending
 from serving.rollout.machine import abort, promote, roll_out
 from serving.rollout.mirror import Mirror
 from serving.rollout.outcome import RolloutStopped
 from serving.rollout.record import Look, Rollout, StepRecord, now
 from serving.rollout.settings import RolloutConfig
-from serving.rollout.step import spending
 from serving.rollout.target import RolloutUnderWay, StableNotReady
 
 STEPS = [{"percent": percent, "bake_s": 0.02} for percent in (5, 25, 50, 100)]
@@ -465,7 +465,7 @@ def test_a_stable_that_is_away_at_a_shift_is_no_fault_of_the_canary(target: Memo
 def test_what_serves_out_of_sight_is_held(
     target: MemoryTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.rollout.step._OUTAGE_S", 0.05)
+    monkeypatch.setattr("serving.rollout.sight._OUTAGE_S", 0.05)
 
     def away(name: str) -> None:
         if name == "observe" and target.percent == 25:

@@ -61,7 +61,7 @@ def judge(round: Round, config: RolloutConfig, looks: float) -> Verdict:
     """What the numbers say; knows no time.
 
     Args:
-        looks: by what alpha is divided for this one (step.spending).
+        looks: by what alpha is divided for this one (spending.py).
 
     Returns:
         roll_back: the canary is significantly beyond a limit. It may be judged by the requests
