@@ -31,7 +31,7 @@ def deploy(
         canary: False: put it in the place of what serves at once, unjudged.
 
     Raises:
-        KuberecError: as serving.rollout.kserve.rollout.rollout.
+        KuberecError: as of serving.rollout.kserve.rollout.
     """
     serving: ServingConfig = load_config(config, overrides or []).serving
     found = registry or registry_file(home)

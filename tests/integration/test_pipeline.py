@@ -376,7 +376,7 @@ def refused(place, finished) -> subprocess.CompletedProcess[str]:
     """A run whose model recommends other items than the one that serves, which may not be."""
     served = place.kuberec("serve", "--detach")
     assert served.returncode == 0, served.stderr
-    same = ("--set", "serving.rollout.judging.ranking.min_overlap=1")
+    same = ("--set", "serving.rollout.ranking.min_overlap=1")
     return place.kuberec("run", "slice.yaml", *OTHER_SEED, *same)
 
 
