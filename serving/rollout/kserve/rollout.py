@@ -8,7 +8,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from recommender.errors import Check, KuberecError
+from recommender.errors import KuberecError
 from serving.inference_service import Serving, get_service, read_serving, version_of
 from serving.kubernetes.api import Cluster, connect
 from serving.kubernetes.both_slots import look_at_both
@@ -19,6 +19,7 @@ from serving.rollout.kserve.side_doors import SideDoors
 from serving.rollout.kserve.target import KServeTarget
 from serving.rollout.machine import abort, promote, roll_out
 from serving.rollout.outcome import RolloutStopped
+from serving.rollout.outcome import rows as rows_of
 from serving.rollout.record import Rollout
 from serving.settings import KubernetesConfig, ServingConfig
 from serving.version import load_version
@@ -105,7 +106,7 @@ def rollout(
         version=version.version,
         reused=False,
         previous=done.stable,
-        rows=_rows(done),
+        rows=rows_of(done),
         timeline=done.model_dump(mode="json"),
     )
 
@@ -142,18 +143,3 @@ def _serves(cluster: Cluster, where: KubernetesConfig, before: Serving, force: b
     if force and seen.stable_trouble:
         return False
     return bool(seen.shares.percents)
-
-
-def _rows(done: Rollout) -> list[dict[str, Any]]:
-    """Checks before the first step, and those of the last step's verdict."""
-    last = done.steps[-1].verdict if done.steps else None
-    judged = [
-        Check(
-            row.name,
-            "not known" if row.canary is None else row.canary,
-            row.limit,
-            row.outcome == "pass",
-        )
-        for row in (last.checks if last else [])
-    ]
-    return [*done.prepared, *(check.as_dict() for check in judged)]
