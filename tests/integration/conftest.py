@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from rollout_scene import Scene
 from tiny_endpoint import tiny_endpoint
 
 from serving.embedded.endpoint import EmbeddedEndpoint
@@ -28,3 +29,21 @@ def usual_signals() -> None:
     ):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
+
+
+@pytest.fixture(scope="module")
+def rolled_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    scene: Scene | None = None
+    try:
+        scene = Scene(tmp_path_factory.mktemp("rollouts"))
+        yield scene
+    finally:
+        if scene is not None:
+            scene.endpoint.stop_all()
+
+
+@pytest.fixture
+def scene(rolled_out: Scene) -> Iterator[Scene]:
+    """With STABLE alone before and after, also where a test fails."""
+    yield rolled_out
+    rolled_out.reset()
