@@ -67,15 +67,15 @@ def url(tmp_path: Path) -> Iterator[str]:
 def test_it_counts_once(url: str) -> None:
     once, twice = (Side(each, "recommend", "blue", "v1") for each in ("once", "twice"))
     evidence = PrometheusEvidence(url, once, twice)
-    began = time.monotonic()
 
     def both() -> tuple[Window, Window] | None:
+        """Once there are so many scrapes of both that what is beyond their ends is little."""
         found = evidence.read()
-        return found if time.monotonic() - began > 6 and found[0].requests else None
+        return found if min(each.requests for each in found) > 8 * A_SECOND else None
 
     single, double = eventually(both, 40)
 
     for name in ("requests", "rows", "fallbacks", "short", "queue_s"):
-        assert getattr(double, name) == pytest.approx(getattr(single, name), rel=0.3), name
-    assert double.latency.total == pytest.approx(single.latency.total, rel=0.3)
+        assert getattr(double, name) == pytest.approx(getattr(single, name), rel=0.4), name
+    assert double.latency.total == pytest.approx(single.latency.total, rel=0.4)
     assert single.requests == pytest.approx(2 * single.latency.total, rel=0.01)  # both protocols
