@@ -34,11 +34,13 @@ def find_problem(kubectl: Kubectl) -> str | None:
     """Why the lane cannot run, in one line; None if it can."""
     if shutil.which("kubectl") is None:
         return "kubectl is not on the PATH: install it (kubernetes.io/docs/tasks/tools)"
-    if shutil.which("prometheus") is None:
-        return (
-            "prometheus is not on the PATH, and canaries are judged by one: install Debian's "
-            "package 'prometheus', or take it from prometheus.io/download"
-        )
+    for program in ("prometheus", "promtool"):
+        if shutil.which(program) is None:
+            return (
+                f"{program} is not on the PATH: by prometheus canaries are judged, and by promtool "
+                "the alarms' rules run; install Debian's package 'prometheus', or take both from "
+                "prometheus.io/download"
+            )
     config = os.environ.get("KUBECONFIG")
     if not config:
         return (

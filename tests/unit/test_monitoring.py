@@ -1,24 +1,23 @@
 """manifests/monitoring: every metric named is exposed by something, alarms do what they say."""
 
-import json
 import re
-import shutil
-import subprocess
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from monitoring_rules import (
+    ALARM_TESTS,
+    ALERTS,
+    DASHBOARD,
+    MONITORING,
+    PANELS,
+    ROOT,
+    RULES,
+    queries,
+)
 from prometheus_client import REGISTRY
 
 import serving.transformer.metrics  # noqa: F401  (registers what the transformer exposes)
 from serving.transformer.errors import SERVICE_FAULTS
-
-ROOT = Path(__file__).parents[2]
-MONITORING = ROOT / "manifests" / "monitoring"
-ALARM_TESTS = ROOT / "tests" / "alarms"
-DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
-PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 
 # What others expose, each read from the running program but where another source is named.
 OTHERS = {
@@ -49,29 +48,6 @@ OTHERS = {
 }
 KEYWORDS = {"and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right"}
 KEYWORDS |= {"offset", "bool", "inf", "nan"}
-
-
-def rule_files() -> dict[str, dict[str, Any]]:
-    """The PrometheusRules by file, as Prometheus wants them: their spec."""
-    return {
-        path.name: document["spec"]
-        for path in sorted(MONITORING.glob("*.yaml"))
-        for document in yaml.safe_load_all(path.read_text())
-        if document.get("kind") == "PrometheusRule"
-    }
-
-
-RULES = [
-    rule for spec in rule_files().values() for group in spec["groups"] for rule in group["rules"]
-]
-ALERTS = [rule for rule in RULES if "alert" in rule]
-
-
-def queries() -> list[tuple[str, str]]:
-    """(where, PromQL) of every rule and every target of the dashboard."""
-    found = [(rule.get("alert") or rule["record"], rule["expr"]) for rule in RULES]
-    found += [(panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]]
-    return [*found, *((note["name"], note["expr"]) for note in DASHBOARD["annotations"]["list"])]
 
 
 def metrics_of(query: str) -> set[str]:
@@ -229,38 +205,3 @@ def test_dashboard_shows_what_was_asked_for() -> None:
         "nv_gpu_utilization",
     ):
         assert needed in shown
-
-
-@pytest.fixture
-def rules(tmp_path: Path) -> Path:
-    """A folder with the rules as files of Prometheus's own kind, and the tests of the alarms."""
-    for name, spec in rule_files().items():
-        (tmp_path / name).write_text(yaml.safe_dump(spec, sort_keys=False, width=10_000))
-    for path in ALARM_TESTS.glob("*.yaml"):
-        shutil.copy(path, tmp_path)
-    return tmp_path
-
-
-def promtool(*arguments: str | Path, folder: Path) -> None:
-    """Run promtool, an optional tool of Prometheus (Debian: apt install prometheus)."""
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is not on PATH: the rules were read, but not run")
-    done = subprocess.run(
-        ["promtool", *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_prometheus_takes_the_rules_and_the_dashboards_queries(rules: Path) -> None:
-    shown = [
-        {"record": f"dashboard:{number}", "expr": query.replace("$namespace", "kuberec")}
-        for number, (_, query) in enumerate(queries())
-    ]
-    groups = {"groups": [{"name": "dashboard", "rules": shown}]}
-    (rules / "dashboard.yaml").write_text(yaml.safe_dump(groups, width=10_000))
-    promtool("check", "rules", *rule_files(), "dashboard.yaml", folder=rules)
-
-
-@pytest.mark.parametrize("name", sorted(path.name for path in ALARM_TESTS.glob("*.yaml")))
-def test_alarms_on_made_up_series(rules: Path, name: str) -> None:
-    promtool("test", "rules", name, folder=rules)
