@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from recommender.errors import Check, KuberecError
-from serving.rollout.checks import Door
+from serving.client import Door
 from serving.rollout.evidence import (
     Histogram,
     MetricsUnavailable,

@@ -11,11 +11,13 @@ protocol's messages under one name.
 from serving.client.answers import Recommendations
 from serving.client.asynchronous import AsyncRecommendClient
 from serving.client.blocking import RecommendClient
+from serving.client.door import Door
 from serving.client.errors import RecommendError
 from serving.client.retries import RetryPolicy
 
 __all__ = [
     "AsyncRecommendClient",
+    "Door",
     "RecommendClient",
     "RecommendError",
     "Recommendations",

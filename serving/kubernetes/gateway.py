@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable
 
 from recommender.errors import KuberecError
-from serving.client import RecommendError
+from serving.client import Door, RecommendError
 from serving.kubernetes.api import GATEWAY, HTTP_ROUTE, Cluster, Object
 from serving.kubernetes.errors import NotFound
 from serving.kubernetes.shares import shares
-from serving.rollout.checks import Door
 from serving.settings import KubernetesConfig
 
 API_KEY_VARIABLE, TOKEN_VARIABLE = "KUBEREC_API_KEY", "KUBEREC_TOKEN"

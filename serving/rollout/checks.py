@@ -1,11 +1,10 @@
 """What every rollout asks a new version, wherever it serves: golden requests, a user, its name."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from recommender.errors import Check, GateFailed
-from serving.client import RecommendClient, RecommendError, RetryPolicy
+from serving.client import Door, RecommendError
 from serving.parity import parity, triton_answers
 from serving.settings import ServingConfig
 from serving.version import GoldenRequest
@@ -14,19 +13,6 @@ GATE = "rollout"
 # Whether there is such a user does not matter: the way to the features and back is what is tried.
 NOBODY = "kuberec-rollout"
 _LOOKUPS = 5
-
-
-class Door(NamedTuple):
-    """An address that answers, and what to send along."""
-
-    address: str  # host:port
-    host: str | None = None  # the endpoint's name, where the address is a gateway's
-    headers: Mapping[str, str] = {}
-    tls: bool = False
-
-    def client(self, timeout_s: float, retries: RetryPolicy | None = None) -> RecommendClient:
-        url = f"https://{self.address}" if self.tls else self.address
-        return RecommendClient(url, timeout_s, retries, authority=self.host, headers=self.headers)
 
 
 def replay(

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, Protocol
 
 from recommender.errors import Check, KuberecError
-from serving.rollout.checks import Door
+from serving.client import Door
 from serving.rollout.evidence import Evidence, Pair, Request
 from serving.rollout.record import Note, Rollout
 

@@ -6,8 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from serving.client import RecommendError, RetryPolicy
-from serving.rollout.checks import Door
+from serving.client import Door, RecommendError, RetryPolicy
 from serving.version import GoldenRequest
 
 _TIMEOUT_S = 10.0

@@ -55,6 +55,13 @@ def test_of_serving_only_who_needs_features_knows_their_room():
     assert set(readers) <= {"transformer", "kubernetes"}
 
 
+def test_what_rolls_out_stands_on_what_serves_and_not_the_other_way_round():
+    for room in ("client", "embedded", "kubernetes", "transformer", "triton"):
+        for path in (ROOT / "serving" / room).rglob("*.py"):
+            found = "serving.rollout" in path.read_text(encoding="utf-8")
+            assert not found, path
+
+
 def test_the_model_needs_no_platform():
     assert not imports("recommender") & PLATFORM
 

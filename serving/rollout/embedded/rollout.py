@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from recommender.errors import require
+from serving.client import Door
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.embedded.state import State
-from serving.rollout.checks import GATE, Door, replay_through_gateway
+from serving.rollout.checks import GATE, replay_through_gateway
+from serving.rollout.embedded.checks import check_replica
 from serving.rollout.embedded.target import EmbeddedTarget
-from serving.rollout.embedded_checks import check_replica
 from serving.rollout.machine import abort, roll_out
 from serving.rollout.outcome import RolloutStopped
 from serving.rollout.outcome import rows as rows_of

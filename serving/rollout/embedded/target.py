@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from recommender.errors import Check, KuberecError
 from recommender.files import read_json
+from serving.client import Door
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.embedded.gateway import Publication, gateway_serves
 from serving.embedded.replica import Replica
@@ -15,12 +16,11 @@ from serving.embedded.routes import published_shares
 from serving.embedded.state import State
 from serving.ports import LOCAL
 from serving.process import alive
-from serving.rollout.checks import Door
+from serving.rollout.embedded.checks import check_replica
 from serving.rollout.embedded.files import RolloutFiles, Wish
 from serving.rollout.embedded.scrape import Addresses, ScrapedEvidence
 from serving.rollout.embedded.side_doors import LocalSideDoor, ask_both, draw
 from serving.rollout.embedded.waiting import once_ready, trouble_of
-from serving.rollout.embedded_checks import check_replica
 from serving.rollout.evidence import Evidence, MetricsUnavailable, Pair, Request
 from serving.rollout.record import Note, Rollout
 from serving.rollout.target import Observed

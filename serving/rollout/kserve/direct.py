@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recommender.errors import Check, KuberecError, require
+from serving.client import Door
 from serving.inference_service import (
     SLOTS,
     Serving,
@@ -23,7 +24,7 @@ from serving.kubernetes.model_store import publish
 from serving.kubernetes.scaling import wake_autoscaler
 from serving.kubernetes.seen import Wanted, serving_uri
 from serving.kubernetes.waiting import Say, Superseded, wait_until_ready
-from serving.rollout.checks import GATE, Door, ask_for_a_user, replay_through_gateway
+from serving.rollout.checks import GATE, ask_for_a_user, replay_through_gateway
 from serving.settings import KubernetesConfig, ServingConfig
 from serving.version import ModelVersion
 

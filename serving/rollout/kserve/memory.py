@@ -9,11 +9,11 @@ from recommender.errors import KuberecError
 from serving.inference_service import Canary, read_serving, version_of
 from serving.kubernetes.api import INFERENCE_SERVICE, Cluster, Object
 from serving.kubernetes.errors import Away, ClusterError
-from serving.kubernetes.events import announce
 from serving.kubernetes.replicas import release
 from serving.kubernetes.restarts import restarts
 from serving.kubernetes.seen import Wanted, of_version, pods_of
 from serving.kubernetes.waiting import Say, Superseded
+from serving.rollout.kserve.events import announce
 from serving.rollout.kserve.lease import Hold, hold, holder
 from serving.rollout.kserve.records import RolloutRecords, Wish
 from serving.rollout.record import Note, Rollout

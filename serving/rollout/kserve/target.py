@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recommender.errors import Check, KuberecError, require
+from serving.client import Door
 from serving.inference_service import Serving, read_serving, version_of
 from serving.kubernetes.api import Cluster, Object, connect
 from serving.kubernetes.both_slots import Look
-from serving.kubernetes.canary import CanaryHand
 from serving.kubernetes.errors import ClusterError
 from serving.kubernetes.gateway import find_door, wait_until_alone
 from serving.kubernetes.model_store import publish
@@ -17,8 +17,9 @@ from serving.kubernetes.restarts import Restarts, restarted
 from serving.kubernetes.scaling import remove_orphans, wake_autoscaler
 from serving.kubernetes.seen import Wanted
 from serving.kubernetes.waiting import Say, Superseded, wait_until_ready
-from serving.rollout.checks import GATE, NOBODY, Door
+from serving.rollout.checks import GATE, NOBODY
 from serving.rollout.evidence import MetricsUnavailable, Pair, Request
+from serving.rollout.kserve.canary import CanaryHand
 from serving.rollout.kserve.memory import KServeMemory
 from serving.rollout.kserve.prometheus import PrometheusEvidence, Side
 from serving.rollout.kserve.side_doors import SideDoors, ask_both, ready_pods, sample

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from recommender.errors import Check, require
+from serving.client import Door
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.embedded.replica import Place, Replica
-from serving.rollout.checks import GATE, Door, ask_for_a_user, replay
+from serving.rollout.checks import GATE, ask_for_a_user, replay
 from serving.settings import ServingConfig
 from serving.version import GoldenRequest
 
