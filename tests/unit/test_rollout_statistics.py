@@ -189,3 +189,11 @@ def test_as_many_are_beyond_a_quantile_as_it_says(counts: list[float], q: float)
     limit = found.quantile(q)
     if limit is not None and q * found.total <= found.total - counts[-1]:
         assert found.beyond(limit) == pytest.approx((1 - q) * found.total, abs=1e-6)
+
+
+@pytest.mark.parametrize("trials", [0.0, 1e-300, 1.5e-149, 1e-9, 0.5, 1.0, 1e9])
+def test_any_number_of_trials_comes_to_an_end(trials: float) -> None:
+    """Fractions of one are what an extrapolation leaves of nothing."""
+    for sides in ((4, 84, 0, trials), (4, trials, 0, 84), (0, trials, 4, trials)):
+        assert 0 <= excess(*sides, 0.01) <= 1
+    assert trials >= 1 or excess(4, 84, 0, trials, 0.01) == 1

@@ -36,12 +36,13 @@ def excess(
         margin: share of the trials, >= 0.
 
     Returns:
-        1.0 where a side has no trials, or the canary is within the margin.
+        1.0 where a side has less than one trial, which is no evidence (and beside which no count
+        of the canary's would be extreme), or where the canary is within the margin.
     """
     import numpy as np
     from scipy import special
 
-    if min(canary_trials, stable_trials) <= 0:
+    if min(canary_trials, stable_trials) < 1:
         return 1.0
     seen, background = math.floor(canary_events + 1e-9), math.ceil(stable_events - 1e-9)
     trials = (canary_trials, stable_trials)
