@@ -34,7 +34,6 @@ def rollout(
         timeline: the rollout as a page with plots.
         timeline_text: the same as Markdown.
     """
-    import re
     from pathlib import Path
 
     from components.step import note, state_home, step
@@ -53,19 +52,14 @@ def rollout(
         config = ServingConfig.model_validate(serving)
         folder = Path(model_version.path)
         files = Path(timeline.path), Path(timeline_text.path)
-        told = ""
 
         def say(message: str) -> None:
-            """Steps and verdicts stay on the screen; what a verdict is from look to look does not.
-
-            The state machine's lines begin with "step: " or the like, or with "5 %: promote: ".
-            """
-            nonlocal told
             progress(0, 0, " ".join(message.split()))
-            said = re.match(r"(\d+ %: \w+|[a-z ]+): ", message)
-            if said and said[0] != told:
-                note("rollout", message)
-                told = said[0]
+
+        def tell(message: str) -> None:
+            """Stays on the screen."""
+            say(message)
+            note("rollout", message)
 
         def leave(**content: object) -> None:
             write_json(Path(rollout_report.path), {"version": version, "target": target} | content)
@@ -76,11 +70,11 @@ def rollout(
                 from feature_repo.store import registry_file
                 from serving.rollout.kserve.rollout import rollout as to_cluster
 
-                result = to_cluster(folder, registry_file(state_home()), config, say)
+                result = to_cluster(folder, registry_file(state_home()), config, say, tell=tell)
             elif target == "embedded":
                 from serving.rollout.embedded.rollout import rollout as to_endpoint
 
-                result = to_endpoint(folder, state_home(), config, say)
+                result = to_endpoint(folder, state_home(), config, say, tell)
             else:
                 raise KuberecError(f"target '{target}': allowed: embedded, kserve")
         except RolloutStopped as stopped:

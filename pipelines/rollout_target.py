@@ -21,7 +21,7 @@ def find_target(kind: str, home: Path, config: Path | None, overrides: Sequence[
                 "out for the endpoint of this machine"
             )
         from pipelines.endpoint import endpoint
-        from serving.rollout.embedded.rollout import EmbeddedTarget
+        from serving.rollout.embedded.target import EmbeddedTarget
 
         return EmbeddedTarget(home, endpoint(home).config)
     if config is None:
@@ -30,6 +30,6 @@ def find_target(kind: str, home: Path, config: Path | None, overrides: Sequence[
             "the InferenceService"
         )
     from pipelines.config import load_config
-    from serving.rollout.kserve.rollout import KServeTarget
+    from serving.rollout.kserve.target import KServeTarget
 
     return KServeTarget(load_config(config, overrides).serving)

@@ -25,7 +25,8 @@ from serving.embedded.supervisor import Supervisor
 from serving.parity import golden_answers
 from serving.ports import LOCAL, free_ports
 from serving.process import find, this_process
-from serving.rollout.embedded.rollout import EmbeddedTarget, rollout
+from serving.rollout.embedded.rollout import rollout
+from serving.rollout.embedded.target import EmbeddedTarget
 from serving.rollout.machine import abort
 from serving.rollout.outcome import RolloutStopped
 from serving.rollout.record import Rollout

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from serving.inference_service import SLOTS, deployment_name
 from serving.kubernetes.api import DEPLOYMENT, SCALED_OBJECT, Cluster, Object
 from serving.kubernetes.errors import ClusterError
-from serving.kubernetes.scaling import is_paused
+from serving.kubernetes.scaling import annotate, is_paused
 from serving.kubernetes.seen import condition, pods_of
 from serving.kubernetes.waiting import Say
 
@@ -112,7 +112,7 @@ class Scaler:
 
     def _hold(self, scaled: Object) -> None:
         try:
-            _annotate(self._cluster, scaled, {_HELD: "true"})
+            annotate(self._cluster, scaled, {_HELD: "true"}, SCALE_MANAGER)
         except ClusterError as error:
             name = scaled["metadata"]["name"]
             self._say(f"ScaledObject '{name}' may take pods away before they are used: {error}")
@@ -134,20 +134,9 @@ def release(cluster: Cluster, namespace: str, service: str, say: Say) -> None:
             found = cluster.find(SCALED_OBJECT, namespace, f"{service}-{slot}")
             managers = (found or {"metadata": {}})["metadata"].get("managedFields") or []
             if found and any(each.get("manager") == SCALE_MANAGER for each in managers):
-                _annotate(cluster, found, {})
+                annotate(cluster, found, {}, SCALE_MANAGER)
         except ClusterError as error:
             say(
                 f"ScaledObject '{service}-{slot}' may be held from taking pods away still "
                 f"({_HELD}; the next rollout ends that): {error}"
             )
-
-
-def _annotate(cluster: Cluster, scaled: Object, annotations: dict[str, str]) -> None:
-    """What this manager owned and names no longer is taken away."""
-    metadata = {key: scaled["metadata"][key] for key in ("name", "namespace")}
-    body = {
-        "apiVersion": SCALED_OBJECT.group_version,
-        "kind": SCALED_OBJECT.kind,
-        "metadata": metadata | ({"annotations": annotations} if annotations else {}),
-    }
-    cluster.apply(SCALED_OBJECT, body, SCALE_MANAGER)

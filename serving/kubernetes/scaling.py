@@ -27,16 +27,21 @@ def wake_autoscaler(cluster: Cluster, namespace: str, service: str, slot: str, s
         if found is None or _is_watched(found) or is_paused(found):
             return
         say(f"waking ScaledObject '{name}'")
-        # What a manager owned and names no longer is taken away.
-        for metadata in ({"annotations": {_PAUSED: "true"}}, {}):
-            body = {
-                "apiVersion": SCALED_OBJECT.group_version,
-                "kind": SCALED_OBJECT.kind,
-                "metadata": {"namespace": namespace, "name": name, **metadata},
-            }
-            cluster.apply(SCALED_OBJECT, body, FIELD_MANAGER)
+        for annotations in ({_PAUSED: "true"}, {}):
+            annotate(cluster, found, annotations, FIELD_MANAGER)
     except ClusterError as error:
         say(f"ScaledObject '{name}' could not be woken, KEDA may see its pods late: {error}")
+
+
+def annotate(cluster: Cluster, scaled: Object, annotations: dict[str, str], manager: str) -> None:
+    """Set these of a ScaledObject; what the manager owned and names no longer is taken away."""
+    metadata = {key: scaled["metadata"][key] for key in ("name", "namespace")}
+    body = {
+        "apiVersion": SCALED_OBJECT.group_version,
+        "kind": SCALED_OBJECT.kind,
+        "metadata": metadata | ({"annotations": annotations} if annotations else {}),
+    }
+    cluster.apply(SCALED_OBJECT, body, manager)
 
 
 def _is_watched(scaled: Object) -> bool:

@@ -1,7 +1,7 @@
 """What every rollout asks a new version, wherever it serves: golden requests, a user, its name."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from recommender.errors import Check, GateFailed
 from serving.client import Door, RecommendError
@@ -48,6 +48,17 @@ def replay(
     except (InferenceServerException, OSError) as error:
         name = f"golden requests at {door.address}, {protocol}"
         raise GateFailed(GATE, [Check(name, str(error), "an answer", False)]) from error
+    return compare(where, golden, answers, config, min_overlap)
+
+
+def compare(
+    where: str,
+    golden: Sequence[GoldenRequest],
+    answers: Sequence[GoldenRequest],
+    config: ServingConfig,
+    min_overlap: float,
+) -> list[Check]:
+    """Answers to golden requests against the golden ones."""
     found, limit = parity(golden, answers), config.max_score_difference
     overlap, difference = found["min_overlap"], found["max_abs_score_diff"]
     return [
@@ -67,21 +78,39 @@ def replay(
 
 
 def ask_for_a_user(where: str, door: Door, config: ServingConfig, has_store: bool) -> Check:
-    """Does the version find users' features? Else it would answer everybody alike.
+    """`features_read` at a door."""
+    with door.client(config.request_timeout_s) as client:
 
-    Without a feature store (`has_store`) any answer will do.
+        def ask() -> str:
+            try:
+                return client.recommend(user_id=NOBODY).feature_status or "none"
+            except RecommendError as error:
+                raise NoAnswer(error.code) from error
+
+        return features_read(where, ask, has_store)
+
+
+class NoAnswer(Exception):
+    """To a request by user id; says why."""
+
+
+def features_read(where: str, ask: Callable[[], str], has_store: bool = True) -> Check:
+    """Does a version find users' features? Else it would answer everybody alike.
+
+    Args:
+        ask: for NOBODY; gives the feature_status, or raises NoAnswer.
+        has_store: without a feature store any answer will do.
     """
     what, limit = f"{where}: a request by user id", "features read" if has_store else "an answer"
     found = "none"
-    with door.client(config.request_timeout_s) as client:
-        for attempt in range(_LOOKUPS):
-            time.sleep(0.2 * attempt)  # one lookup may be late on a busy machine, not all of them
-            try:
-                found = client.recommend(user_id=NOBODY).feature_status or "none"
-            except RecommendError as error:
-                return Check(what, error.code, limit, False)
-            if not (has_store and found.startswith("fallback_")):
-                return Check(what, found, limit, True)
+    for attempt in range(_LOOKUPS):
+        time.sleep(0.2 * attempt)  # one lookup may be late on a busy machine, not all of them
+        try:
+            found = ask()
+        except NoAnswer as error:
+            return Check(what, str(error), limit, False)
+        if not (has_store and found.startswith("fallback_")):
+            return Check(what, found, limit, True)
     return Check(what, found, limit, False)
 
 

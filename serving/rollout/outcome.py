@@ -11,7 +11,7 @@ class RolloutStopped(KuberecError):
 
     def __init__(self, rollout: Rollout) -> None:
         self.rollout = rollout
-        super().__init__("\n".join([headline(rollout), *_failed_checks(rollout)]))
+        super().__init__("\n".join([headline(rollout), *_checks(rollout)]))
 
 
 def headline(rollout: Rollout) -> str:
@@ -32,7 +32,7 @@ def headline(rollout: Rollout) -> str:
     }[rollout.status]
 
 
-def _failed_checks(rollout: Rollout) -> list[str]:
+def _checks(rollout: Rollout) -> list[str]:
     verdict = rollout.steps[-1].verdict if rollout.steps else None
     rows: list[CheckRow] = verdict.checks if verdict else []
     lines = []

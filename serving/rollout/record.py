@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict
 Outcome = Literal["promote", "hold", "roll_back", "inconclusive"]
 # under_way: a process is at it, or was killed. The others are ends; of them `held` can go on.
 Status = Literal["under_way", "held", "promoted", "rolled_back", "taken_over"]
+# What an operator asks of a rollout.
+Wish = Literal["promote", "abort"]
 Phase = Literal["preparing", "step", "promoting", "rolling_back", "done"]
 
 

@@ -3,20 +3,17 @@
 What is asked here is no client's request: it is not counted among theirs.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from recommender.errors import Check, require
 from recommender.schema import MASKED_SCORE
-from serving.parity import parity
-from serving.rollout.checks import GATE
+from serving.rollout.checks import GATE, NOBODY, compare, features_read
 from serving.rollout.evidence import Pair, Ranked, Request
 from serving.settings import ServingConfig
 from serving.triton.repository import ENSEMBLE
 from serving.version import GoldenRequest
 
-_LOOKUPS = 5
 # (method, path, JSON or None) to the JSON that comes back; raises KuberecError or OSError.
 Call = Callable[[str, str, Any], Any]
 
@@ -82,39 +79,21 @@ def check_golden(
                 update={"item_ids": list(ranked.item_ids), "scores": list(ranked.scores)}
             )
         )
-    result, limit = (
-        parity([_without_padding(each) for each in golden], found),
-        config.max_score_difference,
+    checks = compare(
+        where, [_without_padding(each) for each in golden], found, config, config.min_overlap
     )
-    overlap, difference = result["min_overlap"], result["max_abs_score_diff"]
-    checks = [
-        Check(
-            f"{where}: least top-K overlap of {result['requests']:.0f} golden requests",
-            overlap,
-            f">= {config.min_overlap:g}",
-            overlap >= config.min_overlap,
-        ),
-        Check(
-            f"{where}: largest score difference",
-            difference,
-            f"<= {limit:g}",
-            difference <= limit,
-        ),
-    ]
     require(GATE, checks)
     return checks
 
 
-def check_features(where: str, call: Call, user_id: str) -> Check:
-    """Does the version find users' features? Else it would answer everybody alike."""
-    status, passed = "none", False
-    for attempt in range(_LOOKUPS):
-        time.sleep(0.2 * attempt)  # one lookup may be late on a busy machine, not all of them
-        status = ask(call, Request("golden", user_id=user_id)).feature_status or "none"
-        passed = not status.startswith("fallback_")
-        if passed:
-            break
-    return Check(f"{where}: a request by user id", status, "features read", passed)
+def check_features(where: str, call: Call) -> Check:
+    """`checks.features_read` at a side door.
+
+    Raises:
+        what `call` does; ValueError.
+    """
+    request = Request("golden", user_id=NOBODY)
+    return features_read(where, lambda: ask(call, request).feature_status or "none")
 
 
 def _body(request: Request) -> dict[str, Any]:

@@ -234,7 +234,8 @@ class StepWatch:
             self._own.pause()
 
     def _hold_look(self, seen: Observed, reason: str) -> None:
-        if reason != self._told:
+        last = self._record.verdict
+        if last is None or last.reason != reason:
             self._remember(seen, Verdict(outcome="hold", reason=reason))
 
     def _remember(
@@ -261,6 +262,6 @@ class StepWatch:
             )
         )
         self._target.save(self._rollout)
-        if tell and verdict.reason != self._told:
+        if tell and verdict.outcome != self._told:  # its numbers change with every look
             self._say(f"{self._step.percent} %: {verdict.outcome}: {verdict.reason}")
-            self._told = verdict.reason
+            self._told = verdict.outcome

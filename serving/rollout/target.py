@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 from recommender.errors import Check, KuberecError
 from serving.client import Door
 from serving.rollout.evidence import Evidence, Pair, Request
-from serving.rollout.record import Note, Rollout
+from serving.rollout.record import Note, Rollout, Wish
 
 
 class StableNotReady(KuberecError):
@@ -72,10 +72,10 @@ class Target(Protocol):
     def save(self, rollout: Rollout) -> None:
         """Remember it where it survives this process. Called often; atomic."""
 
-    def requested(self) -> Literal["promote", "abort"] | None:
+    def requested(self) -> Wish | None:
         """What an operator asked of the process that rolls out, and has not been done yet."""
 
-    def request(self, what: Literal["promote", "abort"] | None) -> None:
+    def request(self, what: Wish | None) -> None:
         """Ask that, as an operator; None: it is done."""
 
     def observe(self) -> Observed:

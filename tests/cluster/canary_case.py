@@ -22,7 +22,8 @@ from serving.kubernetes.api import (
     Cluster,
     Resource,
 )
-from serving.rollout.kserve.rollout import KServeTarget, rollout
+from serving.rollout.kserve.rollout import rollout
+from serving.rollout.kserve.target import KServeTarget
 from serving.rollout.record import Rollout
 
 _ROLE = Path(__file__).parents[2] / "manifests/base/endpoint/rollout-role.yaml"

@@ -13,7 +13,7 @@ import yaml
 from room import SERVICE, Room, new_room
 
 from serving.inference_service import Canary, Serving, apply_serving
-from serving.rollout.kserve.rollout import KServeTarget
+from serving.rollout.kserve.target import KServeTarget
 from serving.settings import KubernetesConfig, ServingConfig
 
 pytestmark = pytest.mark.timeout(240)

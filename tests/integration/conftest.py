@@ -6,8 +6,10 @@ from collections.abc import Iterator
 import pytest
 from rollout_scene import Scene
 from tiny_endpoint import tiny_endpoint
+from tiny_transformer import Parts, parts_of, transformer
 
 from serving.embedded.endpoint import EmbeddedEndpoint
+from serving.embedded.transformer import TransformerServer
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +49,16 @@ def scene(rolled_out: Scene) -> Iterator[Scene]:
     """With STABLE alone before and after, also where a test fails."""
     yield rolled_out
     rolled_out.reset()
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    with parts_of(tmp_path_factory.mktemp("transformer")) as parts:
+        yield parts
+
+
+@pytest.fixture(scope="module")
+def server(parts: Parts) -> Iterator[TransformerServer]:
+    """A transformer with a side door, on `parts`."""
+    with transformer(parts) as server:
+        yield server

@@ -30,8 +30,8 @@ from rollout_verdicts import nothing_failed, require_in_time
 from serving.embedded.replica import Replica
 from serving.embedded.routes import Backend
 from serving.ports import free_ports
-from serving.rollout.embedded.rollout import EmbeddedTarget
 from serving.rollout.embedded.scrape import ScrapedEvidence
+from serving.rollout.embedded.target import EmbeddedTarget
 from serving.rollout.evidence import Evidence
 from serving.rollout.machine import abort
 from serving.rollout.record import Rollout

@@ -24,7 +24,7 @@ from recommender.errors import KuberecError
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.embedded.gateway import GatewayFailed
 from serving.ports import LOCAL, free_ports
-from serving.rollout.embedded.rollout import EmbeddedTarget
+from serving.rollout.embedded.target import EmbeddedTarget
 from serving.rollout.machine import abort, promote
 from serving.rollout.record import Rollout
 from serving.rollout.target import RolloutUnderWay

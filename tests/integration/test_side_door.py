@@ -8,7 +8,6 @@ import signal
 import socket
 import threading
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ from tiny_transformer import (
     ask,
     get,
     numbers,
-    parts_of,
     sample,
     transformer,
     users,
@@ -39,18 +37,6 @@ from serving.process import alive
 from serving.settings import ServingConfig
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    with parts_of(tmp_path_factory.mktemp("side-door")) as parts:
-        yield parts
-
-
-@pytest.fixture(scope="module")
-def server(parts: Parts) -> Iterator[TransformerServer]:
-    with transformer(parts) as server:
-        yield server
 
 
 @pytest.mark.parametrize("name", REQUESTS)

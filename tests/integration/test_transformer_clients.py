@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,18 +28,6 @@ from serving.embedded.transformer import TransformerServer
 from serving.transformer.errors import CODES, SERVICE_FAULTS
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    with parts_of(tmp_path_factory.mktemp("clients")) as parts:
-        yield parts
-
-
-@pytest.fixture(scope="module")
-def server(parts: Parts) -> Iterator[TransformerServer]:
-    with transformer(parts) as server:
-        yield server
 
 
 def test_what_clients_ask_is_counted_by_requests_and_rows(server: TransformerServer) -> None:

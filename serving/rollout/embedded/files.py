@@ -4,18 +4,16 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ValidationError
 
 from recommender.errors import KuberecError
 from recommender.files import atomic_file, ensure_writable, read_json, write_json
 from serving.process import ProcessRef, alive, this_process
-from serving.rollout.record import Rollout, now
+from serving.rollout.record import Rollout, Wish, now
 from serving.rollout.target import RolloutUnderWay
 
 KEEP = 20  # rollouts, the current one counted
-Wish = Literal["promote", "abort"]
 
 
 class RolloutFiles:

@@ -18,20 +18,23 @@ from serving.settings import ServingConfig, save_settings
 from serving.triton.server import Progress
 from serving.version import load_version
 
-__all__ = ["EmbeddedTarget", "rollout"]
-
 
 def rollout(
     version_dir: Path,
     home: Path,
     config: ServingConfig | None = None,
     progress: Progress | None = None,
+    tell: Progress | None = None,
 ) -> dict[str, Any]:
     """Let a model version serve, or leave everything as it was.
 
     Beside another version that serves it is a canary, by the steps of `config.rollout`; where
     nothing runs it serves at once, and one that serves already is only checked. The version before
     keeps running for an instant way back. `config` is saved for the commands that come after this.
+
+    Args:
+        progress: called with each line of what is being done.
+        tell: called with each step and verdict of a canary; by default `progress` is.
 
     Returns:
         {version, reused, previous, url, grpc_url, rows, timeline}: rows are {name, value, limit,
@@ -47,6 +50,7 @@ def rollout(
     """
     config = config or ServingConfig()
     say = progress or (lambda message: None)
+    tell = tell or progress
     target = EmbeddedTarget(home, config, progress, version_dir)
     with target.exclusive():
         EmbeddedEndpoint(home, config).check_ports()
@@ -61,9 +65,11 @@ def rollout(
         if last is not None and unfinished and state.current == version.version != last.canary:
             say(f"{last.canary} is given up first: {version.version} is to serve")
             with contextlib.suppress(RolloutStopped):  # taken over: what serves is as was wanted
-                abort(target, progress)
+                abort(target, tell)
             return serve_directly(version_dir, home, config, progress)
-        found = roll_out(target, version.version, version.golden(), config.rollout, progress)
+        found = roll_out(
+            target, version.version, version.golden(), config.rollout, tell or progress
+        )
         return _result(target.endpoint, version.version, False, rows_of(found)) | {
             "timeline": found.model_dump(mode="json")
         }

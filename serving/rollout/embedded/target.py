@@ -17,12 +17,12 @@ from serving.embedded.state import State
 from serving.ports import LOCAL
 from serving.process import alive
 from serving.rollout.embedded.checks import check_replica
-from serving.rollout.embedded.files import RolloutFiles, Wish
+from serving.rollout.embedded.files import RolloutFiles
 from serving.rollout.embedded.scrape import Addresses, ScrapedEvidence
 from serving.rollout.embedded.side_doors import LocalSideDoor, ask_both, draw
 from serving.rollout.embedded.waiting import once_ready, trouble_of
 from serving.rollout.evidence import Evidence, MetricsUnavailable, Pair, Request
-from serving.rollout.record import Note, Rollout
+from serving.rollout.record import Note, Rollout, Wish
 from serving.rollout.target import Observed
 from serving.settings import ServingConfig, load_settings, save_settings
 from serving.triton.server import Progress

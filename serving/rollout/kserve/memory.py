@@ -15,8 +15,8 @@ from serving.kubernetes.seen import Wanted, of_version, pods_of
 from serving.kubernetes.waiting import Say, Superseded
 from serving.rollout.kserve.events import announce
 from serving.rollout.kserve.lease import Hold, hold, holder
-from serving.rollout.kserve.records import RolloutRecords, Wish
-from serving.rollout.record import Note, Rollout
+from serving.rollout.kserve.records import RolloutRecords
+from serving.rollout.record import Note, Rollout, Wish
 from serving.settings import KubernetesConfig
 
 # The API server may be out of reach for so long (a control plane that is upgraded).

@@ -6,16 +6,15 @@ would restart them. The ConfigMap goes with the InferenceService, which owns it.
 
 import json
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from recommender.errors import KuberecError
 from serving.inference_service import FIELD_MANAGER
 from serving.kubernetes.api import CONFIG_MAP, INFERENCE_SERVICE, Cluster, Object
-from serving.rollout.record import Rollout
+from serving.rollout.record import Rollout, Wish
 
-Wish = Literal["promote", "abort"]
 _T = TypeVar("_T")
 KEEP = 10  # rollouts, the current one not counted
 LIMIT_BYTES = 900_000  # an API server takes 1 MiB, all fields counted

@@ -24,8 +24,6 @@ from serving.rollout.record import Rollout
 from serving.settings import KubernetesConfig, ServingConfig
 from serving.version import load_version
 
-__all__ = ["KServeTarget", "rollout"]
-
 
 def rollout(
     version_dir: Path,
@@ -35,6 +33,7 @@ def rollout(
     *,
     force: bool = False,
     canary: bool = True,
+    tell: Say | None = None,
     cluster: Cluster | None = None,
     doors: SideDoors | None = None,
 ) -> dict[str, Any]:
@@ -54,6 +53,7 @@ def rollout(
         canary: False: an emergency, in which what serves answers wrongly. The version takes its
             place at once, by a rolling update of its pods, unjudged, and is asked then. A rollout
             that no process is at any more is rolled back first.
+        tell: called with each step and verdict of a canary; by default `say` is.
         cluster: by default that of KUBECONFIG, or the one that this runs in.
         doors: the way to the pods' side doors, by default through the API server.
 
@@ -72,6 +72,7 @@ def rollout(
             reached.
     """
     config, say = config or ServingConfig(), say or (lambda message: None)
+    tell = tell or say
     where, cluster = config.kubernetes, cluster or connect()
     version = load_version(version_dir)
     before = read_serving(get_service(cluster, where.namespace, where.inference_service))
@@ -89,15 +90,15 @@ def rollout(
         # Killed after the step from which there is no way back: it is to be cleaned up after.
         resumed = canary and last.canary == version.version
         if not resumed:
-            promote(target, say)
+            promote(target, tell)
     elif version_of(before.storage_uri) == version.version or not canary:
-        before = _end_other(target, before, say)
+        before = _end_other(target, before, tell)
     reused = version_of(before.storage_uri) == version.version
     direct = reused or not canary or not _serves(cluster, where, before, force)
     if direct and not resumed:
         with target.exclusive():
             return serve_directly(version, version_dir, registry, config, say, cluster, force)
-    done = roll_out(target, version.version, version.golden(), config.rollout, say)
+    done = roll_out(target, version.version, version.golden(), config.rollout, tell)
     serving = read_serving(get_service(cluster, where.namespace, where.inference_service))
     return result(
         find_door(cluster, where),
@@ -116,13 +117,13 @@ def _took_over(last: Rollout, before: Serving) -> bool:
     return last.phase == "promoting" and version_of(before.storage_uri) == last.canary
 
 
-def _end_other(target: KServeTarget, before: Serving, say: Say) -> Serving:
+def _end_other(target: KServeTarget, before: Serving, tell: Say) -> Serving:
     """There is to be no canary beside what is to serve; what serves then."""
     last = target.load()
     if last is not None and last.unfinished:
-        say(f"{last.canary} is to be rolled back first")
+        tell(f"{last.canary} is to be rolled back first")
         with contextlib.suppress(RolloutStopped):  # taken over by somebody, see below
-            abort(target, say)
+            abort(target, tell)
         before = read_serving(target.service(anew=True))
     if before.canary is not None:
         raise KuberecError(

@@ -17,7 +17,7 @@ from serving.kubernetes.restarts import Restarts, restarted
 from serving.kubernetes.scaling import remove_orphans, wake_autoscaler
 from serving.kubernetes.seen import Wanted
 from serving.kubernetes.waiting import Say, Superseded, wait_until_ready
-from serving.rollout.checks import GATE, NOBODY
+from serving.rollout.checks import GATE
 from serving.rollout.evidence import MetricsUnavailable, Pair, Request
 from serving.rollout.kserve.canary import CanaryHand
 from serving.rollout.kserve.memory import KServeMemory
@@ -119,7 +119,7 @@ class KServeTarget(KServeMemory):
         try:
             call = self._doors.call(pod)
             checks = check_golden("canary", call, golden, self._config)
-            checks.append(check_features("canary", call, NOBODY))
+            checks.append(check_features("canary", call))
         except ValueError as error:
             raise ClusterError(f"pod '{pod['metadata']['name']}': {error}") from error
         require(GATE, checks)
