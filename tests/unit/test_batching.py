@@ -1,8 +1,8 @@
 """Which setting the sweep of benchmarks.batching calls the best."""
 
+import os
 import subprocess
 import sys
-import time
 from typing import Any
 
 from benchmarks.batching import Setting, best, cpu_seconds
@@ -32,14 +32,26 @@ def test_the_simplest_where_the_rounds_cannot_tell() -> None:
 
 
 def test_time_of_a_session() -> None:
-    code = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
-    child = subprocess.Popen(
-        [sys.executable, "-c", code + "\ninput()"], stdin=subprocess.PIPE, start_new_session=True
+    code = (
+        "import sys, time\n"
+        "while time.process_time() < 0.3: pass\n"
+        "print(time.process_time(), flush=True)\n"
+        "sys.stdin.read()"
     )
-    try:
-        deadline = time.monotonic() + 30
-        while cpu_seconds(ProcessRef(pid=child.pid, started=0)) < 0.3:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    finally:
-        child.communicate(b"\n")
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as child:
+        assert child.stdin
+        assert child.stdout
+        try:
+            its_own = float(child.stdout.readline())
+            measured = cpu_seconds(ProcessRef(pid=child.pid, started=0))
+        finally:
+            child.stdin.close()  # ends its reading
+    # The kernel counts user and system time in whole ticks, both rounded down.
+    ticks = 2 / os.sysconf("SC_CLK_TCK")
+    assert its_own - ticks <= measured <= its_own + 0.1
