@@ -11,7 +11,7 @@ export UV_COMPILE_BYTECODE := 1
 COMPILE := $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --custom-compile-command "make lock"
 
-.PHONY: help run test test-cluster lint images push-images bench bench-serving bench-lookup bench-batching clean lock install python-3.11
+.PHONY: help run test test-spark test-cluster lint images push-images bench bench-serving bench-lookup bench-batching clean lock install python-3.11
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -47,6 +47,13 @@ python-3.11:
 	$(UV) pip install -q --python .venv-transformer/bin/python --no-deps -e .
 	@touch $@
 
+# The other engine of ingestion, for its lane alone: pyspark is larger than all of ours together.
+.venv-spark/.installed: requirements/spark.txt requirements/dev.txt pyproject.toml | python-3.11 $(filter .uv/%,$(UV))
+	@test -x .venv-spark/bin/python || $(UV) venv -q --python "$(PYTHON)" .venv-spark
+	$(UV) pip sync --python .venv-spark/bin/python --require-hashes requirements/spark.txt requirements/dev.txt
+	$(UV) pip install -q --python .venv-spark/bin/python --no-deps -e .
+	@touch $@
+
 run: install  ## events to recommendations: data, training, compression, a Triton that serves (CONFIG=…)
 	.venv/bin/kuberec run $(CONFIG)
 
@@ -57,6 +64,9 @@ test: install  ## unit and integration lanes
 	.venv/bin/python -m pytest tests/integration tests/unit $(TIMED:%=--ignore=%) \
 		-n 2 --dist loadfile --no-loadscope-reorder
 	.venv/bin/python -m pytest $(TIMED)
+
+test-spark: .venv-spark/.installed  ## ingestion on a Spark of this machine (needs Java 17) against the same on DuckDB
+	.venv-spark/bin/python -m pytest tests/spark
 
 test-cluster: install  ## manifests, rights and rollouts against a real API server (KUBECONFIG=…)
 	.venv/bin/python -m pytest tests/cluster
@@ -82,9 +92,10 @@ lock: | $(filter .uv/%,$(UV))  ## pin every version and hash anew
 	$(COMPILE) pyproject.toml -c requirements/main.txt --group dev -o requirements/dev.txt
 	$(COMPILE) pyproject.toml -c requirements/main.txt --group train --group encode --group export -o requirements/trainer.txt
 	$(COMPILE) pyproject.toml --group transformer -o requirements/transformer.txt
+	$(COMPILE) pyproject.toml -c requirements/main.txt --group ingest --group store --group spark -o requirements/spark.txt
 	for name in triton data uv; do $(COMPILE) --no-deps requirements/$$name.in -o requirements/$$name.txt; done
 
 clean:  ## remove environments, caches and runs, after stopping what serves
 	-@test ! -x .venv/bin/kuberec || .venv/bin/kuberec stop
-	rm -rf .venv .venv-triton .venv-transformer .uv .kuberec runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-spark .venv-triton .venv-transformer .uv .kuberec runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
