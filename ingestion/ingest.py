@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from ingestion import mapping
 from ingestion.mapping import REASON
-from ingestion.readers import RAW_MALFORMED, RAW_POSITION, RawTable, read_raw, run_sql
+from ingestion.reading.duckdb_files import read_raw, run_sql
+from ingestion.reading.raw import RAW_MALFORMED, RAW_POSITION, RawTable
 from ingestion.rejects import Rejected, check_rejects
 from ingestion.sources import ItemsSource, SourceConfig, source_fingerprint
 from recommender import schema

@@ -13,7 +13,7 @@ import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
 from ingestion.errors import IngestError
-from ingestion.readers import RAW_MALFORMED, RAW_POSITION, RawTable
+from ingestion.reading.raw import RAW_MALFORMED, RAW_POSITION, RawTable
 from ingestion.sources import EventsSource, ItemsSource, template_columns
 from recommender import schema
 from recommender.text import clean_text

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ingestion.errors import IngestError
-from ingestion.readers import RawTable
+from ingestion.reading.raw import RawTable
 from ingestion.sources import EventsSource
 from recommender import schema
 

@@ -20,7 +20,11 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from ingestion.cleaning.settings import CleaningConfig
+from ingestion.engines.settings import EngineConfig
 from ingestion.errors import IngestError
+from ingestion.incremental.settings import IncrementalConfig
+from ingestion.privacy.settings import PrivacyConfig
 from recommender.config import Section
 from recommender.files import fingerprint, sha256_file
 from recommender.schema import ITEM_ID, TIMESTAMP, TITLE, USER_ID
@@ -119,6 +123,10 @@ class SourceConfig(Section):
     users: UsersSource | None = Field(
         None, description="without it, the users are those that have events"
     )
+    engine: EngineConfig = EngineConfig()
+    cleaning: CleaningConfig = CleaningConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    incremental: IncrementalConfig = IncrementalConfig()
     max_reject_fraction: float = Field(
         0.05, ge=0, le=1, description="of a table's rows, above which ingestion fails"
     )

@@ -4,12 +4,11 @@ A raw table has the file's columns plus `__position` (row number over all files,
 `__malformed` (why the line could not be split into columns, else null). Files are streamed.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ingestion.errors import IngestError
-from ingestion.headers import (
+from ingestion.reading.headers import (
     DELIMITERS,
     check_columns,
     delimiter,
@@ -17,28 +16,8 @@ from ingestion.headers import (
     quote_character,
     read_header,
 )
+from ingestion.reading.raw import RAW_MALFORMED, RAW_POSITION, RawTable
 from ingestion.sources import TableSource, locate
-
-RAW_POSITION, RAW_MALFORMED = "__position", "__malformed"
-
-
-@dataclass
-class RawTable:
-    """A table as read: what it is called in the database and where its rows come from."""
-
-    table: str
-    source: TableSource
-    name: str
-    columns: list[str]
-    rows: int = 0
-    files: list[tuple[Path, int]] = field(default_factory=list)  # file, position of its first row
-
-    def place(self, position: int) -> str:
-        """ "file 'x.csv', line 12": where a person finds the row."""
-        path, start = next(pair for pair in reversed(self.files) if pair[1] <= position)
-        offset = {"csv": 2, "tsv": 2, "jsonl": 1, "parquet": 1}[self.source.format]
-        unit = "row" if self.source.format == "parquet" else "line"
-        return f"file '{path}', {unit} {position - start + offset}"
 
 
 def run_sql(connection: Any, statement: str) -> list[tuple[Any, ...]]:
