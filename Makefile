@@ -71,10 +71,12 @@ test-spark: .venv-spark/.installed  ## ingestion on a Spark of this machine (nee
 test-cluster: install  ## manifests, rights and rollouts against a real API server (KUBECONFIG=…)
 	.venv/bin/python -m pytest tests/cluster
 
-lint: install  ## ruff, mypy, hadolint
+lint: install  ## ruff, mypy, hadolint; that the lanes which do not run here can be read
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	for lane in cluster gpu; do .venv/bin/python -m pytest -qq --collect-only tests/$$lane >/dev/null || \
+		{ .venv/bin/python -m pytest -q --collect-only tests/$$lane; exit 1; }; done
 	.venv/bin/hadolint images/*/Dockerfile
 
 images push-images:  ## container images by docker or podman, tagged; pushed (REGISTRY=…)

@@ -7,9 +7,9 @@ from canary_case import BLUE, GREEN, Beside, Case, bind_role, new_case
 from data_plane import DataPlane
 from room import Object, as_account, eventually
 
-from serving.kubernetes import canary
 from serving.kubernetes.api import SCALED_OBJECT
 from serving.kubernetes.replicas import SCALE_MANAGER, available
+from serving.rollout.kserve import canary
 from serving.rollout.outcome import RolloutStopped
 
 pytestmark = pytest.mark.timeout(240)
