@@ -11,7 +11,7 @@ export UV_COMPILE_BYTECODE := 1
 COMPILE := $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --custom-compile-command "make lock"
 
-.PHONY: help run test test-spark test-cluster lint images push-images bench bench-serving bench-lookup bench-batching clean lock install python-3.11
+.PHONY: help run test test-spark test-cluster lint images push-images bench bench-serving bench-lookup bench-batching bench-ingest clean lock install python-3.11
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -84,7 +84,7 @@ images push-images:  ## container images by docker or podman, tagged; pushed (RE
 
 bench: bench-lookup bench-serving  ## measure against named peers; prints ratios, writes benchmarks/results/
 
-bench-serving bench-lookup bench-batching: bench-%: install  ## one of them: every layer of the endpoint, feature lookup, Triton's batching
+bench-serving bench-lookup bench-batching bench-ingest: bench-%: install  ## one of them: every layer of the endpoint, feature lookup, Triton's batching, 50 million events ingested
 	.venv/bin/python -m benchmarks.$*
 
 lock: | $(filter .uv/%,$(UV))  ## pin every version and hash anew
