@@ -14,6 +14,8 @@ rides along; columns that are not mentioned ride along under their own names.
 """
 
 import importlib.metadata
+import math
+import re
 from pathlib import Path
 from string import Formatter
 from typing import Any, ClassVar, Literal, Self
@@ -25,38 +27,83 @@ from ingestion.engines.settings import EngineConfig
 from ingestion.errors import IngestError
 from ingestion.incremental.settings import IncrementalConfig
 from ingestion.privacy.settings import PrivacyConfig
+from ingestion.reading.settings import (
+    DownloadConfig,
+    FilterConfig,
+    IcebergConfig,
+    SqlConfig,
+    StorageConfig,
+)
 from recommender.config import Section
 from recommender.files import fingerprint, sha256_file
 from recommender.schema import ITEM_ID, TIMESTAMP, TITLE, USER_ID
 
+# What both engines and Python's strptime read alike.
+_TIME_DIRECTIVES = frozenset("YymdHIMSfpbBjz%")
+
 
 class TableSource(Section):
-    """One table's files: all of one format and with the same columns."""
+    """One table's rows: files of one format and with the same columns, a lake's table, or SQL."""
 
     required: ClassVar[tuple[str, ...]] = ()
 
-    path: str = Field(
-        min_length=1,
-        description="a file, or a glob pattern; inside `package` when that is given",
+    path: str | list[str] | None = Field(
+        None,
+        description="a file, a folder, a glob pattern, or a list of these; a URL such as "
+        "s3://bucket/events/*.parquet; inside `package`, or in the folder of the source's "
+        "`download`, when that is given; of delta and iceberg, the table's folder",
     )
     package: str | None = Field(
         None, description="an installed distribution that carries the file (it is never imported)"
     )
-    format: Literal["csv", "tsv", "jsonl", "parquet"] = Field(
-        description="csv and tsv have a header line; jsonl is one JSON object a line"
+    format: Literal["csv", "tsv", "jsonl", "parquet", "delta", "iceberg", "sql"] = Field(
+        description="csv and tsv have a header line, or `names`; jsonl is one JSON object a line"
+    )
+    compression: Literal["auto", "none", "gzip", "zstd"] = Field(
+        "auto", description="of csv, tsv and jsonl; auto goes by the name: .gz, .zst"
     )
     delimiter: str | None = Field(
-        None, min_length=1, max_length=1, description="of csv and tsv; default comma and tab"
+        None,
+        min_length=1,
+        description="of csv and tsv, up to 4 bytes; default comma and tab",
     )
     quote: str | None = Field(
         None,
         max_length=1,
         description='of csv and tsv, "" for none; default " for csv, none for tsv',
     )
+    names: list[str] | None = Field(
+        None, min_length=1, description="of the columns of csv and tsv files without a header line"
+    )
     encoding: Literal["utf-8", "latin-1", "utf-16"] = Field(
         "utf-8", description="of csv and tsv files"
     )
+    sql: SqlConfig | None = Field(None, description="of format sql")
+    iceberg: IcebergConfig | None = Field(
+        None, description="of format iceberg, for a table of a catalog; else `path` is its folder"
+    )
+    version: int | None = Field(
+        None, ge=0, description="of delta, or an iceberg snapshot's id; none = the newest"
+    )
+    storage_options: StorageConfig = StorageConfig()
     columns: dict[str, str] = Field(description="our column name: the file's column name")
+    filters: list[FilterConfig] = Field(
+        [], description="rows that do not match all of them are left out, and counted"
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _path_says_something(cls, path: str | list[str] | None) -> str | list[str] | None:
+        if path is not None and (not path or not all(paths_of(path))):
+            raise ValueError("must not be empty")
+        return path
+
+    @field_validator("delimiter")
+    @classmethod
+    def _delimiter_fits(cls, delimiter: str | None) -> str | None:
+        if delimiter is not None and len(delimiter.encode()) > 4:
+            raise ValueError("must have 4 bytes at most")
+        return delimiter
 
     @model_validator(mode="after")
     def _maps_what_is_needed(self) -> Self:
@@ -67,13 +114,54 @@ class TableSource(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _says_where_its_rows_are(self) -> Self:
+        for section in ("sql", "iceberg"):
+            if getattr(self, section) is not None and self.format != section:
+                raise ValueError(f"`{section}` is for format {section}, not {self.format}")
+        if self.format == "sql":
+            if self.sql is None or self.path is not None:
+                raise ValueError("format sql needs `sql` (url_env, and table or query), not `path`")
+        elif self.iceberg is not None:
+            if self.path is not None:
+                raise ValueError("give one of `path` and `iceberg`")
+        elif self.path is None:
+            raise ValueError(f"format {self.format} needs `path`")
+        if self.format in ("delta", "iceberg") and isinstance(self.path, list):
+            raise ValueError(f"format {self.format} reads one table: `path` must be one folder")
+        if self.version is not None and self.format not in ("delta", "iceberg"):
+            raise ValueError("`version` is for formats delta and iceberg")
+        if self.package is not None and any(map(is_url, paths_of(self.path))):
+            raise ValueError("a `path` in a `package` is no URL")
+        if self.package is not None and self.format not in ("csv", "tsv", "jsonl", "parquet"):
+            raise ValueError(f"`package` holds files, not format {self.format}")
+        return self
+
+    @model_validator(mode="after")
+    def _text_settings_are_for_text(self) -> Self:
+        if self.format not in ("csv", "tsv"):
+            for name in ("delimiter", "quote", "names"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"`{name}` is for formats csv and tsv, not {self.format}")
+        if self.format not in ("csv", "tsv", "jsonl") and self.compression != "auto":
+            raise ValueError(f"`compression` is for csv, tsv and jsonl, not {self.format}")
+        if self.names and len(set(self.names)) < len(self.names):
+            raise ValueError("`names` must differ from each other")
+        return self
+
 
 class EventsSource(TableSource):
     required: ClassVar[tuple[str, ...]] = (USER_ID, ITEM_ID, TIMESTAMP)
 
-    time_unit: Literal["s", "ms", "us", "iso"] = Field(
+    time_unit: Literal["s", "ms", "us", "ns", "iso"] = Field(
         "s",
-        description="of the timestamp column: since 1970 in s, ms or us, or iso (UTC if no zone)",
+        description="of the timestamp column: since 1970 in s, ms, us or ns, or iso (UTC if no "
+        "zone); a column of dates or times needs none",
+    )
+    time_format: str | None = Field(
+        None,
+        description="of a timestamp column of text, instead of time_unit: '%d.%m.%Y %H:%M:%S' "
+        "(UTC unless it has %z)",
     )
     event_type: str = Field(
         "interaction",
@@ -83,6 +171,40 @@ class EventsSource(TableSource):
     value: float = Field(
         1.0, allow_inf_nan=False, description="every event's value, unless columns maps value"
     )
+    event_weights: dict[str, float] = Field(
+        {}, description="of event types: an event's value is multiplied by it; others by 1"
+    )
+
+    @field_validator("time_format")
+    @classmethod
+    def _is_a_time_format(cls, pattern: str | None) -> str | None:
+        if pattern is None:
+            return None
+        directives = re.findall(r"%(.?)", pattern)
+        unknown = [f"%{name}" for name in directives if name not in _TIME_DIRECTIVES or not name]
+        if unknown or not set(directives) - {"%"}:
+            allowed = " ".join(f"%{name}" for name in sorted(_TIME_DIRECTIVES))
+            raise ValueError(
+                "must be a pattern such as '%Y-%m-%d %H:%M:%S'; "
+                + (f"unknown: {', '.join(unknown)}; " if unknown else "")
+                + f"allowed: {allowed}"
+            )
+        return pattern
+
+    @field_validator("event_weights")
+    @classmethod
+    def _weights_are_numbers(cls, weights: dict[str, float]) -> dict[str, float]:
+        if endless := [name for name, weight in weights.items() if not math.isfinite(weight)]:
+            raise ValueError(f"must be finite numbers: {', '.join(endless)}")
+        return weights
+
+    @model_validator(mode="after")
+    def _one_way_to_read_times(self) -> Self:
+        if self.time_format is not None and self.time_unit in ("ms", "us", "ns"):
+            raise ValueError(
+                f"time_format reads text and time_unit {self.time_unit} numbers: drop one of them"
+            )
+        return self
 
 
 class ItemsSource(TableSource):
@@ -123,6 +245,9 @@ class SourceConfig(Section):
     users: UsersSource | None = Field(
         None, description="without it, the users are those that have events"
     )
+    download: DownloadConfig | None = Field(
+        None, description="fetches the files; relative paths are then in data/<name>/"
+    )
     engine: EngineConfig = EngineConfig()
     cleaning: CleaningConfig = CleaningConfig()
     privacy: PrivacyConfig = PrivacyConfig()
@@ -131,12 +256,26 @@ class SourceConfig(Section):
         0.05, ge=0, le=1, description="of a table's rows, above which ingestion fails"
     )
 
+    @property
+    def slug(self) -> str:
+        """The name as folders bear it: "MovieLens 1M" is movielens-1m."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-") or "source"
+
     def tables(self) -> dict[str, TableSource]:
         """The configured tables, items before users before events (which refer to both)."""
         tables: dict[str, TableSource] = {"items": self.items}
         if self.users is not None:
             tables["users"] = self.users
         return tables | {"events": self.events}
+
+
+def paths_of(path: str | list[str] | None) -> list[str]:
+    """`path` of a table as the list that it may be."""
+    return [path] if isinstance(path, str) else path or []
+
+
+def is_url(path: str) -> bool:
+    return "://" in path
 
 
 def template_columns(template: str) -> list[str]:
@@ -154,18 +293,25 @@ def locate(table: str, source: TableSource) -> list[Path]:
     Raises:
         IngestError: naming the path or package that is not there.
     """
+    files: list[Path] = []
+    for path in paths_of(source.path):
+        files += _locate(table, source, path)
+    return files
+
+
+def _locate(table: str, source: TableSource, path: str) -> list[Path]:
     if source.package is None:
-        pattern = Path(source.path).expanduser().absolute()
+        pattern = Path(path).expanduser().absolute()
     else:
         try:
             distribution = importlib.metadata.distribution(source.package)
         except importlib.metadata.PackageNotFoundError as error:
             raise IngestError(
                 f"{table}: package '{source.package}' is not installed, so its file "
-                f"'{source.path}' cannot be read; install it (`make install` does), or set "
+                f"'{path}' cannot be read; install it (`make install` does), or set "
                 f"source.{table}.path to a file and drop `package`"
             ) from error
-        pattern = Path(str(distribution.locate_file(source.path)))
+        pattern = Path(str(distribution.locate_file(path)))
     if pattern.is_file():
         return [pattern]
     root = Path(pattern.anchor)
@@ -173,7 +319,7 @@ def locate(table: str, source: TableSource) -> list[Path]:
     if not files:
         where = f"in package '{source.package}'" if source.package else f"from '{Path.cwd()}'"
         raise IngestError(
-            f"{table}: no file matches '{source.path}' {where}; "
+            f"{table}: no file matches '{path}' {where}; "
             f"correct source.{table}.path, or put the file there"
         )
     return files
