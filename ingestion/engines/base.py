@@ -1,5 +1,6 @@
 """What an ingestion asks of the engine that computes its tables."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ class Keep(Protocol):
 class Engine(Protocol):
     """DuckDB or Spark behind Ibis. Whatever is not in here is Ibis expressions, for both."""
 
+    name: str
     connection: Any  # the Ibis backend
 
     def read(self, table: str, source: TableSource, work: Path) -> RawTable:
@@ -38,6 +40,18 @@ class Engine(Protocol):
 
     def write(self, rows: ir.Table, path: Path, target: pa.Schema) -> int:
         """Rows, in their order, to one parquet file of `target`'s columns; the number of rows."""
+        ...
+
+    def moment(self, us: ir.Value) -> ir.Value:
+        """Microseconds since 1970 (int64) as a time in UTC."""
+        ...
+
+    def parsed_time(self, text: ir.Value, pattern: str) -> ir.Value:
+        """A text as a time in UTC by a pattern of strptime; null where it does not fit."""
+        ...
+
+    def as_json(self, columns: Iterable[tuple[str, ir.Value]]) -> ir.Value:
+        """Named values as one JSON object, nulls included, in their order."""
         ...
 
     def close(self) -> None:

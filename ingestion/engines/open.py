@@ -1,0 +1,21 @@
+"""The engine that a configuration names."""
+
+from pathlib import Path
+
+from ingestion.engines.base import Engine
+from ingestion.engines.settings import EngineConfig
+
+
+def open_engine(config: EngineConfig, work: Path) -> Engine:
+    """Start the engine; what it puts on disk lies in `work`, an existing folder.
+
+    Raises:
+        IngestError: Spark or Java is not there.
+    """
+    if config.name == "spark":
+        from ingestion.engines.spark import SparkEngine
+
+        return SparkEngine(config, work)
+    from ingestion.engines.duckdb import DuckDBEngine
+
+    return DuckDBEngine(config, work)
