@@ -47,7 +47,8 @@ def kuberec(source: Path, target: Path, memory: str) -> dict[str, Any]:
     """Ingestion, then validation of what it wrote."""
     from ingestion.ingest import ingest
     from ingestion.sources import SourceConfig
-    from ingestion.validation import ValidationConfig, validate
+    from ingestion.validation.run import validate
+    from ingestion.validation.settings import ValidationConfig
 
     started = time.perf_counter()
     summary = ingest(SourceConfig.model_validate(config(source, memory)), target / "snapshot")

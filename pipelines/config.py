@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from feature_repo.config import FeatureConfig
-from ingestion.settings import ValidationConfig
+from ingestion.validation.settings import ValidationConfig
 from ingestion.sources import SourceConfig
 from pipelines.cluster_settings import ClusterConfig
 from recommender.config import Section

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingestion.errors import ValidationFailed
-from ingestion.settings import ValidationConfig
-from ingestion.validation import validate
+from ingestion.validation.settings import ValidationConfig
+from ingestion.validation.run import validate
 from recommender import schema
 from recommender.errors import KuberecError
 from recommender.files import read_json

@@ -7,7 +7,7 @@ from typing import Any
 
 from great_expectations import expectations as gxe
 
-from ingestion.settings import ValidationConfig
+from ingestion.validation.settings import ValidationConfig
 from recommender import schema
 
 # Columns that `ingestion.validation` adds: the ids of a row that the other table lacks, else null.

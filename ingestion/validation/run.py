@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from ingestion.errors import ValidationFailed
-from ingestion.settings import ValidationConfig
+from ingestion.validation.settings import ValidationConfig
 from recommender import schema
 from recommender.errors import Check, KuberecError
 from recommender.files import atomic_directory, write_json
@@ -37,7 +37,7 @@ def validate(snapshot_dir: Path, config: ValidationConfig, out_dir: Path) -> dic
         ValidationFailed: an expectation that is not `warn_only` failed; everything is on disk.
         KuberecError: `warn_only` names a check that is not there.
     """
-    from ingestion.expectations import suites
+    from ingestion.validation.suites import suites
 
     named = suites(config, datetime.now(UTC))
     names = {check.name for checks in named.values() for check in checks}
@@ -68,7 +68,7 @@ def validate(snapshot_dir: Path, config: ValidationConfig, out_dir: Path) -> dic
 
 def _frames(snapshot: Path) -> dict[str, pd.DataFrame]:
     """The tables as GX takes them, times without a zone, and the ids that have no counterpart."""
-    from ingestion.expectations import ORPHAN_ITEM, ORPHAN_USER
+    from ingestion.validation.suites import ORPHAN_ITEM, ORPHAN_USER
 
     frames = {}
     for table in schema.TABLES:

@@ -1,0 +1,187 @@
+"""Core metrics of Great Expectations as Ibis expressions: of tables, of columns, of rows.
+
+A row metric is a condition that rows have to meet; rows that do not are counted in the table's
+aggregate query, and looked at by a small query of their own when there are some.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+
+from ingestion.validation.gx_ibis.engine import plain
+from ingestion.validation.gx_ibis.masking import masked
+from ingestion.validation.gx_ibis.registry import (
+    TABLE_KEYS,
+    aggregate,
+    column_of,
+    value,
+)
+
+EXAMINED = 50  # unexpected values that are fetched: different ones, the smallest
+Condition = Callable[..., Any]
+
+
+def row_metric(
+    name: str,
+    condition: Condition,
+    values: tuple[str, ...] = (),
+    nulls_count: bool = False,
+    show: Callable[[Any], Any] = masked,
+) -> None:
+    """Register `<name>.unexpected_count` and `.unexpected_values` for a column.
+
+    Args:
+        condition: (column, **values) → boolean column: what is expected of a value.
+        nulls_count: nulls are looked at as well; else they are neither good nor bad.
+        show: what is shown of an unexpected value.
+    """
+
+    def unexpected(table: ir.Table, column: str, given: dict[str, Any]) -> Any:
+        values = column_of(table, column)
+        broken = ~condition(values, **given)
+        return broken if nulls_count else values.notnull() & broken
+
+    def count(table: ir.Table, column: str, **given: Any) -> ir.Scalar:
+        return unexpected(table, column, given).sum().fill_null(0)
+
+    def examples(table: ir.Table, column: str, metrics: Any, **given: Any) -> list[Any]:
+        given.pop("result_format", None)
+        if not metrics[f"{name}.unexpected_count"]:
+            return []
+        return sample(table.filter(unexpected(table, column, given)), [column], show)
+
+    aggregate(f"{name}.unexpected_count", count, values=values)
+    value(
+        f"{name}.unexpected_values",
+        examples,
+        values=(*values, "result_format"),
+        needs=(f"{name}.unexpected_count",),
+    )
+
+
+def sample(rows: ir.Table, columns: list[str], show: Callable[[Any], Any] = masked) -> list[Any]:
+    """Some different values of the columns: the smallest, so that every engine shows the same."""
+    wanted = rows.select(*columns).distinct().order_by(*columns).limit(EXAMINED)
+    found = wanted.to_pyarrow().to_pylist()
+    if len(columns) == 1:
+        return [show(plain(row[columns[0]])) for row in found]
+    return [{name: show(plain(part)) for name, part in row.items()} for row in found]
+
+
+def repeated(table: ir.Table, columns: list[str]) -> ir.Table:
+    """Rows whose values in `columns` occur more than once; a row with a null never does.
+
+    A 64-bit hash finds the candidates first: its groups take a fraction of the memory that groups
+    of the values themselves would; the candidates are then compared exactly.
+    """
+    whole = table.filter(*(column_of(table, name).notnull() for name in columns))
+    whole = whole.select(*columns)
+    key = ibis.struct({name: whole[name] for name in columns}).hash()
+    hashes = whole.select(key=key)
+    often = hashes.group_by("key").having(hashes.count() > 1).agg()
+    candidates = whole.mutate(key=key).semi_join(often, "key").drop("key")
+    groups = candidates.group_by(columns).agg(times=candidates.count())
+    return groups.filter(groups.times > 1)
+
+
+def _between(
+    column: Any,
+    min_value: Any = None,
+    max_value: Any = None,
+    strict_min: bool = False,
+    strict_max: bool = False,
+    **_: Any,
+) -> Any:
+    if min_value is None and max_value is None:
+        raise ValueError("min_value and max_value cannot both be None")
+    met: Any = ibis.literal(True)
+    if min_value is not None:
+        met = met & (column > min_value if strict_min else column >= min_value)
+    if max_value is not None:
+        met = met & (column < max_value if strict_max else column <= max_value)
+    return met
+
+
+def _register_rows() -> None:
+    row_metric("column_values.nonnull", lambda column: column.notnull(), nulls_count=True)
+    row_metric("column_values.null", lambda column: column.isnull())
+    row_metric("column_values.between", _between)
+    row_metric(
+        "column_values.value_length.between",
+        lambda column, **given: _between(column.length(), **given),
+    )
+    row_metric("column_values.in_set", lambda column, value_set, **_: column.isin(list(value_set)))
+    row_metric(
+        "column_values.not_in_set", lambda column, value_set, **_: column.notin(list(value_set))
+    )
+    row_metric("column_values.match_regex", lambda column, regex: column.re_search(regex))
+    row_metric("column_values.not_match_regex", lambda column, regex: ~column.re_search(regex))
+
+
+def _register_unique() -> None:
+    def times(table: ir.Table, columns: list[str]) -> int:
+        return int(repeated(table, columns).times.sum().fill_null(0).to_pyarrow().as_py())
+
+    def of(table: ir.Table, columns: list[str], broken: int) -> list[Any]:
+        return sample(repeated(table, columns), columns) if broken else []
+
+    column, compound = "column_values.unique", "compound_columns.unique"
+    value(f"{column}.unexpected_count", lambda table, column: times(table, [column]))
+    value(
+        f"{column}.unexpected_values",
+        lambda table, column, metrics, **_: of(
+            table, [column], metrics["column_values.unique.unexpected_count"]
+        ),
+        needs=(f"{column}.unexpected_count",),
+    )
+    value(
+        f"{compound}.unexpected_count",
+        lambda table, column_list, **_: times(table, list(column_list)),
+    )
+    value(
+        f"{compound}.unexpected_values",
+        lambda table, column_list, metrics, **_: of(
+            table, list(column_list), metrics[f"{compound}.unexpected_count"]
+        ),
+        needs=(f"{compound}.unexpected_count",),
+    )
+    aggregate(f"{compound}.filtered_row_count", _whole_rows)
+
+
+def _whole_rows(table: ir.Table, column_list: list[str], **_: Any) -> ir.Scalar:
+    whole: Any = ibis.literal(True)
+    for name in column_list:
+        whole = whole & column_of(table, name).notnull()
+    return table.count(where=whole)
+
+
+def _register_tables() -> None:
+    aggregate("table.row_count", lambda table: table.count(), TABLE_KEYS)
+    value("table.columns", lambda table: list(table.columns), TABLE_KEYS)
+    value("table.column_count", lambda table: len(table.columns), TABLE_KEYS)
+    value(
+        "table.column_types",
+        lambda table, **_: [{"name": n, "type": str(t)} for n, t in table.schema().items()],
+        TABLE_KEYS,
+    )
+
+
+def _register_columns() -> None:
+    for name, method in (
+        *(("column.min", "min"), ("column.max", "max"), ("column.mean", "mean")),
+        *(("column.sum", "sum"), ("column.standard_deviation", "std")),
+        *(("column.median", "median"), ("column.distinct_values.count", "nunique")),
+        ("column_values.nonnull.count", "count"),
+    ):
+        aggregate(
+            name,
+            lambda table, column, method=method, **_: getattr(column_of(table, column), method)(),
+        )
+
+
+_register_tables()
+_register_columns()
+_register_rows()
+_register_unique()
