@@ -7,6 +7,8 @@ import ibis.expr.types as ir
 
 from ingestion.engines.base import Keep
 
+REASON = "reason"  # the column that says why a row is dropped
+
 
 @dataclass(frozen=True)
 class Rule:

@@ -1,0 +1,42 @@
+"""The rules of `source.cleaning`, in the order in which they are applied.
+
+Order decides what a row's reason is, and what later rules count. Bad rows go first: duplicates,
+then times that cannot be. Repeats within a window are one event before bots are judged, or a
+person who double-clicks would be one. The k-core is last, because whatever is dropped after it
+may leave less than the core: any other rule is applied before these, or at the least before it.
+"""
+
+from datetime import datetime
+
+import ibis.expr.types as ir
+
+from ingestion.cleaning.repeats import duplicate_rows
+from ingestion.cleaning.rule import Rule
+from ingestion.sources import SourceConfig
+from recommender import schema
+
+
+def event_rules(
+    config: SourceConfig, items: ir.Table, users: ir.Table | None, watermark: datetime | None
+) -> list[Rule]:
+    """What drops events that could be read and mapped.
+
+    Args:
+        items, users: the kept ones, to which every event refers by now.
+        watermark: the newest event of earlier runs, with a time zone; None in a first run.
+    """
+    return [duplicate_rows("duplicates", None, "exact duplicate")]
+
+
+def item_rules(config: SourceConfig) -> list[Rule]:
+    """What drops items that could be read and mapped, their texts cleaned."""
+    return [_one_row_an_id("items", schema.ITEM_ID)]
+
+
+def user_rules(config: SourceConfig) -> list[Rule]:
+    """What drops users that could be read and mapped."""
+    return [_one_row_an_id("users", schema.USER_ID)]
+
+
+def _one_row_an_id(table: str, column: str) -> Rule:
+    return duplicate_rows(f"duplicate_{table}", [column], f"duplicate {column}")
