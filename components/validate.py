@@ -23,9 +23,9 @@ def validate(
     from components.step import step
     from components.verdict import FILE, verdict
     from ingestion.errors import ValidationFailed
-    from ingestion.validation.settings import ValidationConfig
     from ingestion.validation.run import as_check
     from ingestion.validation.run import validate as run
+    from ingestion.validation.settings import ValidationConfig
     from recommender.files import read_json, write_json
 
     with step("validate") as progress:

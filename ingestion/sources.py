@@ -34,6 +34,7 @@ from ingestion.reading.settings import (
     SqlConfig,
     StorageConfig,
 )
+from ingestion.validation.quarantine_settings import QuarantineConfig
 from recommender.config import Section
 from recommender.files import fingerprint, sha256_file
 from recommender.schema import ITEM_ID, TIMESTAMP, TITLE, USER_ID
@@ -252,6 +253,7 @@ class SourceConfig(Section):
     cleaning: CleaningConfig = CleaningConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     incremental: IncrementalConfig = IncrementalConfig()
+    quarantine: QuarantineConfig = QuarantineConfig()
     max_reject_fraction: float = Field(
         0.05, ge=0, le=1, description="of a table's rows, above which ingestion fails"
     )

@@ -67,7 +67,7 @@ class IbisAsset(DataAsset):
 class IbisDatasource(Datasource):
     asset_types: ClassVar[list[type[DataAsset]]] = [IbisAsset]
     type: Literal["ibis"] = "ibis"
-    assets: list[IbisAsset] = []
+    assets: list[IbisAsset] = []  # noqa: RUF012  # a field
 
     @property
     def execution_engine_type(self) -> Any:
