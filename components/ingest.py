@@ -29,13 +29,18 @@ def ingest(
     from collections import namedtuple
     from pathlib import Path
 
-    from components.step import step
+    from components.step import state_home, step
     from ingestion.ingest import ingest as run
+    from ingestion.reading.download import fetch
     from ingestion.sources import SourceConfig
 
     with step("ingest") as progress:
-        config = SourceConfig.model_validate(source)
-        result = run(config, Path(snapshot.path), lambda message: progress(0, 0, message))
+
+        def tell(message: str) -> None:
+            progress(0, 0, message)
+
+        config = fetch(SourceConfig.model_validate(source), state_home() / "data", tell)
+        result = run(config, Path(snapshot.path), tell)
         kept = ", ".join(f"{count:,} {table}" for table, count in result["kept"].items())
         rejected = sum(sum(reasons.values()) for reasons in result["rejected"].values())
         progress(1, 1, f"{kept} kept, {rejected:,} rejected")

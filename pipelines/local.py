@@ -16,6 +16,7 @@ from rich.text import Text
 
 from components.image import IMAGE_VARIABLE
 from components.step import HOME_VARIABLE, RUN_PID_VARIABLE
+from ingestion.sources import SourceConfig
 from pipelines.config import RunConfig
 from pipelines.progress import RunView
 from pipelines.runs import FAILED, SUCCEEDED, Run, new_run, shown
@@ -76,7 +77,7 @@ def _alone(home: Path) -> Iterator[None]:
 def _run(
     config: RunConfig, runs: Path, home: Path, console: Console, *, cache: bool, verbose: bool
 ) -> Run:
-    from ingestion.sources import source_fingerprint
+    from ingestion.reading.landing import source_fingerprint
     from serving.embedded.endpoint import EmbeddedEndpoint
     from serving.embedded.gateway import envoy_binary
     from serving.triton.environment import find_environment
@@ -85,7 +86,7 @@ def _run(
     find_environment()
     envoy_binary()
     EmbeddedEndpoint(home, config.serving).check_ports()
-    fingerprint = source_fingerprint(config.source)
+    fingerprint = source_fingerprint(_fetched(config.source, home, console))
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     run = new_run(runs.resolve(), config.name, text)
     console.print(Text.assemble("run ", (run.id, "bold"), f", log in {shown(run.log)}"))
@@ -111,6 +112,15 @@ def _run(
             raise RunFailed("\n".join([message, "", *ends])) from error
     run.finish(SUCCEEDED)
     return run
+
+
+def _fetched(source: SourceConfig, home: Path, console: Console) -> SourceConfig:
+    """The source with its files downloaded; how far that is, is shown meanwhile."""
+    from ingestion.reading.download import fetch
+
+    with console.status("source") as status:
+        shown_so = status.update if console.is_terminal else console.print
+        return fetch(source, home / "data", lambda text: shown_so(Text(text)))
 
 
 def _execute(run: Run, home: Path, arguments: dict[str, Any], cache: bool, view: RunView) -> None:

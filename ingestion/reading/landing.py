@@ -6,7 +6,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingestion.errors import IngestError
 from ingestion.reading.files import SourceFile, files_fingerprint, find_files
 from ingestion.reading.lake import lake_fingerprint, lake_name, lake_rows
 from ingestion.reading.sql import sql_fingerprint, sql_name, sql_rows
@@ -66,13 +65,11 @@ def _land(table: str, source: TableSource, work: Path) -> SourceFile:
     else:
         name, reading = lake_name(source), lake_rows(table, source)
     target = work / "landing" / f"{table}.parquet"
-    with reading as (batches, content), atomic_file(target) as draft:
-        if repeated := {one for one in batches.schema.names if batches.schema.names.count(one) > 1}:
-            raise IngestError(
-                f"{table}: '{name}' has several columns named {', '.join(sorted(repeated))}; "
-                f"rename them"
-            )
-        with pq.ParquetWriter(draft, batches.schema, compression="zstd", compression_level=1) as to:
-            for batch in batches:
-                to.write_batch(batch)
+    with (
+        reading as (batches, content),
+        atomic_file(target) as draft,
+        pq.ParquetWriter(draft, batches.schema, compression="zstd", compression_level=1) as writer,
+    ):
+        for batch in batches:
+            writer.write_batch(batch)
     return SourceFile(name, str(target), "parquet", content)

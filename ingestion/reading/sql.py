@@ -6,6 +6,7 @@ It reads them all, sends none, does not depend on their order, and changes with 
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -79,6 +80,9 @@ def _connected(table: str, sql: SqlConfig) -> Iterator[tuple[Any, ir.Table]]:
 
 
 def _url(table: str, sql: SqlConfig) -> str:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
     url = os.environ.get(sql.url_env, "")
     if not url:
         raise IngestError(
@@ -91,6 +95,17 @@ def _url(table: str, sql: SqlConfig) -> str:
             f"{table}: environment variable {sql.url_env} is no PostgreSQL URL; it must begin "
             f"with {' or '.join(_SCHEMES)}"
         )
+    # The driver's own messages repeat parts of an address that it misreads: of the password.
+    unreadable = IngestError(
+        f"{table}: the URL in {sql.url_env} cannot be read; special characters of a password are "
+        "written as %40 (@), %2F (/), %23 (#), %3A (:) and so on"
+    )
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.Error:
+        raise unreadable from None
+    if "@" in str(parts.get("host", "")) or not re.fullmatch(r"[\d,]*", str(parts.get("port", ""))):
+        raise unreadable
     return url
 
 
@@ -98,7 +113,8 @@ def _rows(backend: Any, table: str, sql: SqlConfig) -> ir.Table:
     from ibis.common.exceptions import TableNotFound
 
     if sql.query is not None:
-        return backend.sql(sql.query.strip().rstrip(";"))
+        query = sql.query.strip().rstrip(";")
+        return backend.sql(query, schema=_schema(backend, table, query))
     assert sql.table is not None
     schema, _, name = sql.table.rpartition(".")
     try:
@@ -110,6 +126,26 @@ def _rows(backend: Any, table: str, sql: SqlConfig) -> ir.Table:
             f"{table}: {sql_name(sql)}: the database has no table '{name}' in {where}; it has "
             f"{known}: correct source.{table}.sql.table"
         ) from None
+
+
+def _schema(backend: Any, table: str, query: str) -> dict[str, Any]:
+    """Names and types of a query's columns; Ibis would make a view, which replicas refuse."""
+    import ibis.expr.datatypes as dt
+
+    columns = backend.con.execute(f"SELECT * FROM ({query}\n) AS q LIMIT 0").description
+    names = [column.name for column in columns]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise IngestError(
+            f"{table}: the query has several columns named {', '.join(repeated)}; rename them in it"
+        )
+    schema = {}
+    for column in columns:
+        ((text,),) = backend.con.execute("SELECT format_type(%s, NULL)", [column.type_code])
+        try:
+            schema[column.name] = backend.compiler.type_mapper.from_string(text)
+        except Exception:  # a type of the database's own
+            schema[column.name] = dt.unknown
+    return schema
 
 
 def _fingerprint(backend: Any, rows: ir.Table) -> str:
@@ -140,23 +176,20 @@ def _plain(column: ir.Value) -> bool:
 
 
 def _explained(table: str, sql: SqlConfig, error: Any) -> str:
-    """What went wrong, without the URL: the driver repeats parts of one that it cannot read."""
+    """What went wrong, in the database's words."""
     import psycopg
 
+    while isinstance(error, psycopg.errors.InvalidCursorName) and error.__context__:
+        error = error.__context__  # the cursor went with what failed
     text = " ".join(str(error).split())
-    if isinstance(error, pa.ArrowException):
+    if isinstance(error, pa.ArrowException) or (
+        isinstance(error, psycopg.DataError) and error.sqlstate is None
+    ):
         return (
             f"a value does not fit its column's type ({text}); give source.{table}.sql.query "
             "and cast the column there"
         )
-    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-        return (
-            "a query's columns are found by a temporary view, which a read-only database does not "
-            f"make; create a view there and name it in source.{table}.sql.table"
-        )
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
         return f"the database cannot be reached, or refuses: {text}; check {sql.url_env}"
-    if error.sqlstate is None and isinstance(error, psycopg.ProgrammingError):
-        return f"the URL in {sql.url_env} cannot be read; special characters are written as %40"
     what = "query" if sql.query else "table"
     return f"{text}; correct source.{table}.sql.{what}, or grant what it needs"
