@@ -2,9 +2,10 @@
 
 Shapes: B batch, L history length, N+1 items (index 0 is padding), D width, H heads.
 The item that is read and the item that is scored share one representation:
-id embedding + projected text vector. The block is pre-norm; positions enter as a learned bias
-on the distance between query and key, in logarithmic buckets (T5, Raffel et al. 2020,
-arXiv:1910.10683, section 2.1), so that left padding changes nothing and any length can be read.
+id embedding + projected text vector, and a projected image vector where items have images. The
+block is pre-norm; positions enter as a learned bias on the distance between query and key, in
+logarithmic buckets (T5, Raffel et al. 2020, arXiv:1910.10683, section 2.1), so that left padding
+changes nothing and any length can be read.
 """
 
 import math
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recommender.files import read_json, write_json
+from recommender.item_inputs import ImageInput
 from recommender.settings import ModelConfig
 
 DISTANCE_BUCKETS = 32
@@ -66,32 +68,52 @@ class SequentialRecommender(nn.Module):
 
     Args:
         config: the shape.
-        text_vectors: [N+1, T] vectors of the items' texts, row 0 for padding.
+        text_vectors: [N+1, T] vectors of the items' texts, row 0 for padding; T = 0: none.
         log_popularity: [N+1] logarithm of each item's share of the training events: the scores
             of a history without known items.
+        image_vectors: [N+1, I], zeros where an item has no image; None: no items have.
     """
 
     text_vectors: Tensor
     log_popularity: Tensor
 
-    def __init__(self, config: ModelConfig, text_vectors: Tensor, log_popularity: Tensor) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        text_vectors: Tensor,
+        log_popularity: Tensor,
+        image_vectors: Tensor | None = None,
+    ) -> None:
         super().__init__()
         items, text_dim = text_vectors.shape
         self.config = config
         self.register_buffer("text_vectors", text_vectors.float())
         self.register_buffer("log_popularity", log_popularity.float())
         self.id_embedding = nn.Embedding(items, config.dim)
-        self.text_projection = nn.Linear(text_dim, config.dim, bias=False)
+        self.text_projection = nn.Linear(text_dim, config.dim, bias=False) if text_dim else None
         self.input_norm = nn.LayerNorm(config.dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.output_norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.id_embedding.weight, std=0.02)
-        nn.init.normal_(self.text_projection.weight, std=0.02)
+        if self.text_projection is not None:
+            nn.init.normal_(self.text_projection.weight, std=0.02)
+        # Last, so that all else starts from the same numbers with and without images.
+        self.image = None if image_vectors is None else ImageInput(image_vectors, config.dim)
+
+    @property
+    def image_vectors(self) -> Tensor | None:
+        return None if self.image is None else self.image.vectors
 
     def item_table(self) -> Tensor:
-        """The items' representations, [N+1, D]; row 0 is padding."""
-        return self.id_embedding.weight + self.text_projection(self.text_vectors)
+        """The items' representations, [N+1, D]; row 0 is padding.
+
+        The one place where ids, texts and images meet: training, distillation and export read it.
+        """
+        table_ND = self.id_embedding.weight
+        if self.text_projection is not None:
+            table_ND = table_ND + self.text_projection(self.text_vectors)
+        return table_ND if self.image is None else table_ND + self.image()
 
     def encode(self, history_BL: Tensor, table: Tensor, last_only: bool = False) -> Tensor:
         """Hidden states after each position, [B, L, D]; [B, 1, D] with `last_only`.
@@ -142,6 +164,8 @@ def save_model(model: SequentialRecommender, vocabulary: list[str], directory: P
         "text_dim": text_dim,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
+    if model.image_vectors is not None:
+        description["image_dim"] = model.image_vectors.shape[1]
     write_json(directory / "model.json", description)
     write_json(directory / "vocabulary.json", vocabulary)
 
@@ -151,6 +175,8 @@ def load_model(directory: Path) -> SequentialRecommender:
     directory = Path(directory)
     weights = load_file(directory / "model.safetensors")
     config = ModelConfig.model_validate(read_json(directory / "model.json")["config"])
-    model = SequentialRecommender(config, weights["text_vectors"], weights["log_popularity"])
+    model = SequentialRecommender(
+        config, weights["text_vectors"], weights["log_popularity"], weights.get("image.vectors")
+    )
     model.load_state_dict(weights)
     return model.eval()

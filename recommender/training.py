@@ -17,7 +17,6 @@ from typing import Any
 
 import lightning.pytorch as lightning
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
@@ -28,6 +27,7 @@ from recommender.averaging import averaged, update_average
 from recommender.errors import KuberecError
 from recommender.evaluation import mask_history, rank_metrics, target_ranks
 from recommender.files import atomic_directory, write_json
+from recommender.item_inputs import load_item_vectors
 from recommender.model import SequentialRecommender, save_model
 from recommender.progress import Progress, silent
 from recommender.ranks import gather, own_share, placement, rank, world_size
@@ -200,25 +200,6 @@ def next_item_loss(
     return total / positions
 
 
-def load_text_vectors(vectors_dir: Path, vocabulary: Vocabulary) -> Tensor:
-    """The vocabulary's vectors of item_vectors/, float32 [N+1, T], row 0 zero.
-
-    Raises:
-        KuberecError: an item of the vocabulary has no vector.
-    """
-    table = pq.read_table(Path(vectors_dir) / "vectors.parquet")
-    row = {item: index for index, item in enumerate(table["item_id"].to_pylist())}
-    missing = [item for item in vocabulary.items if item not in row]
-    if missing:
-        raise KuberecError(
-            f"{len(missing)} items of the events have no text vector, such as {missing[:3]}: "
-            "give them a row in the items table"
-        )
-    vectors = np.stack(table["vector"].to_numpy(zero_copy_only=False)).astype(np.float32)
-    chosen = vectors[[row[item] for item in vocabulary.items]]
-    return torch.from_numpy(np.concatenate([np.zeros_like(chosen[:1]), chosen]))
-
-
 def fit(
     windows_dir: Path,
     vectors_dir: Path,
@@ -246,10 +227,12 @@ def fit(
     splits = load_windows(windows_dir, vocabulary)
     torch.manual_seed(config.seed)
     counts = item_counts(splits["train"].histories, len(vocabulary))
+    vectors = load_item_vectors(vectors_dir, vocabulary)
     model = SequentialRecommender(
         model_config,
-        load_text_vectors(vectors_dir, vocabulary),
+        vectors.text,
         torch.from_numpy(log_popularity(counts)),
+        vectors.image,
     )
     training = Training(model, splits, config, progress)
     _run(training, config, checkpoint_dir)

@@ -35,7 +35,9 @@ def make_student(
         max_length=full.max_length,
         dropout=config.dropout,
     )
-    student = SequentialRecommender(shape, teacher.text_vectors, teacher.log_popularity)
+    student = SequentialRecommender(
+        shape, teacher.text_vectors, teacher.log_popularity, teacher.image_vectors
+    )
     if shape.dim == full.dim:
         _take_over(teacher, student)
         return student
@@ -43,7 +45,11 @@ def make_student(
         left_NR, singular_R, _ = torch.linalg.svd(teacher.item_table(), full_matrices=False)
         width = min(shape.dim, len(singular_R))
         student.id_embedding.weight[:, :width] = left_NR[:, :width] * singular_R[:width]
-        student.text_projection.weight.zero_()
+        # Texts and images are in the directions already: their own projections start from nothing.
+        if student.text_projection is not None:
+            student.text_projection.weight.zero_()
+        if student.image is not None:
+            student.image.projection.weight.zero_()
     return student
 
 
