@@ -1,10 +1,14 @@
 """Source files to a snapshot: parquet tables of recommender.schema, a rejects table, a fingerprint.
 
-Reading, checking and sorting are DuckDB's, in a database file inside the draft folder, so a
-source may be larger than memory; only the items' titles and texts pass through Python.
+    files ─ read ─▶ raw rows ─ mapping ─▶ checked ─ cleaning, rules ─▶ usable ─ sort ─▶ parquet
+                                             └─────── dropped, with reasons ─▶ rejects
+
+The tables are an engine's (DuckDB, Spark), on disk in a work folder inside the draft: a source may
+be larger than memory. All between reading and writing is Ibis expressions, the same for both.
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,202 +19,196 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion import mapping
-from ingestion.mapping import REASON
-from ingestion.reading.duckdb_files import read_raw, run_sql
-from ingestion.reading.raw import RAW_MALFORMED, RAW_POSITION, RawTable
-from ingestion.rejects import Rejected, check_rejects
-from ingestion.sources import ItemsSource, SourceConfig, source_fingerprint
+from ingestion.cleaning.rules import event_rules, item_rules, user_rules
+from ingestion.cleaning.texts import clean_items
+from ingestion.engines.base import Engine
+from ingestion.engines.open import open_engine
+from ingestion.privacy.erased import read_erased
+from ingestion.privacy.raw_rows import protect
+from ingestion.privacy.rules import privacy_rules
+from ingestion.reading.files import SourceFile, files_fingerprint
+from ingestion.reading.landing import source_files
+from ingestion.reading.raw import RawTable
+from ingestion.rejects import Outcome, check_rejects
+from ingestion.sift import Sift
+from ingestion.sources import SourceConfig
 from recommender import schema
 from recommender.files import atomic_directory, fingerprint, sha256_file, write_json
 
 Progress = Callable[[str], None]
-_ROW_GROUP = 131_072
+_ORDER = {
+    "events": [schema.USER_ID, schema.TIMESTAMP, schema.POSITION],
+    "items": [schema.POSITION],
+    "users": [schema.POSITION],
+}
 
 
-@ibis.udf.scalar.builtin
-def to_json(row) -> str:  # type: ignore[no-untyped-def, empty-body]  # of any struct type
-    """A struct as a JSON object."""
-
-
-def ingest(config: SourceConfig, out_dir: Path, progress: Progress | None = None) -> dict[str, Any]:
+def ingest(
+    config: SourceConfig,
+    out_dir: Path,
+    progress: Progress | None = None,
+    state: Path | None = None,
+) -> dict[str, Any]:
     """Write the snapshot folder `out_dir` and return its snapshot.json.
 
-    Of every table, rows kept and rows rejected add up to rows read. The first of several equal
-    rows, by position, is the one that stays.
+    Of every table, rows kept, rejected and filtered add up to rows read. The first of several
+    equal rows, by position, is the one that stays.
+
+    Args:
+        state: folder of what one ingestion tells the next: increments, erased users.
 
     Raises:
         IngestError: the source cannot be read, or too many of its rows cannot be used.
         PermissionError: `out_dir` cannot be written.
     """
-    tell = progress or (lambda message: None)
     with atomic_directory(out_dir) as draft:
-        database = draft / "work.duckdb"
-        connection = ibis.duckdb.connect(database, temp_directory=str(draft / "work.tmp"))
-        run_sql(connection, "SET TimeZone = 'UTC'")
+        work = draft / "work"
+        work.mkdir()
+        engine = open_engine(config.engine, work)
         try:
-            outcome = _tables(connection, config, tell)
-            for table in schema.TABLES:
-                tell(f"write {table}")
-                _write(connection, table, schema.table_path(draft, table))
-            _write_rejects(connection, outcome, schema.table_path(draft, "rejects"))
+            run = _Run(engine, config, work, state, progress or (lambda message: None))
+            run.make_items()
+            run.make_users()
+            run.make_events()
+            summary = run.write(draft)
         finally:
-            connection.disconnect()
-        for leftover in draft.glob("work.duckdb*"):
-            leftover.unlink()
-        if (draft / "work.tmp").is_dir():
-            (draft / "work.tmp").rmdir()
-        summary = _summary(config, outcome, draft)
+            engine.close()
+        shutil.rmtree(work)
         write_json(draft / "snapshot.json", summary)
     return summary
 
 
-def _tables(connection: Any, config: SourceConfig, tell: Progress) -> dict[str, Rejected]:
-    """Make `kept_<table>` for events, items and users; what was rejected of the read ones."""
-    outcome: dict[str, Rejected] = {}
-    for table, source in config.tables().items():
-        tell(f"read {table}")
-        raw = read_raw(connection, table, source)
-        rows = connection.table(raw.name)
-        if table == "items":
-            connection.create_table("checked_items", mapping.items(raw, rows))
-            _clean_items(connection, config.items)
-            key = [schema.ITEM_ID]
-        elif table == "users":
-            connection.create_table("checked_users", mapping.users(raw, rows))
-            key = [schema.USER_ID]
-        else:
-            users = connection.table("kept_users") if config.users else None
-            events = mapping.events(raw, rows, connection.table("kept_items"), users)
-            connection.create_table("checked_events", events)
-            key = [name for name in events.columns if name not in (schema.POSITION, REASON)]
-        outcome[table] = _keep(connection, raw, key, config.max_reject_fraction)
-    if config.users is None:
-        # The users that have events are the users.
-        users = connection.table("kept_events").select(schema.USER_ID).distinct()
-        connection.create_table("kept_users", users)
-    return outcome
+class _Run:
+    """One ingestion: tables come into being in the order in which they refer to each other."""
 
+    def __init__(
+        self, engine: Engine, config: SourceConfig, work: Path, state: Path | None, tell: Progress
+    ) -> None:
+        self._engine, self._config, self._work, self._tell = engine, config, work, tell
+        self._erased = read_erased(state)
+        self._files: dict[str, list[SourceFile]] = {}
+        self._kept: dict[str, ir.Table] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._changed: dict[str, dict[str, int]] = {}
 
-def _clean_items(connection: Any, source: ItemsSource) -> None:
-    """Put cleaned titles and texts, and the reasons that come of them, into checked_items."""
-    checked = connection.table("checked_items")
-    columns = [schema.POSITION, schema.TITLE, *mapping.template_columns(source.text)]
-    usable = checked.filter(checked[REASON].isnull()).select(*dict.fromkeys(columns))
-    cleaned_schema = pa.schema(
-        [(schema.POSITION, pa.int64())]
-        + [(name, pa.string()) for name in (schema.TITLE, schema.TEXT, REASON)]
-    )
-    connection.create_table("cleaned_items", schema=ibis.Schema.from_pyarrow(cleaned_schema))
-    cleaned = mapping.clean_items(usable.to_pyarrow().to_pylist(), source)
-    connection.insert("cleaned_items", pa.Table.from_pylist(cleaned, cleaned_schema))
-    run_sql(
-        connection,
-        f"UPDATE checked_items AS i SET {schema.TITLE} = c.{schema.TITLE}, "
-        f"{schema.TEXT} = c.{schema.TEXT}, {REASON} = c.{REASON} "
-        f"FROM cleaned_items AS c WHERE i.{schema.POSITION} = c.{schema.POSITION}",
-    )
-
-
-def _keep(connection: Any, raw: RawTable, key: list[str], limit: float) -> Rejected:
-    """Split checked_<table> into kept_<table> and rejected_<table>.
-
-    Raises:
-        IngestError: more than `limit` of the rows are rejected, or all.
-    """
-    checked = connection.table(f"checked_{raw.table}")
-    usable = checked.filter(checked[REASON].isnull())
-    repeated = connection.create_table(
-        f"repeated_{raw.table}", mapping.duplicates(usable, key), temp=True
-    )
-    kept = usable.filter(usable[schema.POSITION].notin(repeated[schema.POSITION])).drop(REASON)
-    connection.create_table(f"kept_{raw.table}", kept)
-    repetition = "exact duplicate" if raw.table == "events" else f"duplicate {key[0]}"
-    rejected = checked.mutate(
-        reason=ibis.cases(
-            (checked[schema.POSITION].isin(repeated[schema.POSITION]), repetition),
-            else_=checked[REASON],
+    def make_items(self) -> None:
+        raw, rows = self._read("items")
+        self._tell("clean items")
+        checked = self._engine.keep("checked_items", mapping.items(raw, rows))
+        cleaned, changed = clean_items(
+            checked, self._config.items, self._config.cleaning, self._engine.keep
         )
-    )
-    rejected = rejected.filter(rejected[REASON].notnull()).select(schema.POSITION, REASON)
-    rows = connection.table(raw.name)
-    as_read = to_json(ibis.struct({name: rows[name] for name in raw.columns}))
-    as_line = to_json(ibis.struct({"line": rows[raw.columns[0]].cast("string")}))
-    split = rows[RAW_MALFORMED].isnull() | ~rows[RAW_MALFORMED].startswith("malformed line")
-    rows = rows.select(
-        **{schema.POSITION: rows[RAW_POSITION], "row": split.ifelse(as_read, as_line)}
-    )
-    connection.create_table(f"rejected_{raw.table}", rejected.join(rows, schema.POSITION))
-    outcome = Rejected(raw, connection.table(f"kept_{raw.table}").count().execute())
-    outcome.count(connection.table(f"rejected_{raw.table}"))
-    check_rejects(outcome, limit)
-    return outcome
+        self._changed["items"] = _counts(changed)
+        sift = Sift(self._engine, raw, rows, cleaned)
+        sift.apply(item_rules(self._config))
+        self._finish("items", sift)
+        self._kept["items"] = self._engine.keep("kept_items", sift.usable)
+
+    def make_users(self) -> None:
+        if self._config.users is None:
+            return  # the users that have events are the users
+        raw, rows = self._read("users")
+        checked = self._engine.keep("checked_users", mapping.users(raw, rows))
+        sift = Sift(self._engine, raw, rows, checked)
+        sift.apply(user_rules(self._config))
+        self._finish("users", sift)
+        self._kept["users"] = self._engine.keep("kept_users", sift.usable)
+
+    def make_events(self) -> None:
+        raw, rows = self._read("events")
+        self._tell("check events")
+        items, users = self._kept["items"], self._kept.get("users")
+        known = items.select(schema.ITEM_ID, first_item_id=items[schema.ITEM_ID])
+        mapped = mapping.events(self._engine, raw, rows, known, users)
+        sift = Sift(self._engine, raw, rows, self._engine.keep("checked_events", mapped))
+        self._tell("apply rules to events")
+        sift.apply(privacy_rules(self._config))
+        sift.apply(event_rules(self._config, items, users, None))
+        self._finish("events", sift)
+        self._kept["events"] = sift.usable
+
+    def _read(self, table: str) -> tuple[RawTable, ir.Table]:
+        """A raw table and its rows, without what must go no further."""
+        self._tell(f"read {table}")
+        source = self._config.tables()[table]
+        files = source_files(table, source, self._work, self._engine.name)
+        self._files[table] = files
+        raw = self._engine.read(table, source, files)
+        rows = self._engine.connection.table(raw.name)
+        return protect(raw, rows, self._config.privacy, self._erased, self._engine.keep)
+
+    def _finish(self, table: str, sift: Sift) -> None:
+        self._outcomes[table] = sift.outcome()
+        check_rejects(self._outcomes[table], self._config.max_reject_fraction)
+
+    def write(self, draft: Path) -> dict[str, Any]:
+        """The parquet files; the content of snapshot.json.
+
+        Users come last: without a table of their own they are read off the events' file.
+        """
+        written = {}
+        for table in schema.TABLES:
+            self._tell(f"write {table}")
+            if table == "users" and "users" not in self._kept:
+                written[table] = _write_users(draft)
+                continue
+            rows = self._kept[table]
+            rows = rows.order_by(*(rows[name] for name in _ORDER[table]))
+            target = _with_riders(table, rows)
+            written[table] = self._engine.write(rows, schema.table_path(draft, table), target)
+        rejects = [outcome.rejected for outcome in self._outcomes.values()]
+        everything = ibis.union(*rejects) if len(rejects) > 1 else rejects[0]
+        ordered = everything.order_by("table", schema.POSITION)
+        self._engine.write(ordered, schema.table_path(draft, "rejects"), schema.REJECTS)
+        return self._summary(draft, written)
+
+    def _summary(self, draft: Path, kept: dict[str, int]) -> dict[str, Any]:
+        for table, outcome in self._outcomes.items():
+            lost = outcome.kept - kept[table]
+            assert lost == 0, f"{table}: {lost} rows are neither kept nor rejected nor filtered"
+        hashes = {table: sha256_file(schema.table_path(draft, table)) for table in schema.TABLES}
+        files = files_fingerprint(self._files)
+        return {
+            "fingerprint": fingerprint(hashes),
+            "engine": self._engine.name,
+            "source": json.loads(self._config.model_dump_json()) | {"files": files},
+            "read": {table: outcome.raw.rows for table, outcome in self._outcomes.items()},
+            "kept": kept,
+            "rejected": {table: outcome.reasons for table, outcome in self._outcomes.items()},
+            "filtered": {table: outcome.filtered for table, outcome in self._outcomes.items()},
+            "changed": self._changed,
+        }
 
 
-def _write(connection: Any, table: str, path: Path) -> None:
-    """kept_<table>, sorted, with the types of recommender.schema."""
-    kept: ir.Table = connection.table(f"kept_{table}")
-    if table == "events":
-        kept = kept.order_by(schema.USER_ID, schema.TIMESTAMP, schema.POSITION)
-    elif schema.POSITION in kept.columns:
-        kept = kept.order_by(schema.POSITION).drop(schema.POSITION)
-    else:
-        kept = kept.order_by(schema.USER_ID)
-    batches = _reader(connection, kept)
+def _counts(changed: ir.Table) -> dict[str, int]:
+    """A table (reason, rows) as it goes into snapshot.json."""
+    found = changed.order_by("reason").execute()
+    return {reason: int(rows) for reason, rows in zip(found["reason"], found["rows"], strict=True)}
+
+
+def _with_riders(table: str, rows: ir.Table) -> pa.Schema:
+    """The columns of recommender.schema, then those that ride along."""
     ours = schema.TABLES[table]
-    riders = [field for field in batches.schema if field.name not in ours.names]
-    _stream(batches, pa.schema([*ours, *riders]), path)
+    left_out = set() if table == "events" else {schema.POSITION}
+    riders = [
+        field for field in rows.schema().to_pyarrow() if field.name not in {*ours.names, *left_out}
+    ]
+    return pa.schema([*ours, *riders])
 
 
-def _write_rejects(connection: Any, outcome: dict[str, Rejected], path: Path) -> None:
-    parts = []
-    for table in outcome:
-        rejected = connection.table(f"rejected_{table}")
-        parts.append(rejected.mutate(table=ibis.literal(table)).select(*schema.REJECTS.names))
-    everything = ibis.union(*parts) if len(parts) > 1 else parts[0]
-    ordered = everything.order_by("table", schema.POSITION)
-    _stream(_reader(connection, ordered), schema.REJECTS, path)
-
-
-def _reader(connection: Any, table: ir.Table) -> pa.RecordBatchReader:
-    """As Ibis's to_pyarrow_batches, which in Ibis 12 calls a method that DuckDB 2 has renamed."""
-    return connection.con.sql(connection.compile(table)).to_arrow_reader(_ROW_GROUP)
-
-
-def _stream(batches: pa.RecordBatchReader, target: pa.Schema, path: Path) -> None:
-    """Write batches as parquet; equal rows give equal bytes, whatever the batches' sizes."""
-    with pq.ParquetWriter(path, target, compression="zstd") as writer:
-        pending: list[pa.RecordBatch] = []
-        rows = 0
-        for batch in batches:
-            while batch.num_rows:
-                part = batch.slice(0, _ROW_GROUP - rows)
-                pending.append(part)
-                rows += part.num_rows
-                batch = batch.slice(part.num_rows)
-                if rows == _ROW_GROUP:
-                    writer.write_table(_typed(pending, batches.schema, target))
-                    pending, rows = [], 0
-        if pending:
-            writer.write_table(_typed(pending, batches.schema, target))
-
-
-def _typed(batches: list[pa.RecordBatch], source: pa.Schema, target: pa.Schema) -> pa.Table:
-    return pa.Table.from_batches(batches, source).select(target.names).cast(target)
-
-
-def _summary(config: SourceConfig, outcome: dict[str, Rejected], folder: Path) -> dict[str, Any]:
-    kept = {
-        table: pq.read_metadata(schema.table_path(folder, table)).num_rows
-        for table in schema.TABLES
-    }
-    for table, rejected in outcome.items():
-        lost = rejected.raw.rows - kept[table] - rejected.total
-        assert lost == 0, f"{table}: {lost} rows are neither kept nor rejected"
-    files = {table: schema.table_path(folder, table) for table in schema.TABLES}
-    return {
-        "fingerprint": fingerprint({table: sha256_file(path) for table, path in files.items()}),
-        "source": json.loads(config.model_dump_json()) | {"files": source_fingerprint(config)},
-        "read": {table: rejected.raw.rows for table, rejected in outcome.items()},
-        "kept": kept,
-        "rejected": {table: dict(rejected.reasons) for table, rejected in outcome.items()},
-    }
+def _write_users(draft: Path) -> int:
+    """Users of the events, which are sorted by them."""
+    last: pa.Scalar | None = None
+    rows = 0
+    with (
+        pq.ParquetFile(schema.table_path(draft, "events")) as events,
+        pq.ParquetWriter(schema.table_path(draft, "users"), schema.USERS, compression="zstd") as to,
+    ):
+        for group in range(events.num_row_groups):
+            users = events.read_row_group(group, [schema.USER_ID])[schema.USER_ID].unique()
+            if last is not None and len(users) and users[0] == last:
+                users = users[1:]
+            if len(users):
+                to.write_table(pa.table([users], schema.USERS))
+                last, rows = users[-1], rows + len(users)
+    return rows

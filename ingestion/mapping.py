@@ -4,75 +4,93 @@ Every function gives the table with its final columns plus `reason`: why a row c
 null where it can. Nothing here names a backend, so the same mapping runs where Ibis does.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 import ibis
-import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
+from ingestion import filters
+from ingestion.cleaning.rule import REASON
+from ingestion.engines.base import Engine
 from ingestion.errors import IngestError
+from ingestion.numbers import number
 from ingestion.reading.raw import RAW_MALFORMED, RAW_POSITION, RawTable
 from ingestion.sources import EventsSource, ItemsSource, template_columns
+from ingestion.times import timestamp
 from recommender import schema
-from recommender.text import clean_text
 
-REASON = "reason"
-UTC = dt.Timestamp(timezone="UTC", scale=6)
-_UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0}
-# Outside these years a number is hardly a time: most often the unit is wrong.
-_EARLIEST_US, _LATEST_US = -2_208_988_800_000_000, 7_258_118_400_000_000  # 1900 and 2200
-_TRAILING_ARTICLE = re.compile(r"^(.+?), (The|A|An|Les?|La|L'|Il|El|Los|Las|Der|Die|Das)(?= \(|$)")
-_EMPTY_BRACKETS = re.compile(r"\(\s*\)|\[\s*\]")
+_USER, _ITEM, _KNOWN_USER, _KNOWN_ITEM = "__user", "__item", "__known_user", "__known_item"
 
 
-@ibis.udf.scalar.builtin(signature=((dt.int64,), UTC))
-def make_timestamptz(us: int) -> Any:
-    """Microseconds since 1970 as a timestamp."""
+def events(
+    engine: Engine, raw: RawTable, table: ir.Table, items: ir.Table, users: ir.Table | None
+) -> ir.Table:
+    """Events that refer to `items` (and `users`).
 
-
-def events(raw: RawTable, table: ir.Table, items: ir.Table, users: ir.Table | None) -> ir.Table:
-    """Events that refer to `items` (and `users`); exact duplicates are found by `duplicates`."""
+    Args:
+        items: (item_id, first_item_id): the ids that events may name, and whose events they are:
+            another's for an item that was merged into it.
+        users: (user_id), or None for any.
+    """
     source = raw.source
     assert isinstance(source, EventsSource)
+    names = {_USER: schema.USER_ID, _ITEM: schema.ITEM_ID}
+    mapped = _mapped(raw, table)
+    table = table.mutate(**{name: _text(mapped[ours]) for name, ours in names.items()})
+    table = _looked_up(table, _ITEM, items, schema.ITEM_ID, items["first_item_id"], _KNOWN_ITEM)
+    if users is not None:
+        known = users[schema.USER_ID]
+        table = _looked_up(table, _USER, users, schema.USER_ID, known, _KNOWN_USER)
     ours = _mapped(raw, table)
-    user_id, item_id = _text(ours[schema.USER_ID]), _text(ours[schema.ITEM_ID])
-    timestamp = _timestamp(ours[schema.TIMESTAMP], source.time_unit)
+    moment = timestamp(ours[schema.TIMESTAMP], source, engine)
     event_type = (
         _text(ours[schema.EVENT_TYPE])
         if schema.EVENT_TYPE in ours
         else ibis.literal(source.event_type)
     )
-    value = (
-        _number(ours[schema.VALUE]) if schema.VALUE in ours else ibis.literal(float(source.value))
-    )
+    value = number(ours[schema.VALUE]) if schema.VALUE in ours else ibis.literal(source.value)
     checks = [
-        (user_id.isnull(), "missing user_id"),
-        (item_id.isnull(), "missing item_id"),
-        (timestamp.isnull(), "unparseable timestamp"),
+        (table[_USER].isnull(), "missing user_id"),
+        (table[_ITEM].isnull(), "missing item_id"),
+        (moment.isnull(), "unparseable timestamp"),
         (event_type.isnull(), "missing event_type"),
         (value.isnull(), "value is not a number"),
-        (item_id.notin(items[schema.ITEM_ID]), "unknown item"),
+        (table[_KNOWN_ITEM].isnull(), "unknown item"),
     ]
     if users is not None:
-        checks.append((user_id.notin(users[schema.USER_ID]), "unknown user"))
+        checks.append((table[_KNOWN_USER].isnull(), "unknown user"))
     return table.select(
         **{
-            schema.USER_ID: user_id,
-            schema.ITEM_ID: item_id,
-            schema.TIMESTAMP: timestamp,
+            schema.USER_ID: table[_USER],
+            schema.ITEM_ID: table[_KNOWN_ITEM],
+            schema.TIMESTAMP: moment,
             schema.EVENT_TYPE: event_type,
-            schema.VALUE: value,
+            schema.VALUE: _weighted(value, event_type, source.event_weights),
             schema.POSITION: table[RAW_POSITION],
             **_riders(raw, table, schema.EVENTS.names),
-            REASON: _reason(table, checks),
+            REASON: _reason(raw, table, checks),
         }
     )
 
 
+def _looked_up(
+    table: ir.Table, column: str, other: ir.Table, key: str, value: ir.Value, name: str
+) -> ir.Table:
+    """`table` with `value` of the row of `other` whose `key` is `column`; null where none is."""
+    found = other.select(**{f"{name}_key": other[key], name: value})
+    return table.left_join(found, table[column] == found[f"{name}_key"]).drop(f"{name}_key")
+
+
+def _weighted(value: ir.Value, event_type: ir.Value, weights: dict[str, float]) -> ir.Value:
+    if not weights:
+        return value
+    cases = [(event_type == name, ibis.literal(weight)) for name, weight in weights.items()]
+    return value * ibis.cases(*cases, else_=1.0)
+
+
 def items(raw: RawTable, table: ir.Table) -> ir.Table:
-    """Items before their texts are cleaned (`clean_items`); `text` is still null."""
+    """Items before their texts are cleaned; `text` is still null."""
     source = raw.source
     assert isinstance(source, ItemsSource)
     ours = _mapped(raw, table)
@@ -85,7 +103,7 @@ def items(raw: RawTable, table: ir.Table) -> ir.Table:
             schema.CATEGORIES: _categories(ours.get(schema.CATEGORIES), source.category_separator),
             **_riders(raw, table, [*schema.ITEMS.names, schema.POSITION]),
             schema.POSITION: table[RAW_POSITION],
-            REASON: _reason(table, [(item_id.isnull(), "missing item_id")]),
+            REASON: _reason(raw, table, [(item_id.isnull(), "missing item_id")]),
         }
     )
     known = [name for name in mapped.columns if name not in (schema.POSITION, REASON)]
@@ -105,49 +123,9 @@ def users(raw: RawTable, table: ir.Table) -> ir.Table:
             schema.USER_ID: user_id,
             **_riders(raw, table, [*schema.USERS.names, schema.POSITION]),
             schema.POSITION: table[RAW_POSITION],
-            REASON: _reason(table, [(user_id.isnull(), "missing user_id")]),
+            REASON: _reason(raw, table, [(user_id.isnull(), "missing user_id")]),
         }
     )
-
-
-def duplicates(usable: ir.Table, key: Iterable[str]) -> ir.Table:
-    """Positions of the rows of `usable` that repeat an earlier row's `key`."""
-    first = ibis.window(group_by=list(key), order_by=schema.POSITION)
-    ranked = usable.mutate(repetition=ibis.row_number().over(first))
-    return ranked.filter(ranked.repetition > 0).select(schema.POSITION)
-
-
-def clean_items(rows: list[dict[str, Any]], source: ItemsSource) -> list[dict[str, Any]]:
-    """(position, title, text, reason) of items, cleaned; the one place that loops over rows."""
-    columns = template_columns(source.text)
-    cleaned = []
-    for row in rows:
-        title = clean_text(row[schema.TITLE] or "")
-        if source.title_article:
-            title = _TRAILING_ARTICLE.sub(_article_first, title)
-        values = {name: _readable(row[name]) for name in columns} | {schema.TITLE: title}
-        text = clean_text(_EMPTY_BRACKETS.sub(" ", source.text.format_map(values)))
-        reason = None
-        if not title:
-            reason = "missing title"
-        # What only the template says (brackets, a full stop) is no text.
-        elif not text or not any(clean_text(values[name]) for name in columns):
-            reason = "no text"
-        cleaned.append(
-            {schema.POSITION: row[schema.POSITION], "title": title, "text": text, REASON: reason}
-        )
-    return cleaned
-
-
-def _article_first(match: re.Match[str]) -> str:
-    title, article = match.groups()
-    return f"{article}{title}" if article.endswith("'") else f"{article} {title}"
-
-
-def _readable(value: Any) -> str:
-    if value is None:
-        return ""
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _mapped(raw: RawTable, table: ir.Table) -> dict[str, ir.Value]:
@@ -171,33 +149,15 @@ def _riders(raw: RawTable, table: ir.Table, taken: Iterable[str]) -> dict[str, i
     return riders
 
 
-def _reason(table: ir.Table, checks: list[tuple[Any, str]]) -> ir.Value:
-    return ibis.cases((table[RAW_MALFORMED].notnull(), table[RAW_MALFORMED]), *checks)
+def _reason(raw: RawTable, table: ir.Table, checks: list[tuple[Any, str]]) -> ir.Value:
+    """Of several, the first: the line's own, a filter's, then those of what it lacks."""
+    malformed = (table[RAW_MALFORMED].notnull(), table[RAW_MALFORMED])
+    return ibis.cases(malformed, *filters.checks(raw.source.filters, table), *checks)
 
 
 def _text(column: ir.Value) -> ir.StringValue:
     """Trimmed; blank is null."""
     return column.cast("string").strip().nullif("")
-
-
-def _number(column: ir.Value) -> ir.Value:
-    """float64; null where it is no finite number."""
-    number = column.cast("string").try_cast("float64")
-    return ibis.ifelse(number.isnan() | number.isinf(), ibis.null("float64"), number)
-
-
-def _timestamp(column: ir.Value, unit: str) -> ir.Value:
-    """UTC; null where it is no time between 1900 and 2200."""
-    earliest, latest = (
-        make_timestamptz(ibis.literal(limit, "int64")) for limit in (_EARLIEST_US, _LATEST_US)
-    )
-    if unit == "iso":
-        moment = column.cast("string").try_cast(UTC)
-        return ibis.ifelse(moment.between(earliest, latest), moment, ibis.null(UTC))
-    micros = column.cast("string").try_cast("float64") * _UNITS[unit]
-    # Also keeps NaN and infinity, which are above every number, from the cast.
-    usable = ibis.ifelse(micros.between(_EARLIEST_US, _LATEST_US), micros, ibis.null("float64"))
-    return make_timestamptz(usable.round().cast("int64"))
 
 
 def _categories(column: ir.Value | None, separator: str | None) -> ir.Value:

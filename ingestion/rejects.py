@@ -2,7 +2,8 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+
+import ibis.expr.types as ir
 
 from ingestion.errors import IngestError
 from ingestion.reading.raw import RawTable
@@ -14,7 +15,8 @@ _SAMPLES = 3
 _ADVICE = {
     "unparseable timestamp": (
         schema.TIMESTAMP,
-        "it was read as time_unit '{unit}'; set source.{table}.time_unit to s, ms, us or iso",
+        "it was read as {unit}; set source.{table}.time_unit to s, ms, us, ns or iso, or "
+        "source.{table}.time_format",
     ),
     "value is not a number": (schema.VALUE, "map another column, or drop `value` from columns"),
     "unknown item": (schema.ITEM_ID, "add these items to the items table, or drop the events"),
@@ -31,46 +33,51 @@ _ADVICE = {
 
 
 @dataclass
-class Rejected:
-    """What became of a raw table's rows."""
+class Outcome:
+    """What became of a raw table's rows; kept, rejected and filtered ones are those read."""
 
     raw: RawTable
-    kept: int
+    rejected: ir.Table  # of recommender.schema.REJECTS
     reasons: dict[str, int] = field(default_factory=dict)  # most frequent first
-    samples: dict[str, list[tuple[int, str]]] = field(default_factory=dict)  # position, row as JSON
+    filtered: dict[str, int] = field(default_factory=dict)  # by filter
+    excused: set[str] = field(default_factory=set)  # reasons that are no fault of the data
 
     @property
-    def total(self) -> int:
-        return sum(self.reasons.values())
-
-    def count(self, rejected: Any) -> None:
-        """Fill in reasons and samples from an Ibis table (position, reason, row)."""
-        counts = rejected.group_by("reason").agg(rows=rejected.count()).execute()
-        pairs = zip(counts["reason"], counts["rows"], strict=True)
-        self.reasons = {
-            reason: int(rows) for reason, rows in sorted(pairs, key=lambda p: (-p[1], p[0]))
-        }
-        for reason in self.reasons:
-            of_reason = rejected.filter(rejected["reason"] == reason)
-            rows = of_reason.order_by(schema.POSITION).limit(_SAMPLES).execute()
-            self.samples[reason] = list(zip(rows[schema.POSITION], rows["row"], strict=True))
+    def kept(self) -> int:
+        return self.raw.rows - sum(self.reasons.values()) - sum(self.filtered.values())
 
 
-def check_rejects(outcome: Rejected, limit: float) -> None:
+def check_rejects(outcome: Outcome, limit: float) -> None:
     """Raise IngestError if more than `limit` of a table's rows are rejected, or all of them."""
     raw = outcome.raw
-    share = outcome.total / raw.rows
+    faults = {
+        reason: rows for reason, rows in outcome.reasons.items() if reason not in outcome.excused
+    }
+    share = sum(faults.values()) / max(1, raw.rows - sum(outcome.filtered.values()))
     if share <= limit and outcome.kept:
         return
     lines = [
-        f"{raw.table}: {outcome.total:,} of {raw.rows:,} rows cannot be used "
+        f"{raw.table}: {sum(faults.values()):,} of {raw.rows:,} rows cannot be used "
         f"({share:.1%}; source.max_reject_fraction allows {limit:.1%})"
     ]
-    lines += [f"  {_describe(outcome, reason)}" for reason in list(outcome.reasons)[:3]]
+    if not outcome.kept:
+        lines += [
+            f"  no row is left; {reason}: {rows:,} rows"
+            for reason, rows in outcome.filtered.items()
+        ]
+        faults = outcome.reasons
+    lines += [f"  {_describe(outcome, reason)}" for reason in list(faults)[:3]]
     raise IngestError("\n".join(lines))
 
 
-def _describe(outcome: Rejected, reason: str) -> str:
+def _samples(outcome: Outcome, reason: str) -> list[tuple[int, str]]:
+    """(position, row as JSON) of the first rows rejected for a reason."""
+    of_reason = outcome.rejected.filter(outcome.rejected["reason"] == reason)
+    rows = of_reason.order_by(schema.POSITION).limit(_SAMPLES).execute()
+    return list(zip(rows[schema.POSITION], rows["row"], strict=True))
+
+
+def _describe(outcome: Outcome, reason: str) -> str:
     """One line: reason, count, column, values with their places, what to do."""
     raw = outcome.raw
     ours, advice = _ADVICE.get(
@@ -78,11 +85,14 @@ def _describe(outcome: Rejected, reason: str) -> str:
     )
     theirs = raw.source.columns.get(ours, "")
     examples = []
-    for position, row in outcome.samples[reason]:
+    for position, row in _samples(outcome, reason):
         content = json.loads(row)
         value = content.get(theirs, row) if theirs else row
         examples.append(f"{str(value)[:80]!r} ({raw.place(position)})")
-    unit = raw.source.time_unit if isinstance(raw.source, EventsSource) else ""
+    unit = ""
+    if isinstance(raw.source, EventsSource):
+        pattern = raw.source.time_format
+        unit = f"time_format '{pattern}'" if pattern else f"time_unit '{raw.source.time_unit}'"
     column = f" in column '{theirs}'" if theirs else ""
     return (
         f"{reason}{column}: {outcome.reasons[reason]:,} rows, such as {', '.join(examples)}; "

@@ -42,6 +42,8 @@ REJECTS = pa.schema(
         pa.field(POSITION, pa.int64(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("row", pa.string(), nullable=False),  # the row as read, as JSON
+        pa.field("file", pa.string(), nullable=False),  # as the source names it
+        pa.field("line", pa.int64(), nullable=False),  # in it, from 1; of parquet and SQL the row
     ]
 )
 TABLES = {"events": EVENTS, "items": ITEMS, "users": USERS}

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from ingestion.reading.files import SourceFile
 from ingestion.reading.raw import RawTable
 from ingestion.sources import TableSource
 
@@ -26,11 +27,11 @@ class Engine(Protocol):
     name: str
     connection: Any  # the Ibis backend
 
-    def read(self, table: str, source: TableSource, work: Path) -> RawTable:
-        """All files of a table as rows of the engine, untouched, each with its position.
+    def read(self, table: str, source: TableSource, files: list[SourceFile]) -> RawTable:
+        """Files of a table as rows of the engine, untouched, each with its position.
 
         Raises:
-            IngestError: a file is missing, empty, undecodable, or lacks a column.
+            IngestError: a file is empty, undecodable, or lacks a column.
         """
         ...
 

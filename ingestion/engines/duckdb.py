@@ -11,8 +11,10 @@ import pyarrow as pa
 from ingestion.engines import functions
 from ingestion.engines.parquet import ROW_GROUP, write_batches
 from ingestion.engines.settings import EngineConfig
-from ingestion.reading.duckdb_files import quoted, read_raw, run_sql
+from ingestion.reading.duckdb_files import read_raw
+from ingestion.reading.files import SourceFile
 from ingestion.reading.raw import RawTable
+from ingestion.reading.sql_text import quoted, run_sql
 from ingestion.sources import TableSource
 
 
@@ -32,8 +34,8 @@ class DuckDBEngine:
         self.connection = ibis.duckdb.connect(self._database, **settings)
         run_sql(self.connection, "SET TimeZone = 'UTC'")
 
-    def read(self, table: str, source: TableSource, work: Path) -> RawTable:
-        return read_raw(self.connection, table, source)
+    def read(self, table: str, source: TableSource, files: list[SourceFile]) -> RawTable:
+        return read_raw(self.connection, table, source, files)
 
     def keep(self, name: str, rows: ir.Table) -> ir.Table:
         # Ibis's create_table first makes an empty table; and its way to replace one is no SQL of

@@ -19,7 +19,7 @@ def timestamp_micros(us: int) -> Any:
 
 
 @ibis.udf.scalar.builtin
-def to_json(row) -> dt.json:  # type: ignore[no-untyped-def, valid-type]  # of any struct type
+def to_json(row) -> dt.json:  # type: ignore[no-untyped-def]  # of any struct type
     """DuckDB: a struct as a JSON object."""
 
 

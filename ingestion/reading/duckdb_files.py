@@ -1,174 +1,185 @@
 """Source files into raw tables of a DuckDB database: every row as it is, with its position.
 
-A raw table has the file's columns plus `__position` (row number over all files, from 0) and
-`__malformed` (why the line could not be split into columns, else null). Files are streamed.
+A raw table has the files' columns and those of `ingestion.reading.raw`. Text is loaded, in the
+order of its lines, so that DuckDB's `rowid` is the number of a row; parquet is read where it lies.
 """
 
-from pathlib import Path
 from typing import Any
 
 from ingestion.errors import IngestError
+from ingestion.reading.duckdb_lines import add_bad_objects, add_malformed, bad_tables, shifted
+from ingestion.reading.files import SourceFile, compression, filesystem
 from ingestion.reading.headers import (
-    DELIMITERS,
     check_columns,
+    check_same_columns,
     delimiter,
     listed,
     quote_character,
     read_header,
 )
-from ingestion.reading.raw import RAW_MALFORMED, RAW_POSITION, RawTable
-from ingestion.sources import TableSource, locate
+from ingestion.reading.raw import (
+    RAW_FILE,
+    RAW_LINE,
+    RAW_MALFORMED,
+    RAW_POSITION,
+    RawTable,
+    RowsOf,
+    first_line,
+)
+from ingestion.reading.sql_text import literal, quoted, run_sql
+from ingestion.sources import TableSource
+
+# Types that DuckDB guesses from the look of a JSON string; here it stays the string it is.
+_GUESSED = ("DATE", "TIME", "UUID")
 
 
-def run_sql(connection: Any, statement: str) -> list[tuple[Any, ...]]:
-    """Every row of the result: DuckDB refuses the next statement while rows are left."""
-    return list(connection.raw_sql(statement).fetchall())
-
-
-def read_raw(connection: Any, table: str, source: TableSource) -> RawTable:
-    """Load a table's files into `raw_<table>` of an Ibis DuckDB connection.
+def read_raw(connection: Any, table: str, source: TableSource, files: list[SourceFile]) -> RawTable:
+    """Make a table's files `raw_<table>` of an Ibis DuckDB connection.
 
     Raises:
-        IngestError: a file is missing, empty, undecodable, or lacks a column.
+        IngestError: a file is empty, undecodable, or lacks a column.
     """
-    raw: RawTable | None = None
-    for path in locate(table, source):
-        try:
-            columns, query = _scan(connection, path, source)
-        except (OSError, UnicodeError) as error:
-            raise IngestError(f"{table}: cannot read file '{path}': {error}") from error
-        check_columns(table, source, path, columns)
-        if raw is None:
-            raw = RawTable(table, source, f"raw_{table}", columns)
-        elif columns != raw.columns:
-            raise IngestError(
-                f"{table}: file '{path}' has columns {listed(columns)}, but "
-                f"'{raw.files[0][0]}' has {listed(raw.columns)}; the files of one table need the "
-                f"same columns in the same order: narrow source.{table}.path"
-            )
-        _load(connection, raw, path, query)
-    assert raw is not None, "locate() finds at least one file"
+    import duckdb
+
+    for file in files:
+        if file.remote:
+            connection.register_filesystem(filesystem(file.path, source.storage_options))
+    raw = RawTable(table, source, f"raw_{table}", [])
+    load = {"jsonl": _load_json, "parquet": _load_parquet}.get(files[0].format, _load_text)
+    try:
+        load(connection, raw, files)
+    except duckdb.Error as error:
+        raise IngestError(
+            f"{table}: cannot read {_called(files)} as {files[0].format}: "
+            f"{str(error).splitlines()[0]}; check source.{table}.format and the file"
+        ) from error
+    except (OSError, EOFError, UnicodeError) as error:
+        raise IngestError(f"{table}: cannot read {_called(files)}: {error}") from error
     if raw.rows == 0:
         raise IngestError(
-            f"{table}: file '{raw.files[0][0]}' has columns {listed(raw.columns)} but no rows; "
+            f"{table}: file '{files[0].name}' has columns {listed(raw.columns)} but no rows; "
             f"point source.{table}.path at a file with data"
         )
     return raw
 
 
-def _load(connection: Any, raw: RawTable, path: Path, query: str) -> None:
-    import duckdb
-
-    first = not raw.files
-    start = raw.rows
-    raw.files.append((path, start))
-    target = f'CREATE TABLE "{raw.name}" AS' if first else f'INSERT INTO "{raw.name}"'
-    # DuckDB keeps a file's order (preserve_insertion_order), so this numbers its rows.
-    select = (
-        f'SELECT row_number() OVER () - 1 + {start} AS "{RAW_POSITION}", '
-        f'CAST(NULL AS VARCHAR) AS "{RAW_MALFORMED}", * FROM {query}'
-    )
-    try:
-        run_sql(connection, "DROP TABLE IF EXISTS malformed_lines")
-        run_sql(connection, "DROP TABLE IF EXISTS malformed_scans")
-        run_sql(connection, f"{target} {select}")
-    except duckdb.Error as error:
-        raise IngestError(
-            f"{raw.table}: cannot read file '{path}' as {raw.source.format}: "
-            f"{str(error).splitlines()[0]}; check source.{raw.table}.format and the file"
-        ) from error
-    rows = run_sql(connection, f'SELECT count(*) FROM "{raw.name}"')[0][0]
-    raw.rows = rows
-    if raw.source.format in DELIMITERS:
-        raw.rows += _add_malformed(connection, raw, path, start, rows - start)
-    elif raw.source.format == "jsonl":
-        nothing = " AND ".join(f"{quoted(name)} IS NULL" for name in raw.columns)
-        run_sql(
-            connection,
-            f'UPDATE "{raw.name}" SET "{RAW_MALFORMED}" = \'malformed line: not a JSON object\' '
-            f'WHERE "{RAW_POSITION}" >= {start} AND {nothing}',
-        )
+def _called(files: list[SourceFile]) -> str:
+    more = f" (or one of {len(files) - 1} more)" if len(files) > 1 else ""
+    return f"file '{files[0].name}'{more}"
 
 
-def _add_malformed(connection: Any, raw: RawTable, path: Path, start: int, good: int) -> int:
-    """Put the lines that DuckDB could not split among the rows, at their positions; their number.
-
-    With line breaks inside quotes a position can be off by those breaks; the order stays.
-    """
-    run_sql(
-        connection,
-        "CREATE OR REPLACE TEMP TABLE gaps AS "
-        "SELECT line, any_value(csv_line) AS text, "
-        "arg_min(lower(CAST(error_type AS VARCHAR)), column_idx) AS error "
-        "FROM malformed_lines GROUP BY line",
-    )
-    bad, encoding = run_sql(
-        connection, "SELECT count(*), min(line) FILTER (error = 'invalid encoding') FROM gaps"
-    )[0]
-    if encoding is not None:
-        raise IngestError(
-            f"{raw.table}: file '{path}', line {encoding} is not {raw.source.encoding}; set "
-            f"source.{raw.table}.encoding (latin-1 reads most Western files), or convert it"
-        )
-    if bad == 0:
-        return 0
-    total = good + bad
-    position = f"least(line - 2, {total - 1})"
-    run_sql(
-        connection,
-        f'UPDATE "{raw.name}" AS r SET "{RAW_POSITION}" = free.position + {start} FROM ('
-        "  SELECT position, row_number() OVER (ORDER BY position) - 1 AS rank"
-        f"  FROM range({total}) t(position)"
-        f"  WHERE position NOT IN (SELECT {position} FROM gaps)"
-        f') AS free WHERE r."{RAW_POSITION}" = free.rank + {start}',
-    )
-    run_sql(
-        connection,
-        f'INSERT INTO "{raw.name}" ("{RAW_POSITION}", "{RAW_MALFORMED}", {quoted(raw.columns[0])}) '
-        f"SELECT {position} + {start}, 'malformed line: ' || error, text FROM gaps",
-    )
-    return int(bad)
-
-
-def _scan(connection: Any, path: Path, source: TableSource) -> tuple[list[str], str]:
-    """(column names, the table function that reads the file)."""
-    import duckdb
-
-    location = _literal(str(path))
-    if source.format in DELIMITERS:
-        columns = read_header(path, source)
-        types = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in columns)
-        return columns, (
-            f"read_csv({location}, auto_detect=false, header=true, columns={{{types}}}, "
-            f"delim={_literal(delimiter(source))}, quote={_literal(quote_character(source))}, "
-            f"escape={_literal(quote_character(source))}, encoding={_literal(source.encoding)}, "
+def _load_text(connection: Any, raw: RawTable, files: list[SourceFile]) -> None:
+    """Lines of csv and tsv; those that cannot be split are put among them afterwards."""
+    source = raw.source
+    for file in files:
+        columns = read_header(file, source)
+        check_columns(raw.table, source, file, columns)
+        raw.columns = raw.columns or columns
+        check_same_columns(raw.table, (files[0], raw.columns), (file, columns))
+    bad_tables(connection, raw)
+    for index, file in enumerate(files):
+        types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in raw.columns)
+        query = (
+            f"read_csv({literal(file.path)}, auto_detect=false, hive_partitioning=false, "
+            f"header={str(source.names is None).lower()}, columns={{{types}}}, "
+            f"delim={literal(delimiter(source))}, quote={literal(quote_character(source))}, "
+            f"escape={literal(quote_character(source))}, encoding={literal(source.encoding)}, "
+            f"compression={literal(compression(file.path, source))}, "
             "store_rejects=true, rejects_table='malformed_lines', rejects_scan='malformed_scans')"
         )
-    if source.format == "jsonl":
-        query = (
-            f"read_json({location}, format='newline_delimited', ignore_errors=true, sample_size=-1)"
-        )
-    else:
-        query = f"read_parquet({location})"
-    try:
-        description = run_sql(connection, f"DESCRIBE SELECT * FROM {query}")
-    except duckdb.Error as error:
-        raise OSError(f"it is no {source.format} file ({str(error).splitlines()[0]})") from error
-    columns = [row[0] for row in description]
-    if source.format == "jsonl" and columns == ["json"]:
+        run_sql(connection, "DROP TABLE IF EXISTS malformed_lines")
+        run_sql(connection, "DROP TABLE IF EXISTS malformed_scans")
+        part, good = _append(connection, raw, file, index, query)
+        raw.rows += good + add_malformed(connection, raw, part, index, good)
+    shifted(connection, raw)
+
+
+def _load_json(connection: Any, raw: RawTable, files: list[SourceFile]) -> None:
+    """Objects, one a line; columns are those that any of the files has."""
+    source = raw.source
+    fixed = (
+        "format='newline_delimited', ignore_errors=true, hive_partitioning=false, "
+        f"compression={literal(_json_compression(files, source))}"
+    )
+    paths = ", ".join(literal(file.path) for file in files)
+    found = run_sql(
+        connection,
+        f"DESCRIBE SELECT * FROM read_json([{paths}], {fixed}, sample_size=-1, union_by_name=true)",
+    )
+    raw.columns = [row[0] for row in found]
+    if raw.columns == ["json"]:
         raise OSError("its lines must each be one JSON object")
+    check_columns(raw.table, source, files[0], raw.columns)
+    kinds = {row[0]: _json_type(row[1]) for row in found}
+    types = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in kinds.items())
     # A field of mixed types comes as JSON; as text, a string has no quotes around it.
-    mixed = [quoted(row[0]) for row in description if row[1] == "JSON"]
-    if mixed:
-        replaced = ", ".join(f"{name} ->> '$' AS {name}" for name in mixed)
-        query = f"(SELECT * REPLACE ({replaced}) FROM {query})"
-    return columns, query
+    columns = ", ".join(
+        f"{quoted(name)} ->> '$' AS {quoted(name)}" if kind == "JSON" else quoted(name)
+        for name, kind in kinds.items()
+    )
+    bad_tables(connection, raw)
+    for index, file in enumerate(files):
+        query = (
+            f"(SELECT {columns} FROM read_json({literal(file.path)}, {fixed}, columns={{{types}}}))"
+        )
+        part, rows = _append(connection, raw, file, index, query)
+        raw.rows += rows
+        add_bad_objects(connection, raw, part, index, rows)
+    shifted(connection, raw)
 
 
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+def _append(
+    connection: Any, raw: RawTable, file: SourceFile, index: int, query: str
+) -> tuple[RowsOf, int]:
+    """Load what `query` reads of a file; where its rows start, how many there are."""
+    part = RowsOf(file, raw.rows, first_line(file, raw.source))
+    before = 0 if index == 0 else _count(connection, f"{raw.name}_rows")
+    target = (
+        f"CREATE OR REPLACE TABLE {raw.name}_rows AS"
+        if index == 0
+        else (f"INSERT INTO {raw.name}_rows")
+    )
+    run_sql(connection, f"{target} SELECT *, CAST({index} AS INTEGER) AS {RAW_FILE} FROM {query}")
+    raw.files.append(part)
+    return part, _count(connection, f"{raw.name}_rows") - before
 
 
-def quoted(name: str) -> str:
-    """A column name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
+def _load_parquet(connection: Any, raw: RawTable, files: list[SourceFile]) -> None:
+    """A view: positions are the files' own row numbers, one file after the other."""
+    for file in files:
+        query = f"read_parquet({literal(file.path)}, hive_partitioning=false)"
+        try:
+            found = run_sql(connection, f"DESCRIBE SELECT * FROM {query}")
+            rows = _count(connection, query)
+        except Exception as error:
+            raise OSError(f"it is no parquet file ({str(error).splitlines()[0]})") from error
+        columns = [row[0] for row in found]
+        check_columns(raw.table, raw.source, file, columns)
+        raw.columns = raw.columns or columns
+        check_same_columns(raw.table, (files[0], raw.columns), (file, columns))
+        raw.files.append(RowsOf(file, raw.rows, 1))
+        raw.rows += rows
+    paths = ", ".join(literal(file.path) for file in files)
+    starts = ", ".join(str(part.start) for part in raw.files)
+    names = ", ".join(map(quoted, raw.columns))
+    run_sql(
+        connection,
+        f"CREATE OR REPLACE VIEW {raw.name} AS SELECT "
+        f"file_row_number + ([{starts}])[CAST(file_index AS BIGINT) + 1] AS {RAW_POSITION}, "
+        f"CAST(NULL AS VARCHAR) AS {RAW_MALFORMED}, CAST(NULL AS VARCHAR) AS {RAW_LINE}, "
+        f"CAST(file_index AS INTEGER) AS {RAW_FILE}, {names} "
+        f"FROM read_parquet([{paths}], file_row_number=true, hive_partitioning=false)",
+    )
+
+
+def _count(connection: Any, relation: str) -> int:
+    return int(run_sql(connection, f"SELECT count(*) FROM {relation}")[0][0])
+
+
+def _json_type(kind: str) -> str:
+    return "VARCHAR" if kind.startswith(_GUESSED) else kind
+
+
+def _json_compression(files: list[SourceFile], source: TableSource) -> str:
+    kinds = {compression(file.path, source) for file in files}
+    return kinds.pop() if len(kinds) == 1 else "auto"

@@ -1,15 +1,12 @@
 """The columns of a source file: the header of delimited text, and whether they fit the config."""
 
 import csv
-import gzip
 import io
 import re
 from collections.abc import Iterable
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
 
 from ingestion.errors import IngestError
+from ingestion.reading.files import SourceFile, open_file
 from ingestion.sources import TableSource
 
 # RecBole's files say `user_id:token`: configs name the column without its type.
@@ -18,53 +15,71 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 _QUOTES = {"csv": '"', "tsv": ""}
 
 
-def read_header(path: Path, source: TableSource) -> list[str]:
-    """The names in the first line, without RecBole's types."""
+def read_header(file: SourceFile, source: TableSource) -> list[str]:
+    """The names in the first line, without RecBole's types; or the configured ones.
+
+    Raises:
+        OSError, EOFError: the file cannot be read.
+    """
+    if source.names is not None:
+        return list(source.names)
     encoding = "utf-8-sig" if source.encoding == "utf-8" else source.encoding
-    with ExitStack() as stack:
-        binary: Any = stack.enter_context(path.open("rb"))
-        if path.suffix == ".gz":
-            binary = stack.enter_context(gzip.GzipFile(fileobj=binary))
+    with open_file(file, source) as binary:
         # Undecodable bytes are for the scan to report, with their line.
         lines = io.TextIOWrapper(binary, encoding=encoding, errors="replace", newline="")
         quote = quote_character(source)
-        reader = csv.reader(
-            lines,
-            delimiter=delimiter(source),
-            quotechar=quote or None,
-            quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        rows = (
+            csv.reader(lines, delimiter=delimiter(source), quotechar=quote)
+            if len(delimiter(source)) == 1 and quote
+            else (line.rstrip("\r\n").split(delimiter(source)) for line in lines)
         )
-        names = [name.strip() for name in next(reader, [])]
+        names = [name.strip() for name in next(iter(rows), [])]
+        lines.detach()
     typed = [match.group(1) if (match := _TYPED_HEADER.match(name)) else name for name in names]
     return typed if len(set(typed)) == len(typed) else names
 
 
-def check_columns(table: str, source: TableSource, path: Path, columns: list[str]) -> None:
+def check_columns(table: str, source: TableSource, file: SourceFile, columns: list[str]) -> None:
     """Raise IngestError unless the names are distinct and every mapped one is there."""
     if not any(columns):
         raise IngestError(
-            f"{table}: file '{path}' is empty; point source.{table}.path at a file with data"
+            f"{table}: file '{file.name}' is empty; point source.{table}.path at a file with data"
         )
     seen: dict[str, str] = {}
     for name in columns:
         if not name:
             raise IngestError(
-                f"{table}: file '{path}' has a column without a name among {listed(columns)}; "
+                f"{table}: file '{file.name}' has a column without a name among {listed(columns)}; "
                 "name every column in the header"
             )
         if name.casefold() in seen:
             raise IngestError(
-                f"{table}: file '{path}' has columns '{seen[name.casefold()]}' and '{name}', which "
-                "differ in nothing or in case only; rename one"
+                f"{table}: file '{file.name}' has columns '{seen[name.casefold()]}' and '{name}', "
+                "which differ in nothing or in case only; rename one"
             )
         seen[name.casefold()] = name
-    for ours, theirs in source.columns.items():
+    used = {theirs: f"columns.{ours}" for ours, theirs in source.columns.items()}
+    used |= {asked.column: "filters" for asked in source.filters if asked.column not in used}
+    for theirs, where in used.items():
         if theirs not in columns:
+            ours = where.removeprefix("columns.")
             raise IngestError(
-                f"{table}: file '{path}' has no column '{theirs}' (for {ours}); it has "
-                f"{listed(columns)}: correct source.{table}.columns.{ours}"
+                f"{table}: file '{file.name}' has no column '{theirs}' (for {ours}); it has "
+                f"{listed(columns)}: correct source.{table}.{where}"
                 + ("" if len(columns) > 1 else f", or source.{table}.delimiter")
             )
+
+
+def check_same_columns(
+    table: str, first: tuple[SourceFile, list[str]], other: tuple[SourceFile, list[str]]
+) -> None:
+    """Raise IngestError unless two files of a table have the same columns in the same order."""
+    if first[1] != other[1]:
+        raise IngestError(
+            f"{table}: file '{other[0].name}' has columns {listed(other[1])}, but "
+            f"'{first[0].name}' has {listed(first[1])}; the files of one table need the "
+            f"same columns in the same order: narrow source.{table}.path"
+        )
 
 
 def delimiter(source: TableSource) -> str:

@@ -1,27 +1,44 @@
 """A table as it was read, and where its rows come from."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from ingestion.reading.files import SourceFile
 from ingestion.sources import TableSource
 
-RAW_POSITION, RAW_MALFORMED = "__position", "__malformed"
+# Columns that a raw table has beside its files' own: the number of the row over all files, from 0;
+# why a line could not be split and the line itself, else null; which of the files, from 0.
+RAW_POSITION, RAW_MALFORMED, RAW_LINE = "__position", "__malformed", "__line"
+RAW_FILE = "__file"
+MALFORMED = "malformed line"  # what every reason for it starts with
+
+
+@dataclass(frozen=True)
+class RowsOf:
+    """A file's part of a raw table."""
+
+    file: SourceFile
+    start: int  # position of its first row
+    first_line: int  # of its first row, from 1; rows of parquet are numbered likewise
 
 
 @dataclass
 class RawTable:
-    """A table as read: what it is called in the database and where its rows come from."""
+    """A table as read: what it is called in the engine and where its rows come from."""
 
     table: str
     source: TableSource
     name: str
     columns: list[str]
     rows: int = 0
-    files: list[tuple[Path, int]] = field(default_factory=list)  # file, position of its first row
+    files: list[RowsOf] = field(default_factory=list)
 
     def place(self, position: int) -> str:
         """ "file 'x.csv', line 12": where a person finds the row."""
-        path, start = next(pair for pair in reversed(self.files) if pair[1] <= position)
-        offset = {"csv": 2, "tsv": 2, "jsonl": 1, "parquet": 1}[self.source.format]
-        unit = "row" if self.source.format == "parquet" else "line"
-        return f"file '{path}', {unit} {position - start + offset}"
+        part = next(part for part in reversed(self.files) if part.start <= position)
+        unit = "row" if part.file.format == "parquet" else "line"
+        return f"file '{part.file.name}', {unit} {position - part.start + part.first_line}"
+
+
+def first_line(file: SourceFile, source: TableSource) -> int:
+    """The line of a file's first row."""
+    return 2 if file.format in ("csv", "tsv") and source.names is None else 1
