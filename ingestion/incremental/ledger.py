@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self, TextIO
+from typing import Any, Literal, Self, TextIO
 
 import pyarrow.parquet as pq
 
@@ -28,6 +28,7 @@ class Entry:
     reading: str  # fingerprint of the settings that it was read with
     file: str  # in the folder of increments
     rows: int
+    notes: Any = None  # what its maker wants to know again, as JSON
     newest: str | None = None  # ISO time of its newest event in the last snapshot
 
 
@@ -85,13 +86,14 @@ class Ledger:
         moments = [each.newest for each in self._entries.values() if each.newest]
         return max(map(datetime.fromisoformat, moments), default=None)
 
-    def staged(self, name: str, content: str, make: Callable[[Path], None]) -> Path:
+    def staged(self, name: str, content: str, make: Callable[[Path], Any]) -> Path:
         """Where the rows of a partition lie as parquet: as they are, if its content is.
 
         Args:
             name: of the partition.
             content: fingerprint of its files.
-            make: writes the rows to a path; what it raises leaves the ledger as it was.
+            make: writes the rows to a path, and returns notes; what it raises leaves the ledger as
+                it was.
         """
         entry = self._entries.get(name)
         wanted = (content, self._reading)
@@ -100,9 +102,9 @@ class Ledger:
         stem = fingerprint([name, content, self._reading, self._key])[:32]
         target = self._folder / f"{stem}.parquet"
         with atomic_file(target) as draft:
-            make(draft)
+            notes = make(draft)
             rows = pq.read_metadata(draft).num_rows
-        self._entries[name] = Entry(content, self._reading, target.name, rows)
+        self._entries[name] = Entry(content, self._reading, target.name, rows, notes)
         self._save()
         if entry and entry.file != target.name:
             (self._folder / entry.file).unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from ingestion.errors import IngestError
 from ingestion.privacy.erased import Erased
 from ingestion.privacy.pseudonyms import key_id, pseudonym, replace_users, user_key
 from ingestion.privacy.settings import PrivacyConfig
-from ingestion.reading.raw import RAW_MALFORMED, RawTable
+from ingestion.reading.raw import RAW_LINE, RAW_MALFORMED, RawTable
 from recommender.schema import USER_ID
 
 ERASED = "erased user"  # the reason of their rows, whatever else is wrong with them
@@ -42,7 +42,8 @@ def protect(
     _check_dropped(raw, dropped)
     user = raw.source.columns.get(USER_ID)
     raw = replace(raw, columns=[name for name in raw.columns if name not in dropped])
-    rows = _without_lines(rows.drop(*(dropped & set(rows.columns))), raw)
+    kept = rows.drop(*(dropped & set(rows.columns)))
+    rows = kept.mutate(**{RAW_LINE: ibis.null("string")})
     if user is None or (key is None and not erased.marks):
         return raw, rows
     stored = replace_users(rows, user, keep, _stored(key, erased), f"users_{raw.table}")
@@ -68,13 +69,6 @@ def _check_dropped(raw: RawTable, dropped: set[str]) -> None:
                     else ""
                 )
             )
-
-
-def _without_lines(rows: ir.Table, raw: RawTable) -> ir.Table:
-    """A line that could not be split is its row's first column."""
-    unsplit = rows[RAW_MALFORMED].startswith("malformed line").fill_null(False)
-    first = rows[raw.columns[0]]
-    return rows.mutate(**{raw.columns[0]: unsplit.ifelse(ibis.null(first.type()), first)})
 
 
 def _stored(key: bytes | None, erased: Erased) -> ir.Value:

@@ -17,7 +17,7 @@ from ingestion.privacy.pseudonyms import pseudonym
 from ingestion.privacy.raw_rows import protect
 from ingestion.privacy.rules import privacy_rules
 from ingestion.privacy.settings import PrivacyConfig
-from ingestion.reading.raw import RAW_MALFORMED, RAW_POSITION, RawTable
+from ingestion.reading.raw import RAW_LINE, RAW_MALFORMED, RAW_POSITION, RawTable
 from ingestion.sources import EventsSource, SourceConfig
 from recommender.schema import POSITION, TIMESTAMP
 
@@ -25,11 +25,12 @@ KEY = "a key of the tests alone, 1"
 NOBODY = Erased()
 ROWS = pa.table(
     {
-        "who": ["u1", " u1 ", "u2", None, "u1,i9,broken line"],
+        "who": ["u1", " u1 ", "u2", None, None],
         "item": ["i1", "i2", "i3", "i4", None],
         "time": ["1", "2", "3", "4", None],
         "phone": ["p1", "p2", "p3", "p4", None],
         RAW_POSITION: pa.array(range(5), pa.int64()),
+        RAW_LINE: [None, None, None, None, "u1,i9,a line of every column"],
         RAW_MALFORMED: [None, "bad value", None, None, "malformed line: missing columns"],
     }
 )
@@ -78,7 +79,7 @@ def test_dropped_columns_go_no_further(connection: Any) -> None:
     raw, rows = protected(connection, PrivacyConfig(drop_columns=["phone", "of another table"]))
     assert raw.columns == ["who", "item", "time"]
     assert all("phone" not in row for row in rows)
-    assert rows[4]["who"] is None  # the line as it was read has every column
+    assert rows[4][RAW_LINE] is None
     assert [row["who"] for row in rows[:3]] == ["u1", " u1 ", "u2"]
 
 
@@ -97,7 +98,7 @@ def test_of_an_erased_user_a_row_has_its_place_alone(
     _, rows = protected(connection, config, read_erased(tmp_path))
     nothing = dict.fromkeys(["who", "item", "time", "phone"])
     for position in (0, 1):  # whatever else is wrong with it
-        gone = {RAW_POSITION: position, RAW_MALFORMED: "erased user"}
+        gone = {RAW_POSITION: position, RAW_LINE: None, RAW_MALFORMED: "erased user"}
         assert rows[position] == nothing | gone
     assert (rows[2]["who"], rows[2]["item"]) == (
         pseudonym("u2", key.encode()) if key else "u2",
