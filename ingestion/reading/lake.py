@@ -18,6 +18,8 @@ from ingestion.reading.settings import StorageConfig
 from ingestion.sources import TableSource, is_url
 from recommender.files import fingerprint
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Delta's messages have some
+
 
 def lake_name(source: TableSource) -> str:
     """As messages and rejects show it."""
@@ -60,7 +62,7 @@ def _explained(table: str, source: TableSource) -> Iterator[None]:
     except IngestError:
         raise
     except Exception as error:  # their libraries raise whatever their stores do
-        text = " ".join(str(error).split())
+        text = " ".join(_COLOURS.sub("", str(error)).split())
         raise IngestError(
             f"{table}: cannot read {source.format} table '{lake_name(source)}': "
             f"{type(error).__name__}: {text}; check source.{table}, its storage_options, and the "
