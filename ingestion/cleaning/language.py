@@ -16,7 +16,7 @@ def language_of(text: str | None) -> str | None:
     """ISO 639-1 code; "und" where there is too little to tell by."""
     if text is None or sum(map(str.isalpha, text)) < MIN_LETTERS:
         return UNDETERMINED
-    import py3langid  # loads its model, a second
+    import py3langid  # type: ignore[import-untyped]  # a second: it loads its model
 
     return str(py3langid.classify(text)[0])
 

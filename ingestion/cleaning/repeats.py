@@ -1,4 +1,4 @@
-"""Rows that say again what an earlier row said: exact duplicates, and repeats within a window.
+"""Rows that say again what an earlier row said: exact duplicates, and candidates for repeats.
 
 Sorting a large table to find the few rows that repeat is what costs. So rows are grouped by a
 hash of their key first, which needs no sort, and the exact window runs over the rows of those
@@ -16,7 +16,6 @@ from ingestion.cleaning.rule import REASON, Rule
 from ingestion.engines.base import Keep
 from recommender import schema
 
-REPEAT = "repeat within the window"
 _EVENT = (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.EVENT_TYPE, schema.VALUE)
 
 

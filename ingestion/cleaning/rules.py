@@ -6,11 +6,15 @@ person who double-clicks would be one. The k-core is last, because whatever is d
 may leave less than the core: any other rule is applied before these, or at the least before it.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import ibis.expr.types as ir
 
+from ingestion.cleaning.bots import bots
+from ingestion.cleaning.kcore import k_core
+from ingestion.cleaning.late import out_of_time
 from ingestion.cleaning.repeats import duplicate_rows
+from ingestion.cleaning.repeats_in_time import repeats_in_time
 from ingestion.cleaning.rule import Rule
 from ingestion.sources import SourceConfig
 from recommender import schema
@@ -25,7 +29,13 @@ def event_rules(
         items, users: the kept ones, to which every event refers by now.
         watermark: the newest event of earlier runs, with a time zone; None in a first run.
     """
-    return [duplicate_rows("duplicates", None, "exact duplicate")]
+    cleaning = config.cleaning
+    rules: list[Rule | None] = [duplicate_rows("duplicates", None, "exact duplicate")]
+    rules += out_of_time(cleaning, watermark, datetime.now(UTC))
+    if cleaning.repeat_window_s:
+        rules.append(repeats_in_time(cleaning.repeat_window_s))
+    rules += [bots(cleaning.bots), k_core(cleaning.k_core)]
+    return [rule for rule in rules if rule is not None]
 
 
 def item_rules(config: SourceConfig) -> list[Rule]:

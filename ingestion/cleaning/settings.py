@@ -1,8 +1,9 @@
 """What is cleaned and dropped of a source's rows: `source.cleaning`."""
 
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from recommender.config import Section
 
@@ -54,7 +55,40 @@ class CleaningConfig(Section):
     max_lateness_days: float | None = Field(
         None, gt=0, description="events older than the newest of earlier runs by more are dropped"
     )
-    earliest: str | None = Field(
-        None, description="ISO time; older events are dropped as out of range"
+    max_future_days: float | None = Field(
+        None, ge=0, description="events newer than the moment of ingestion by more are dropped"
     )
-    latest: str | None = Field(None, description="ISO time; newer events are dropped")
+    earliest: str | None = Field(
+        None, description="ISO time, UTC if no zone; older events are dropped as out of range"
+    )
+    latest: str | None = Field(
+        None, description="ISO time, UTC if no zone; newer events are dropped as out of range"
+    )
+
+    @field_validator("earliest", "latest")
+    @classmethod
+    def _is_a_time(cls, time: str | None) -> str | None:
+        if time is not None:
+            moment(time)
+        return time
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.earliest and self.latest and moment(self.earliest) > moment(self.latest):
+            raise ValueError("earliest must not be after latest")
+        return self
+
+
+def moment(time: str) -> datetime:
+    """An ISO time, in UTC where it names no zone.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        parsed = datetime.fromisoformat(time)
+    except ValueError as error:
+        raise ValueError(
+            f"'{time}' is no ISO time; write such as 2024-01-31 or 2024-01-31T23:59:59+01:00"
+        ) from error
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
