@@ -13,18 +13,15 @@
 rides along; columns that are not mentioned ride along under their own names.
 """
 
-import importlib.metadata
 import math
 import re
-from pathlib import Path
 from string import Formatter
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from ingestion.cleaning.settings import CleaningConfig
 from ingestion.engines.settings import EngineConfig
-from ingestion.errors import IngestError
 from ingestion.incremental.settings import IncrementalConfig
 from ingestion.privacy.settings import PrivacyConfig
 from ingestion.reading.settings import (
@@ -36,7 +33,6 @@ from ingestion.reading.settings import (
 )
 from ingestion.validation.quarantine_settings import QuarantineConfig
 from recommender.config import Section
-from recommender.files import fingerprint, sha256_file
 from recommender.schema import ITEM_ID, TIMESTAMP, TITLE, USER_ID
 
 # What both engines and Python's strptime read alike.
@@ -258,6 +254,22 @@ class SourceConfig(Section):
         0.05, ge=0, le=1, description="of a table's rows, above which ingestion fails"
     )
 
+    @model_validator(mode="after")
+    def _one_client_a_store(self) -> Self:
+        """DuckDB has one file system for all s3:// there is."""
+        found: dict[str, tuple[str, StorageConfig]] = {}
+        for table, source in self.tables().items():
+            for path in filter(is_url, paths_of(source.path)):
+                other, storage = found.setdefault(
+                    path.partition("://")[0], (table, source.storage_options)
+                )
+                if storage != source.storage_options:
+                    raise ValueError(
+                        f"{table} and {other} must have the same storage_options, since both are "
+                        f"read from {path.partition('://')[0]}://"
+                    )
+        return self
+
     @property
     def slug(self) -> str:
         """The name as folders bear it: "MovieLens 1M" is movielens-1m."""
@@ -287,54 +299,3 @@ def template_columns(template: str) -> list[str]:
         ValueError: if the braces do not match.
     """
     return [name for _, name, _, _ in Formatter().parse(template) if name]
-
-
-def locate(table: str, source: TableSource) -> list[Path]:
-    """The files of a table, sorted by name.
-
-    Raises:
-        IngestError: naming the path or package that is not there.
-    """
-    files: list[Path] = []
-    for path in paths_of(source.path):
-        files += _locate(table, source, path)
-    return files
-
-
-def _locate(table: str, source: TableSource, path: str) -> list[Path]:
-    if source.package is None:
-        pattern = Path(path).expanduser().absolute()
-    else:
-        try:
-            distribution = importlib.metadata.distribution(source.package)
-        except importlib.metadata.PackageNotFoundError as error:
-            raise IngestError(
-                f"{table}: package '{source.package}' is not installed, so its file "
-                f"'{path}' cannot be read; install it (`make install` does), or set "
-                f"source.{table}.path to a file and drop `package`"
-            ) from error
-        pattern = Path(str(distribution.locate_file(path)))
-    if pattern.is_file():
-        return [pattern]
-    root = Path(pattern.anchor)
-    files = sorted(file for file in root.glob(str(pattern.relative_to(root))) if file.is_file())
-    if not files:
-        where = f"in package '{source.package}'" if source.package else f"from '{Path.cwd()}'"
-        raise IngestError(
-            f"{table}: no file matches '{path}' {where}; "
-            f"correct source.{table}.path, or put the file there"
-        )
-    return files
-
-
-def source_fingerprint(config: SourceConfig) -> str:
-    """sha256 over the content of every source file, table by table in file order.
-
-    Raises:
-        IngestError: if a file is missing.
-    """
-    content: dict[str, Any] = {
-        table: [sha256_file(file) for file in locate(table, source)]
-        for table, source in config.tables().items()
-    }
-    return fingerprint(content)

@@ -42,7 +42,8 @@ def read_raw(connection: Any, table: str, source: TableSource, files: list[Sourc
     import duckdb
 
     for file in files:
-        if file.remote:
+        protocol = file.path.partition("://")[0]
+        if file.remote and not connection.con.filesystem_is_registered(protocol):
             connection.register_filesystem(filesystem(file.path, source.storage_options))
     raw = RawTable(table, source, f"raw_{table}", [])
     load = {"jsonl": _load_json, "parquet": _load_parquet}.get(files[0].format, _load_text)

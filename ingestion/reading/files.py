@@ -94,7 +94,7 @@ def filesystem(url: str, storage: StorageConfig) -> Any:
     options: dict[str, Any] = {"use_listings_cache": False}
     if protocol in ("s3", "s3a"):
         options["anon"] = storage.anon
-        client = {"endpoint_url": storage.endpoint_url, "region_name": storage.region}
+        client = {"endpoint_url": storage.endpoint(), "region_name": storage.region}
         if given := {name: value for name, value in client.items() if value is not None}:
             options["client_kwargs"] = given
     try:

@@ -76,7 +76,7 @@ def _delta(table: str, source: TableSource) -> Any:
 
     path, storage = str(source.path), source.storage_options
     options = {}
-    if endpoint := _endpoint(storage):
+    if endpoint := storage.endpoint():
         options = {"aws_endpoint": endpoint, "aws_allow_http": "true"}
     if storage.region:
         options["aws_region"] = storage.region
@@ -214,16 +214,8 @@ def _properties(source: TableSource) -> dict[str, str]:
     """What PyIceberg's file access is told; keys it finds in the environment."""
     storage = source.storage_options
     given = {
-        "s3.endpoint": _endpoint(storage),
+        "s3.endpoint": storage.endpoint(),
         "s3.region": storage.region or os.environ.get("AWS_DEFAULT_REGION"),
         "s3.anonymous": "true" if storage.anon else None,
     }
     return {name: value for name, value in given.items() if value}
-
-
-def _endpoint(storage: StorageConfig) -> str | None:
-    return (
-        storage.endpoint_url
-        or os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
-    )

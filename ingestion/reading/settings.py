@@ -4,6 +4,7 @@ None of them takes a secret. A database's URL is in an environment variable that
 keys of an object store are where its clients look for them (AWS_ACCESS_KEY_ID and so on).
 """
 
+import os
 from pathlib import PurePosixPath
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -77,6 +78,11 @@ class StorageConfig(Section):
     )
     region: str | None = Field(None, min_length=1, description="of S3; default AWS_DEFAULT_REGION")
     anon: bool = Field(False, description="a public bucket: no keys")
+
+    def endpoint(self) -> str | None:
+        """Of S3, as its own clients find it; not all that read here look into the environment."""
+        names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+        return self.endpoint_url or next(filter(None, map(os.environ.get, names)), None)
 
 
 class FilterConfig(Section):

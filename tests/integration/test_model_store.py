@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from s3_server import s3_server
 from tiny_version import catalogue, write_tiny_version
 
 from feature_repo.store import service_name
@@ -110,41 +110,13 @@ def test_a_registry_is_needed_and_must_know_the_version(
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """moto's server, in a process of its own; a fsspec file system on it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    log = tmp_path_factory.mktemp("s3") / "log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output)
-    values = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "somebody",
-        "AWS_SECRET_ACCESS_KEY": "a secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in values.items():
-            patch.setenv(name, value)
-        try:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                    break
-                except OSError:
-                    assert server.poll() is None, log.read_text()
-                    assert time.monotonic() < deadline
-                    time.sleep(0.1)
-            import fsspec
+    """A fsspec file system on moto's server."""
+    with s3_server(tmp_path_factory.mktemp("s3")):
+        import fsspec
 
-            files = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True)
-            files.mkdir(BUCKET)
-            yield files
-        finally:
-            server.kill()
-            server.wait()
+        files = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True)
+        files.mkdir(BUCKET)
+        yield files
 
 
 def test_a_bucket_gets_the_whole_version_once(

@@ -137,6 +137,17 @@ def test_downloads_that_cannot_be(file: dict[str, Any], message: str) -> None:
         config(download={"page": "https://host/page", "files": [file]})
 
 
+def test_one_store_has_one_client() -> None:
+    items = {"format": "csv", "columns": {"item_id": "i", "title": "t"}, "path": "s3://a/i.csv"}
+    table = {"format": "csv", "columns": COLUMNS, "path": "s3://b/e.csv"}
+    storage = {"storage_options": {"anon": True}}
+    with pytest.raises(
+        ValidationError, match="events and items must have the same storage_options"
+    ):
+        config(items=items, events=table | storage)
+    config(items=items | storage, events=table | storage)
+
+
 def test_the_name_as_a_folder() -> None:
     assert config(name="Amazon Reviews 2023: All_Beauty").slug == "amazon-reviews-2023-all-beauty"
     assert config(name="数据").slug == "source"
