@@ -1,4 +1,4 @@
-"""Step 3: item texts to vectors by a pretrained encoder."""
+"""Step 3: item texts, and images where there are some, to vectors."""
 
 from typing import NamedTuple
 
@@ -14,13 +14,13 @@ def encode_items(
     data_fingerprint: str,
     item_vectors: dsl.Output[dsl.Dataset],
 ) -> NamedTuple("Encoded", [("vectors_fingerprint", str)]):  # type: ignore[valid-type]
-    """Encode every item's text; texts seen before come from the cache.
+    """Make every item's vectors; of the encoder, texts seen before come from the cache.
 
     Args:
         text: the run's `text` section.
         snapshot: of `ingest`.
         data_fingerprint: of `ingest`, for the pipeline's cache.
-        item_vectors: vectors.parquet and encoder.json.
+        item_vectors: vectors.parquet, encoder.json, and the fitted TF-IDF where there is one.
 
     Returns:
         vectors_fingerprint: sha256 of `item_vectors`.
@@ -42,5 +42,10 @@ def encode_items(
             progress,
         )
         content = content_fingerprint(Path(item_vectors.path))
-        progress(1, 1, f"{result['count']:,} items, {result['from_cache']:,} known before")
+        made = f"{result['count']:,} items"
+        if result["encoder"]:
+            made += f", {result['from_cache']:,} known before"
+        if result["image"]:
+            made += f", {result['image']['count']:,} with an image"
+        progress(1, 1, made)
     return namedtuple("Encoded", ["vectors_fingerprint"])(content)

@@ -72,8 +72,11 @@ def write_offline(
     )
     _write(connection, histories.order_by(schema.USER_ID, NUMBER), out / "user_history.parquet")
 
-    items = connection.read_parquet(schema.table_path(snapshot, "items"))
-    vector = connection.read_parquet(vectors / "vectors.parquet")
+    # By name: columns that ride along may be called as ours are.
+    items = connection.read_parquet(schema.table_path(snapshot, "items"))[
+        [schema.ITEM_ID, schema.TITLE, schema.CATEGORIES]
+    ]
+    vector = connection.read_parquet(vectors / "vectors.parquet")[[schema.ITEM_ID, "vector"]]
     counts = timed.group_by(schema.ITEM_ID).agg(popularity=timed.count())
     described = items.join(vector, schema.ITEM_ID).left_join(counts, schema.ITEM_ID)
     features = described.select(

@@ -50,6 +50,8 @@ class TfidfSvd:
         from sklearn.feature_extraction.text import TfidfTransformer
         from sklearn.preprocessing import normalize
 
+        if not texts:
+            return np.zeros((0, self.dim), np.float32)
         settings = self.config.tfidf
         counts = _counts(tokeniser(self.config)(texts), settings, self.terms)[:, self.columns]
         weights = TfidfTransformer(sublinear_tf=settings.sublinear_tf)

@@ -16,7 +16,7 @@ from recommender.text.cache import as_lists, cached_vectors
 from recommender.text.cleaning import item_text
 from recommender.text.encoder import POOLING, Encoder
 from recommender.text.images import image_vectors
-from recommender.text.tfidf import fit_tfidf
+from recommender.text.tfidf import TfidfSvd, fit_tfidf
 
 VECTORS, DESCRIPTION = "vectors.parquet", "encoder.json"
 
@@ -35,8 +35,9 @@ def encode_items(
     where an item has none). Of TF-IDF, what was fitted lies beside it.
 
     Returns:
-        The content of encoder.json: encoder, dim, count, from_cache (texts that were not encoded
-        again), parts (a dict for each of `text.features`, with its dim), image (or null).
+        The content of encoder.json: encoder, dim, count, parts (a dict for each of `text.features`,
+        with its dim), image (or None); and from_cache, the texts that were not encoded again,
+        which is not in the file: the same items give the same artifact.
 
     Raises:
         KuberecError: no items, no encoder, no terms, or images that are not of one length.
@@ -51,10 +52,21 @@ def encode_items(
     ]
     images = image_vectors(items, config.image_column) if config.image_column else None
     with atomic_directory(out_dir) as draft:
-        parts, vectors = [], [np.zeros((len(texts), 0), np.float32)]
+        parts: list[dict[str, Any]] = []
+        vectors = [np.zeros((len(texts), 0), np.float32)]
+        from_cache = 0
         for feature in config.features:
-            make = _encoded if feature == "encoder" else _reduced
-            part, matrix = make(texts, config, Path(cache_dir), draft, progress)
+            if feature == "encoder":
+                encoder = Encoder(config)
+                matrix, from_cache = cached_vectors(texts, encoder, Path(cache_dir), progress)
+                part = _encoder_part(encoder)
+            else:
+                progress(0, len(texts), "texts to TF-IDF")
+                fitted = fit_tfidf(texts, config)
+                fitted.save(draft)
+                matrix = fitted.transform(texts)
+                part = _tfidf_part(fitted)
+                progress(len(texts), len(texts), "texts to TF-IDF")
             parts.append({"name": feature, "dim": matrix.shape[1]} | part)
             vectors.append(matrix)
         vector = np.concatenate(vectors, axis=1)
@@ -66,40 +78,27 @@ def encode_items(
             "encoder": config.encoder if "encoder" in config.features else None,
             "dim": vector.shape[1],
             "count": len(texts),
-            "from_cache": sum(part.get("from_cache", 0) for part in parts),
             "parts": parts,
             "image": images.description if images else None,
         }
         write_json(draft / DESCRIPTION, description)
-    return description
+    return description | {"from_cache": from_cache}
 
 
-def _encoded(
-    texts: list[str], config: TextConfig, cache_dir: Path, _: Path, progress: Progress
-) -> tuple[dict[str, Any], np.ndarray]:
-    encoder = Encoder(config)
-    vectors, from_cache = cached_vectors(texts, encoder, cache_dir, progress)
+def _encoder_part(encoder: Encoder) -> dict[str, Any]:
     return {
-        "encoder": config.encoder,
-        "pooling": POOLING,
-        "max_tokens": config.max_tokens,
-        "precision": encoder.precision,
+        "encoder": encoder.config.encoder,
         "fingerprint": encoder.fingerprint,
-        "from_cache": from_cache,
-    }, vectors
+        "pooling": POOLING,
+        "max_tokens": encoder.config.max_tokens,
+        "precision": encoder.precision,
+    }
 
 
-def _reduced(
-    texts: list[str], config: TextConfig, _: Path, draft: Path, progress: Progress
-) -> tuple[dict[str, Any], np.ndarray]:
-    progress(0, len(texts), "texts to TF-IDF")
-    fitted = fit_tfidf(texts, config)
-    fitted.save(draft)
-    vectors = fitted.transform(texts)
-    progress(len(texts), len(texts), "texts to TF-IDF")
-    return config.tfidf.model_dump() | {
-        "dim": fitted.dim,
-        "terms_used": len(fitted.columns),
+def _tfidf_part(fitted: TfidfSvd) -> dict[str, Any]:
+    return {
+        "tokenizer": fitted.config.tfidf.tokenizer,
+        "terms": fitted.config.tfidf.terms,
+        "columns": len(fitted.columns),
         "explained_variance": fitted.explained,
-        "empty": int((~vectors.any(axis=1)).sum()),
-    }, vectors
+    }

@@ -276,3 +276,21 @@ def test_what_cannot_be_done_says_what_to_do(tmp_path: Path, log: list[Event]) -
     assert not (tmp_path / "windows").exists()
     with pytest.raises(KuberecError, match="run a pipeline first"):
         online_histories(tmp_path, ["u1"])
+
+
+def test_columns_that_ride_along_may_be_called_as_ours_are(tmp_path: Path) -> None:
+    """And items without a text vector have an empty one."""
+    snapshot = write_inputs(tmp_path, random_log(seed=1))
+    items = pq.read_table(schema.table_path(snapshot, "items"))
+    for name in ("vector", "popularity", "image"):
+        items = items.append_column(name, pa.array(["theirs"] * len(items)))
+    pq.write_table(items, schema.table_path(snapshot, "items"))
+    empty = pa.array([[]] * len(items), pa.list_(pa.float32()))
+    vectors = pa.table({"item_id": items["item_id"], "vector": empty, "image": empty})
+    pq.write_table(vectors, tmp_path / "item_vectors" / "vectors.parquet")
+    build_features(snapshot, tmp_path / "item_vectors", CONFIG, tmp_path / "windows")
+    features = pq.read_table(tmp_path / "windows" / "offline" / "item_features.parquet")
+    assert features["vector"].to_pylist() == [[]] * len(items)
+    assert features["popularity"].type == pa.int64()
+    materialize(tmp_path / "windows", tmp_path / "home", "0123456789ab")
+    assert online_histories(tmp_path / "home", ["u1"])["u1"]
