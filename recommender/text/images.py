@@ -65,16 +65,15 @@ def image_vectors(items: pa.Table, name: str) -> ImageVectors:
             "give finite numbers, or null for the whole vector"
         )
     norm = np.linalg.norm(vectors, axis=1)
-    unit: dict[int, np.ndarray] = {
-        int(row): (vector / length).astype(np.float32)
-        for row, vector, length in zip(rows, vectors, norm, strict=True)
-        if length > 0
-    }
-    lists_of = [unit.get(row) for row in range(len(column))]
-    return ImageVectors(
-        pa.array(lists_of, pa.list_(pa.float32(), dim)),
-        {"column": name, "dim": dim, "count": len(unit)},
+    seen = norm > 0  # zeros have no direction
+    unit = np.zeros((len(column), dim), np.float32)
+    unit[rows[seen]] = vectors[seen] / norm[seen, None]
+    missing = np.ones(len(column), bool)
+    missing[rows[seen]] = False
+    lists_of = pa.FixedSizeListArray.from_arrays(
+        pa.array(unit.ravel()), dim, mask=pa.array(missing)
     )
+    return ImageVectors(lists_of, {"column": name, "dim": dim, "count": int(seen.sum())})
 
 
 def _is_number(kind: pa.DataType) -> bool:
