@@ -11,6 +11,7 @@ from rich.console import Console
 from components.step import state_home
 from pipelines import rollout as rollout_commands
 from pipelines.cluster import commands
+from pipelines.erase import command as erase
 from pipelines.options import ConfigPath, Overrides, console
 from recommender.errors import KuberecError
 
@@ -57,6 +58,8 @@ app.command("compile")(commands.compile_)
 app.command()(commands.submit)
 app.command()(commands.schedule)
 app.command()(commands.deploy)
+app.command("erase-user")(erase.erase_user)
+app.command()(erase.pseudonym)
 
 
 app.add_typer(rollout_commands.app)

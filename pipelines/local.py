@@ -52,12 +52,12 @@ def run_locally(
         KuberecError: a folder cannot be written, a source file is missing, a port is taken.
     """
     ensure_writable(runs)
-    with _alone(ensure_writable(home)):
+    with alone(ensure_writable(home)):
         return _run(config, runs, home, console, cache=cache, verbose=verbose)
 
 
 @contextlib.contextmanager
-def _alone(home: Path) -> Iterator[None]:
+def alone(home: Path) -> Iterator[None]:
     """Refuse a second run in one home: both would write to its feature store and checkpoints."""
     with (home / "run.lock").open("a+") as stream:
         try:
