@@ -1,11 +1,10 @@
 """Rows that must not be kept for longer: the retention window as a rule like any other."""
 
-from datetime import UTC, datetime
-
 import ibis
 import ibis.expr.types as ir
 
 from ingestion.cleaning.rule import Rule
+from ingestion.cleaning.settings import moment
 from ingestion.engines.base import Keep
 from ingestion.sources import SourceConfig
 from recommender import schema
@@ -33,9 +32,7 @@ def _retention(days: float, latest: str | None) -> Rule:
     def drops(usable: ir.Table, keep: Keep) -> ir.Table:
         moments = usable.select(schema.POSITION, schema.TIMESTAMP)
         if latest is not None:
-            moment = datetime.fromisoformat(latest)
-            limit = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-            moments = moments.filter(moments[schema.TIMESTAMP] <= limit)
+            moments = moments.filter(moments[schema.TIMESTAMP] <= moment(latest))
         newest = keep("newest_event", moments.agg(newest=moments[schema.TIMESTAMP].max()))
         compared = moments.cross_join(newest)
         old = compared.filter(compared[schema.TIMESTAMP] < compared["newest"] - window)
