@@ -1,7 +1,7 @@
 """Rows of Delta and Iceberg tables, a data file at a time, in the order of the files' names.
 
-A Delta table's fingerprint is its id, version and files; an Iceberg table's its id and snapshot.
-Both formats never change a file or a version that is written, so these stand for the content.
+A Delta table's fingerprint is its id, version and files; an Iceberg table's its id, snapshot and
+columns. Neither changes a file or a version that is written, so these stand for the content.
 """
 
 import os
@@ -36,7 +36,7 @@ def lake_fingerprint(table: str, source: TableSource) -> str:
     with _explained(table, source):
         if source.format == "delta":
             return _delta_fingerprint(_delta(table, source))
-        return _iceberg_fingerprint(*_iceberg(table, source))
+        return _iceberg_fingerprint(_iceberg(table, source))
 
 
 @contextmanager
@@ -51,8 +51,8 @@ def lake_rows(table: str, source: TableSource) -> Iterator[tuple[pa.RecordBatchR
             delta = _delta(table, source)
             yield _delta_rows(delta), _delta_fingerprint(delta)
         else:
-            iceberg, snapshot = _iceberg(table, source)
-            yield _iceberg_rows(iceberg, snapshot), _iceberg_fingerprint(iceberg, snapshot)
+            scan = _iceberg(table, source)
+            yield _iceberg_rows(scan), _iceberg_fingerprint(scan)
 
 
 @contextmanager
@@ -119,8 +119,8 @@ def _delta_fingerprint(delta: Any) -> str:
     return fingerprint([delta.metadata().id, delta.version(), sorted(delta.file_uris())])
 
 
-def _iceberg(table: str, source: TableSource) -> tuple[Any, Any]:
-    """A table, and the snapshot that is meant.
+def _iceberg(table: str, source: TableSource) -> Any:
+    """A scan of the snapshot that is meant: the newest, by today's columns, or an older by its own.
 
     Raises:
         IngestError: there is no such table or snapshot, or it has none.
@@ -148,42 +148,42 @@ def _iceberg(table: str, source: TableSource) -> tuple[Any, Any]:
                 f"'{source.iceberg.table}'; correct source.{table}.iceberg.table"
             ) from error
     if source.version is None:
-        snapshot = found.current_snapshot()
-        if snapshot is None:
+        if found.current_snapshot() is None:
             raise IngestError(
                 f"{table}: Iceberg table '{lake_name(source)}' has no snapshot yet, so no rows; "
                 f"write to it, or correct source.{table}"
             )
-    else:
-        snapshot = found.snapshot_by_id(source.version)
-        if snapshot is None:
-            known = ", ".join(str(one.snapshot_id) for one in found.snapshots()[-5:]) or "none"
-            raise IngestError(
-                f"{table}: Iceberg table '{lake_name(source)}' has no such snapshot; the last that "
-                f"it has: {known}. Correct source.{table}.version"
-            )
-    return found, snapshot
+        return found.scan()
+    if found.snapshot_by_id(source.version) is None:
+        known = ", ".join(str(one.snapshot_id) for one in found.snapshots()[-5:]) or "none"
+        raise IngestError(
+            f"{table}: Iceberg table '{lake_name(source)}' has no such snapshot; the last that "
+            f"it has: {known}. Correct source.{table}.version"
+        )
+    return found.scan(snapshot_id=source.version)
 
 
-def _iceberg_rows(iceberg: Any, snapshot: Any) -> pa.RecordBatchReader:
+def _iceberg_rows(scan: Any) -> pa.RecordBatchReader:
     from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 
-    scan = iceberg.scan(snapshot_id=snapshot.snapshot_id)
     columns = scan.projection()
     schema = schema_to_pyarrow(columns, include_field_ids=False)
-    reading = ArrowScan(iceberg.metadata, iceberg.io, columns, scan.row_filter)
+    reading = ArrowScan(scan.table_metadata, scan.io, columns, scan.row_filter)
 
     def batches() -> Iterator[pa.RecordBatch]:
         # A file at a time: given all, PyIceberg reads them all ahead, into memory.
         for task in sorted(scan.plan_files(), key=lambda task: task.file.file_path):
             for batch in reading.to_record_batches([task]):
-                yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
+                yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
 
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def _iceberg_fingerprint(iceberg: Any, snapshot: Any) -> str:
-    return fingerprint([str(iceberg.metadata.table_uuid), snapshot.snapshot_id])
+def _iceberg_fingerprint(scan: Any) -> str:
+    columns = [str(column) for column in scan.projection().columns]
+    return fingerprint(
+        [str(scan.table_metadata.table_uuid), scan.snapshot().snapshot_id, sorted(columns)]
+    )
 
 
 def _metadata_file(table: str, place: str, storage: StorageConfig) -> str:
@@ -213,9 +213,12 @@ def _metadata_file(table: str, place: str, storage: StorageConfig) -> str:
 def _properties(source: TableSource) -> dict[str, str]:
     """What PyIceberg's file access is told; keys it finds in the environment."""
     storage = source.storage_options
+    endpoint = storage.endpoint()
+    regions = (storage.region, os.environ.get("AWS_REGION"), os.environ.get("AWS_DEFAULT_REGION"))
     given = {
-        "s3.endpoint": storage.endpoint(),
-        "s3.region": storage.region or os.environ.get("AWS_DEFAULT_REGION"),
+        "s3.endpoint": endpoint,
+        # Without one it asks Amazon where the bucket is, which an endpoint of one's own is not.
+        "s3.region": next(filter(None, regions), "us-east-1" if endpoint else None),
         "s3.anonymous": "true" if storage.anon else None,
     }
     return {name: value for name, value in given.items() if value}
