@@ -1,4 +1,4 @@
-"""Step 2, with a gate behind it: Great Expectations on the snapshot, with Data Docs."""
+"""Step 2, with a gate behind it: Great Expectations on the snapshot, where its engine is."""
 
 from kfp import dsl
 
@@ -11,32 +11,40 @@ from components.image import image
 def validate(
     validation: dict, snapshot: dsl.Input[dsl.Dataset], validation_report: dsl.Output[dsl.Artifact]
 ) -> None:
-    """Check the snapshot; a failed expectation stops the run, at the gate behind this step.
+    """Check the snapshot; a critical failure stops the run, at the gate behind this step.
+
+    What the last accepted snapshot of this source looked like, and the runs that Data Docs show,
+    are kept in the state folder.
 
     Args:
         validation: the run's `validation` section.
         snapshot: of `ingest`.
-        validation_report: validation.json, data_docs/ and the gate's verdict.json.
+        validation_report: validation.json, profile.json, data_docs/ and the gate's verdict.json.
     """
     from pathlib import Path
 
-    from components.step import step
+    from components.step import note, state_home, step
     from components.verdict import FILE, verdict
     from ingestion.errors import ValidationFailed
-    from ingestion.validation.run import as_check
+    from ingestion.validation.results import as_check, describe, warns
+    from ingestion.validation.run import state_folder
     from ingestion.validation.run import validate as run
     from ingestion.validation.settings import ValidationConfig
     from recommender.files import read_json, write_json
 
     with step("validate") as progress:
         config, target = ValidationConfig.model_validate(validation), Path(validation_report.path)
+        source = read_json(Path(snapshot.path) / "snapshot.json")["source"]["name"]
         failure = None
         try:
-            run(Path(snapshot.path), config, target)
+            run(Path(snapshot.path), config, target, state_folder(state_home(), source))
         except ValidationFailed as error:
             failure = error
-        expectations = read_json(target / "validation.json")["expectations"]
-        checks = [as_check(row) for row in expectations]
+        report = read_json(target / "validation.json")
+        checks = [as_check(row) for row in report["expectations"]]
         write_json(target / FILE, verdict([check.as_dict() for check in checks], failure))
+        for row in filter(warns, report["expectations"]):
+            note("validate", f"warning: {describe(row)}")
         passed = sum(check.passed for check in checks)
-        progress(1, 1, f"{passed} of {len(checks)} expectations met or only warned of")
+        said = f"{passed} of {len(checks)} expectations met or only warned of"
+        progress(1, 1, f"{said}; {report['drift']['said']}")

@@ -1,231 +1,173 @@
-"""The gate on a snapshot: Great Expectations suites, Data Docs, and validation.json."""
+"""The gate on a snapshot: Great Expectations suites, Data Docs, profile, and validation.json."""
 
 import contextlib
-import io
-import logging
-import os
 import re
+import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import pyarrow.parquet as pq
+import ibis.expr.types as ir
 
+from ingestion.engines.open import open_engine
+from ingestion.engines.settings import EngineConfig
 from ingestion.errors import ValidationFailed
+from ingestion.validation import drift, results
+from ingestion.validation.profile import VERSION, profile
+from ingestion.validation.project import SITE, Project, alone, quiet
 from ingestion.validation.settings import ValidationConfig
+from ingestion.validation.snapshot_measures import own_measures
 from recommender import schema
-from recommender.errors import Check, KuberecError
-from recommender.files import atomic_directory, write_json
+from recommender.errors import KuberecError
+from recommender.files import atomic_directory, read_json, write_json
 
-os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when GX is imported, below
-_SAMPLES = 5  # different ones, of the first _EXAMINED
-_EXAMINED = 50
-_REMOTE_IMAGE = re.compile(r"https://great-expectations-web-assets[^\"'\s)]*")
-_SITE = "data_docs"
+ACCEPTED = "accepted.json"
 
 
-def validate(snapshot_dir: Path, config: ValidationConfig, out_dir: Path) -> dict[str, Any]:
-    """Check a snapshot; write validation.json, data_docs/ and the GX project gx/ into `out_dir`.
+def state_folder(home: Path, source: str) -> Path:
+    """Where validation keeps what it knows of a source, under the state folder `home`."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", source).strip("-.") or "source"
+    return home / "validation" / slug
+
+
+def validate(
+    snapshot_dir: Path, config: ValidationConfig, out_dir: Path, state: Path | None = None
+) -> dict[str, Any]:
+    """Check a snapshot; write validation.json, profile.json and data_docs/ into `out_dir`.
+
+    Everything is computed by the engine that ingested the snapshot, from its files.
+
+    Args:
+        state: folder of this source's earlier runs: the profile of the last accepted snapshot, and
+            the GX project whose history Data Docs show. None: no earlier runs, nothing is kept.
 
     Returns:
-        The content of validation.json: {"success", "data_docs", "expectations": one dict each with
-        name, table, expectation, column, limit, observed, unexpected_count, samples, success,
-        severity, error}.
+        The content of validation.json: {"success", "data_docs", "drift": {"compared_with", "said"},
+        "expectations": one dict each with name, table, expectation, column, limit, observed, said,
+        unexpected_count, samples, success, severity, error}.
 
     Raises:
-        ValidationFailed: an expectation that is not `warn_only` failed; everything is on disk.
-        KuberecError: `warn_only` names a check that is not there.
+        ValidationFailed: a critical expectation failed; everything is on disk.
+        KuberecError: `warn_only` or `severities` names a check that is not there.
     """
-    from ingestion.validation.suites import suites
-
-    named = suites(config, datetime.now(UTC))
-    names = {check.name for checks in named.values() for check in checks}
-    if unknown := sorted(set(config.warn_only) - names):
-        raise KuberecError(
-            f"validation.warn_only: no check '{unknown[0]}'; there are {', '.join(sorted(names))}"
-        )
-    frames = _frames(snapshot_dir)
-    with atomic_directory(out_dir) as draft, _quiet():
-        context = _context(draft)
-        source = context.data_sources.add_or_update_pandas("snapshot")
-        rows = []
-        for table, checks in named.items():
-            result = _run(context, source, table, frames[table], checks, config.warn_only)
-            rows += [_row(table, check, result[check.name]) for check in checks]
-        context.build_data_docs()
-        _keep_to_itself(draft / _SITE)
-        report = {
-            "success": not any(_stops(row) for row in rows),
-            "data_docs": f"{_SITE}/index.html",
-            "expectations": rows,
-        }
-        write_json(draft / "validation.json", report)
-    if not report["success"]:
-        raise ValidationFailed(_message(rows, Path(out_dir)))
+    snapshot_dir, out_dir = Path(snapshot_dir), Path(out_dir)
+    accepted = None if state is None else state / ACCEPTED
+    with alone(state) if state is not None else contextlib.nullcontext():
+        with atomic_directory(out_dir) as draft:
+            report = _validate(snapshot_dir, config, draft, state)
+            write_json(draft / "validation.json", report)
+        if not report["success"]:
+            raise ValidationFailed(results.message(report["expectations"], out_dir, accepted))
+        if accepted is not None:
+            found = {"profile": read_json(out_dir / "profile.json"), "at": report["at"]}
+            write_json(accepted, found)
     return report
 
 
-def _frames(snapshot: Path) -> dict[str, pd.DataFrame]:
-    """The tables as GX takes them, times without a zone, and the ids that have no counterpart."""
-    from ingestion.validation.suites import ORPHAN_ITEM, ORPHAN_USER
-
-    frames = {}
-    for table in schema.TABLES:
-        frames[table] = pq.read_table(schema.table_path(snapshot, table)).to_pandas()
-    events = frames["events"]
-    if isinstance(events.get(schema.TIMESTAMP, pd.Series()).dtype, pd.DatetimeTZDtype):
-        events[schema.TIMESTAMP] = events[schema.TIMESTAMP].dt.tz_convert(None)
-    for orphan, table, key in (
-        (ORPHAN_ITEM, "items", schema.ITEM_ID),
-        (ORPHAN_USER, "users", schema.USER_ID),
-    ):
-        if key in events and key in frames[table]:
-            events[orphan] = events[key].where(~events[key].isin(frames[table][key]), None)
-    return frames
-
-
-def _context(folder: Path) -> Any:
-    import great_expectations as gx
-
-    context = gx.get_context(mode="file", project_root_dir=folder)
-    for name in list(context.get_site_names()):
-        context.delete_data_docs_site(name)
-    site: Any = {
-        "class_name": "SiteBuilder",
-        "store_backend": {
-            "class_name": "TupleFilesystemStoreBackend",
-            # Relative to gx/: the folder is renamed when it is complete.
-            "base_directory": f"../{_SITE}",
+def _validate(
+    snapshot: Path, config: ValidationConfig, draft: Path, state: Path | None
+) -> dict[str, Any]:
+    summary = _summary(snapshot)
+    work = draft / "work"
+    work.mkdir()
+    engine_config = EngineConfig.model_validate(summary.get("source", {}).get("engine", {}))
+    engine = open_engine(engine_config, work)
+    try:
+        tables = {
+            table: engine.connection.read_parquet(schema.table_path(snapshot, table))
+            for table in schema.TABLES
+        }
+        found = profile(tables, engine_config.name)
+        write_json(draft / "profile.json", found)
+        rejects = schema.table_path(snapshot, "rejects")
+        last = _cut_lines(engine.connection.read_parquet(rejects)) if rejects.is_file() else []
+        measures = own_measures(found, summary, last, config.drift)
+        compared = _accepted(state, config)
+        if compared is not None:
+            measures += drift.measures(found, compared["profile"], config.drift)
+        rows, at = _run(config, draft, state, tables, measures, summary)
+    finally:
+        engine.close()
+        shutil.rmtree(work, ignore_errors=True)
+    return {
+        "success": not any(results.stops(row) for row in rows),
+        "at": at.isoformat(timespec="seconds"),
+        "data_docs": f"{SITE}/index.html",
+        "drift": {
+            "compared_with": None if compared is None else compared["at"],
+            "said": _comparison(compared, config),
         },
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        "show_how_to_buttons": False,
+        "expectations": rows,
     }
-    context.add_data_docs_site(_SITE, site)
-    return context
 
 
 def _run(
-    context: Any, source: Any, table: str, frame: pd.DataFrame, checks: Any, warn_only: list[str]
-) -> dict[str, Any]:
-    """GX's results of one table by check name."""
-    import great_expectations as gx
+    config: ValidationConfig,
+    draft: Path,
+    state: Path | None,
+    tables: Mapping[str, ir.Table],
+    measures: list[drift.Measure],
+    summary: Mapping[str, Any],
+) -> tuple[list[dict[str, Any]], datetime]:
+    """Rows of every expectation, and the time of the run."""
+    with quiet():
+        from ingestion.validation.measured import measured
+        from ingestion.validation.references import SOURCE
+        from ingestion.validation.suites import MEASURES, suites
 
-    suite = context.suites.add_or_update(gx.ExpectationSuite(name=table))
-    for check in checks:
-        expectation = check.expectation
-        expectation.meta = {"name": check.name}
-        expectation.severity = "warning" if check.name in warn_only else "critical"
-        suite.expectations.append(expectation)
-    suite.save()
-    batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe(table)
-    definition = context.validation_definitions.add_or_update(
-        gx.ValidationDefinition(name=table, data=batch, suite=suite)
-    )
-    checkpoint = context.checkpoints.add_or_update(
-        gx.Checkpoint(
-            name=table,
-            validation_definitions=[definition],
-            result_format={"result_format": "SUMMARY", "partial_unexpected_count": _EXAMINED},
-        )
-    )
-    outcome = checkpoint.run(batch_parameters={"dataframe": frame})
-    (validated,) = outcome.run_results.values()
-    return {result.expectation_config.meta["name"]: result for result in validated.results}
-
-
-def _keep_to_itself(site: Path) -> None:
-    """Take the vendor's images, whose address reports every view with an id, from the site."""
-    for page in site.rglob("*.html"):
-        up = "../" * (len(page.relative_to(site).parts) - 1)
-        text = _REMOTE_IMAGE.sub(f"{up}static/images/logo-long.png", page.read_text("utf-8"))
-        page.write_text(text, "utf-8")
-
-
-def _row(table: str, check: Any, result: Any) -> dict[str, Any]:
-    found = result.result or {}
-    examined = [_plain(value) for value in found.get("partial_unexpected_list") or []]
-    samples = list({str(value): value for value in examined}.values())[:_SAMPLES]
-    return {
-        "name": check.name,
-        "table": table,
-        "expectation": result.expectation_config.type,
-        "column": check.column,
-        "limit": check.limit,
-        "observed": _plain(found.get("observed_value")),
-        "unexpected_count": int(found.get("unexpected_count") or 0),
-        "samples": samples,
-        "success": bool(result.success),
-        "severity": str(getattr(check.expectation.severity, "value", check.expectation.severity)),
-        "error": _error(result.exception_info),
-    }
-
-
-def _error(info: Any) -> str:
-    """What an expectation stumbled over, such as a column that is not there; else ""."""
-    if not info:
-        return ""
-    entries = [info] if "raised_exception" in info else list(info.values())
-    messages = [
-        entry.get("exception_message") or "" for entry in entries if isinstance(entry, dict)
+        at = datetime.now(UTC)
+        refused = summary.get("rejected", {}).get("events", {}).get("unknown item", 0)
+        named = suites(config, at, tables, measures, refused)
+        _check_names(config, [check.name for checks in named.values() for check in checks])
+        project = Project(state if state is not None else draft)
+        batches = {**tables, MEASURES: measured(measures)}
+        found = project.run(SOURCE, batches, named, at)
+        project.publish(config.history)
+        if state is not None:
+            shutil.copytree(project.folder / SITE, draft / SITE)
+    rows = [
+        results.as_row(table, check, found[table][check.name])
+        for table, checks in named.items()
+        for check in checks
     ]
-    return next(filter(None, messages), "")
+    return rows, at
 
 
-def _plain(value: Any) -> Any:
-    """For JSON: numbers and texts as they are, containers by part, the rest as text."""
-    if isinstance(value, dict):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if hasattr(value, "item"):  # of numpy
-        value = value.item()
-    return value if value is None or isinstance(value, str | bool | int | float) else str(value)
+def _check_names(config: ValidationConfig, names: list[str]) -> None:
+    """Drift has its checks only where there is something to compare with: those always pass."""
+    for key, chosen in (("warn_only", config.warn_only), ("severities", config.severities)):
+        unknown = sorted(name for name in set(chosen) - set(names) if not name.startswith("drift."))
+        if unknown:
+            raise KuberecError(
+                f"validation.{key}: no check '{unknown[0]}'; there are {', '.join(sorted(names))}"
+            )
 
 
-def _stops(row: dict[str, Any]) -> bool:
-    return not row["success"] and row["severity"] == "critical"
+def _summary(snapshot: Path) -> dict[str, Any]:
+    path = snapshot / "snapshot.json"
+    return dict(read_json(path)) if path.is_file() else {}
 
 
-def as_check(row: dict[str, Any]) -> Check:
-    """An expectation of validation.json as a gate shows it; one that only warns passes."""
-    broken = row["unexpected_count"]
-    found = f"{broken:,} values break it" if broken else str(row["observed"])
-    value = row["error"].splitlines()[0] if row["error"] else found
-    warns = "" if row["success"] or _stops(row) else " (only warned of)"
-    return Check(f"{row['name']}{warns}", value, str(row["limit"]), not _stops(row))
+def _cut_lines(rejects: ir.Table) -> list[dict[str, Any]]:
+    """The last malformed line of every table."""
+    malformed = rejects.filter(rejects.reason.startswith("malformed line"))
+    last = malformed.group_by("table").agg(position=malformed.position.max())
+    rows = malformed.semi_join(last, ["table", "position"]).select("table", "position", "row")
+    return list(rows.to_pyarrow().to_pylist())
 
 
-def _message(rows: list[dict[str, Any]], out_dir: Path) -> str:
-    stopping = [row for row in rows if _stops(row)]
-    lines = [f"validation failed: {len(stopping)} of {len(rows)} expectations"]
-    for row in stopping:
-        column = f" column '{row['column']}'" if row["column"] else ""
-        what = (
-            f"  {row['name']} ({row['expectation']}): {row['table']}{column}, limit {row['limit']}"
-        )
-        if row["error"]:
-            lines.append(f"{what}: {row['error'].splitlines()[0]}")
-        elif row["unexpected_count"]:
-            samples = ", ".join(repr(sample) for sample in row["samples"])
-            lines.append(f"{what}: {row['unexpected_count']:,} values break it, such as {samples}")
-        else:
-            lines.append(f"{what}: found {row['observed']}")
-    lines.append(
-        f"see {out_dir / _SITE / 'index.html'}; correct the data, move the limit in the "
-        "`validation` section, or name the check in validation.warn_only"
-    )
-    return "\n".join(lines)
+def _accepted(state: Path | None, config: ValidationConfig) -> dict[str, Any] | None:
+    """What the last accepted snapshot looked like; None if there is none, or of another version."""
+    if state is None or not config.drift.enabled or not (state / ACCEPTED).is_file():
+        return None
+    found = read_json(state / ACCEPTED)
+    return found if found.get("profile", {}).get("version") == VERSION else None
 
 
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """GX's progress bars and notices are no part of our output."""
-    logger = logging.getLogger("great_expectations")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
+def _comparison(compared: dict[str, Any] | None, config: ValidationConfig) -> str:
+    if compared is not None:
+        return f"compared with the snapshot accepted at {compared['at']}"
+    if not config.drift.enabled:
+        return "drift not looked at: validation.drift.enabled is false"
+    return "drift: nothing to compare with, no earlier snapshot of this source was accepted"

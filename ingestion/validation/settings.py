@@ -74,6 +74,9 @@ class DriftConfig(Section):
     min_last_day_share: float = Field(
         0.1, ge=0, le=1, description="events of the last whole day by the median of 14 before"
     )
+    min_kept_ids: float = Field(
+        0.5, ge=0, le=1, description="of the accepted items and users, estimated by a sketch"
+    )
     min_rows: int = Field(
         1000, ge=1, description="distances of fewer rows are chance, and not looked at"
     )

@@ -1,18 +1,27 @@
 """What a snapshot's tables are expected to be, as Great Expectations suites."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import ibis.expr.types as ir
 from great_expectations import expectations as gxe
 
-from ingestion.validation.settings import ValidationConfig
+from ingestion.validation import interactions, personal
+from ingestion.validation.drift import Measure
+from ingestion.validation.gx_ibis.expectations import ExpectColumnToHaveType
+from ingestion.validation.measured import ExpectMeasureToBeBetween
+from ingestion.validation.references import ExpectColumnValuesToBeInOtherTable
+from ingestion.validation.settings import InteractionsConfig, Severity, ValidationConfig
 from recommender import schema
 
-# Columns that `ingestion.validation` adds: the ids of a row that the other table lacks, else null.
-ORPHAN_ITEM, ORPHAN_USER = "item_id not in items", "user_id not in users"
-_NUMPY_TYPES = {"int64": "int64", "double": "float64", "string": "str"}
+MEASURES = "snapshot"  # the suite of what is measured of all tables together
+_TYPES = {"int64": "int64", "double": "float64", "string": "string"}
+# Ids that were numbers and became floats on their way: 123.0, 1.2e+08.
+_FLOAT = r"^-?[0-9]+\.0+$|^-?[0-9](\.[0-9]+)?[eE]\+?[0-9]+$"
+# UTF-8 that was read as Latin-1 or Windows-1252, and what decoders put for what they cannot read.
+_MOJIBAKE = "Ã[\u0080-\u00bf\u2018-\u2122]|Â[\u0080-\u00bf]|â€|\ufffd"
 
 
 @dataclass(frozen=True)
@@ -23,14 +32,40 @@ class Named:
     column: str
     limit: str  # as a reader would say it
     expectation: Any
+    severity: Severity = "critical"
 
 
-def suites(config: ValidationConfig, now: datetime) -> dict[str, list[Named]]:
-    """The expectations of events, items and users; ages are measured from `now`."""
-    return {
-        "events": _events(config, config.as_of or now),
+def suites(
+    config: ValidationConfig,
+    now: datetime,
+    tables: Mapping[str, ir.Table],
+    measures: Iterable[Measure] = (),
+    unknown_items: int = 0,
+) -> dict[str, list[Named]]:
+    """The expectations of events, items and users, and of what is measured of all.
+
+    Args:
+        now: ages are measured from it, unless the config says `as_of`.
+        tables: for their text columns.
+        unknown_items: events that ingestion refused since their item is not there.
+    """
+    found = {
+        "events": [
+            *_events(config, config.as_of or now),
+            *_interactions(config.interactions, unknown_items),
+        ],
         "items": _items(config),
         "users": _users(config),
+    }
+    for table, checks in found.items():
+        checks += _personal(config, table, tables[table])
+    found[MEASURES] = [_measure(measure) for measure in measures]
+    chosen: dict[str, Severity] = {**config.severities}
+    for name in config.warn_only:
+        chosen[name] = "warning"
+    return {
+        table: [replace(check, severity=chosen.get(check.name, check.severity)) for check in checks]
+        for table, checks in found.items()
     }
 
 
@@ -63,18 +98,8 @@ def _events(config: ValidationConfig, now: datetime) -> list[Named]:
             gxe.ExpectCompoundColumnsToBeUnique(column_list=key),
             column=", ".join(key),
         ),
-        _named(
-            "events.item_id.known",
-            "in items.item_id",
-            gxe.ExpectColumnValuesToBeNull(column=ORPHAN_ITEM),
-            column=schema.ITEM_ID,
-        ),
-        _named(
-            "events.user_id.known",
-            "in users.user_id",
-            gxe.ExpectColumnValuesToBeNull(column=ORPHAN_USER),
-            column=schema.USER_ID,
-        ),
+        _known(schema.ITEM_ID, "items"),
+        _known(schema.USER_ID, "users"),
     ]
     if low is not None or high is not None:
         expectation = gxe.ExpectColumnValuesToBeBetween(
@@ -84,14 +109,77 @@ def _events(config: ValidationConfig, now: datetime) -> list[Named]:
     return checks
 
 
+def _interactions(config: InteractionsConfig, unknown_items: int) -> list[Named]:
+    gaps: dict[str, Any] = {
+        "pause_minutes": config.session_pause_minutes,
+        "long_gap_days": config.long_gap_days,
+        "max_events": config.max_gap_events,
+    }
+    quantile = f"{config.quantile:g} quantile of users"
+    plans: list[tuple[str, str, float | None, float | None, Any, dict[str, Any], str]] = [
+        (
+            *("events.per_user.mean", schema.USER_ID, config.min_events_per_user, None),
+            *(interactions.ExpectMeanEventsPerUserToBeBetween, {}, "events a user, mean"),
+        ),
+        (
+            *("events.per_user.quantile", schema.USER_ID, None),
+            *(config.max_events_per_user_quantile,),
+            interactions.ExpectQuantileOfEventsPerUserToBeBetween,
+            *({}, f"events, {quantile}"),
+        ),
+        (
+            *("events.per_user.max", schema.USER_ID, None, config.max_events_of_a_user),
+            *(interactions.ExpectMaxEventsPerUserToBeBetween, {}, "events of the busiest user"),
+        ),
+        (
+            *("events.item_gini", schema.ITEM_ID, config.min_item_gini, config.max_item_gini),
+            *(interactions.ExpectItemPopularityGiniToBeBetween, {}, "Gini of item popularity"),
+        ),
+        (
+            *("events.unknown_items", schema.ITEM_ID, None, config.max_unknown_item_share),
+            interactions.ExpectUnknownItemShareToBeBetween,
+            {"column": schema.ITEM_ID, "other": "items", "refused": unknown_items},
+            "of the events read",
+        ),
+        (
+            *("events.session_gap.median", schema.TIMESTAMP, None, config.max_median_gap_days),
+            *(interactions.ExpectMedianSessionGapToBeBetween, gaps, "days between sessions"),
+        ),
+        (
+            *("events.session_gap.long", schema.TIMESTAMP, None, config.max_long_gap_share),
+            interactions.ExpectLongSessionGapShareToBeBetween,
+            *(gaps, f"of the gaps between sessions over {config.long_gap_days:g} days"),
+        ),
+    ]
+    found = []
+    for name, column, low, high, kind, kwargs, unit in plans:
+        if name.startswith("events.per_user"):
+            kwargs = {"quantile": config.quantile}
+        expectation = kind(min_value=low, max_value=high, **kwargs)
+        limit = f"{_between(low, high)} {unit}"
+        found.append(Named(name, column, limit, expectation, "warning"))
+    return found
+
+
 def _items(config: ValidationConfig) -> list[Named]:
     length = (config.min_text_length, config.max_text_length)
     return [
         *_common("items", config.min_items, config.max_items),
         _unique("items", schema.ITEM_ID),
+        _no_float("items", schema.ITEM_ID),
         _length("items", schema.ITEM_ID, 1, None),
         _length("items", schema.TITLE, 1, None),
         _length("items", schema.TEXT, *length),
+        *(
+            _named(
+                f"items.{column}.encoding",
+                f"at most {config.max_mojibake_share:.2%} look read in a wrong encoding",
+                gxe.ExpectColumnValuesToNotMatchRegex(
+                    column=column, regex=_MOJIBAKE, mostly=1 - config.max_mojibake_share
+                ),
+            )
+            for column in (schema.TITLE, schema.TEXT)
+        ),
     ]
 
 
@@ -99,6 +187,7 @@ def _users(config: ValidationConfig) -> list[Named]:
     return [
         *_common("users", config.min_users, config.max_users),
         _unique("users", schema.USER_ID),
+        _no_float("users", schema.USER_ID),
         _length("users", schema.USER_ID, 1, None),
     ]
 
@@ -119,18 +208,54 @@ def _common(table: str, min_rows: int, max_rows: int | None) -> Iterable[Named]:
             "no nulls",
             gxe.ExpectColumnValuesToNotBeNull(column=column),
         )
-        if numpy_type := _NUMPY_TYPES.get(str(field.type)):
-            expectation: Any = gxe.ExpectColumnValuesToBeOfType(column=column, type_=numpy_type)
-            yield _named(f"{table}.{column}.type", numpy_type, expectation)
-        elif column == schema.TIMESTAMP:
-            types = [f"datetime64[{unit}]" for unit in ("us", "ns")]
-            expectation = gxe.ExpectColumnValuesToBeInTypeList(column=column, type_list=types)
-            yield _named(f"{table}.{column}.type", "a time", expectation)
+        kind = "timestamp" if column == schema.TIMESTAMP else _TYPES.get(str(field.type))
+        if kind is not None:
+            expectation = ExpectColumnToHaveType(column=column, type_=kind)
+            yield _named(f"{table}.{column}.type", kind, expectation)
+
+
+def _personal(config: ValidationConfig, table: str, rows: ir.Table) -> list[Named]:
+    """Ids of events are those of items and users, or unknown: they are not looked at again."""
+    again = (schema.USER_ID, schema.ITEM_ID) if table == "events" else ()
+    columns = [
+        name
+        for name in personal.text_columns(rows)
+        if name not in again and f"{table}.{name}" not in config.personal.ignore_columns
+    ]
+    words = {"email": "e-mail address", "phone": "phone number", "card": "payment card number"}
+    return [
+        Named(
+            f"{table}.no_{kind}",
+            ", ".join(columns),
+            f"no {words[kind]} in any text",
+            expectation(columns=columns),
+        )
+        for kind, expectation in personal.EXPECTATIONS.items()
+        if columns and getattr(config.personal, kind)
+    ]
+
+
+def _measure(measure: Measure) -> Named:
+    expectation = ExpectMeasureToBeBetween(
+        measure=measure.name, min_value=measure.low, max_value=measure.high
+    )
+    limit = _between(measure.low, measure.high)
+    return Named(measure.name, "", limit, expectation, measure.severity)
+
+
+def _known(column: str, other: str) -> Named:
+    expectation = ExpectColumnValuesToBeInOtherTable(column=column, other=other)
+    return _named(f"events.{column}.known", f"in {other}.{column}", expectation)
 
 
 def _unique(table: str, column: str) -> Named:
     expectation = gxe.ExpectColumnValuesToBeUnique(column=column)
     return _named(f"{table}.{column}.unique", "no value twice", expectation)
+
+
+def _no_float(table: str, column: str) -> Named:
+    expectation = gxe.ExpectColumnValuesToNotMatchRegex(column=column, regex=_FLOAT)
+    return _named(f"{table}.{column}.not_float", "no id that became a float: 123.0", expectation)
 
 
 def _length(table: str, column: str, low: int, high: int | None) -> Named:
@@ -151,5 +276,5 @@ def _between(low: float | None, high: float | None) -> str:
 
 
 def _naive(moment: datetime) -> datetime:
-    """UTC without a zone, as the frames have it: GX compares no times with zones."""
+    """UTC without a zone, as the engine gives times: GX compares no times with zones."""
     return moment.astimezone(UTC).replace(tzinfo=None)

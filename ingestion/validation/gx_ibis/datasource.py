@@ -1,7 +1,6 @@
 """A data source of Great Expectations whose assets are Ibis tables.
 
-The project's files hold the assets' names only; the tables themselves are put into `TABLES` by
-the process that validates them.
+The project's files hold the assets' names only; the tables themselves are in `engine.TABLES`.
 """
 
 from typing import Any, ClassVar, Literal
@@ -16,9 +15,7 @@ from great_expectations.datasource.fluent.constants import _DATA_CONNECTOR_NAME
 from great_expectations.datasource.fluent.interfaces import Batch, DataAsset, Datasource
 
 from ingestion.validation.gx_ibis import metrics  # noqa: F401  # registers them
-from ingestion.validation.gx_ibis.engine import IbisExecutionEngine
-
-TABLES: dict[tuple[str, str], ir.Table] = {}  # (data source, asset)
+from ingestion.validation.gx_ibis.engine import TABLES, IbisExecutionEngine
 
 
 class IbisAsset(DataAsset):

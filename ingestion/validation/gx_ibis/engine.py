@@ -26,6 +26,9 @@ _COMPARISONS = {
     Operator.GREATER_THAN_OR_EQUAL: operator.ge,
 }
 
+# (data source, asset): the tables of the process that validates; a project's files name them only.
+TABLES: dict[tuple[str, str], ir.Table] = {}
+
 
 class IbisBatchData(BatchData):
     """A batch that is an Ibis table: a query, not rows."""
@@ -57,7 +60,7 @@ class IbisExecutionEngine(ExecutionEngine):
                 language of another engine.
         """
         batch_id = domain_kwargs.get("batch_id") or self.batch_manager.active_batch_data_id
-        data = self.batch_manager.batch_data_cache.get(batch_id)
+        data: Any = self.batch_manager.batch_data_cache.get(str(batch_id))
         if data is None:
             raise gx_exceptions.GreatExpectationsError(f"no batch '{batch_id}' is loaded")
         condition = deserialize_row_condition(domain_kwargs.get("row_condition"))
@@ -79,8 +82,8 @@ class IbisExecutionEngine(ExecutionEngine):
         """All metrics of one table by one aggregate query."""
         bundles: dict[Any, tuple[dict[str, Any], list[Any]]] = {}
         for metric in metric_fn_bundle:
-            domain = IDDict(metric.compute_domain_kwargs or {})
-            bundles.setdefault(domain.to_id(), (domain, []))[1].append(metric)
+            kwargs = IDDict(metric.compute_domain_kwargs or {})
+            bundles.setdefault(kwargs.to_id(), (kwargs, []))[1].append(metric)
         resolved = {}
         for domain, metrics in bundles.values():
             table = self.get_domain_records(domain)

@@ -7,7 +7,7 @@ from typing import Any
 EMAIL = r"[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"
 # International with a plus, or North American in groups: any run of digits would be no evidence.
 PHONE = (
-    r"\+[1-9][0-9]{0,2}[ ().-]{0,2}(?:[0-9]{1,4}[ ().-]{0,2}){2,5}[0-9]{2,4}\b"
+    r"(?:^|[^0-9A-Za-z+])\+[1-9][0-9]{0,2}[ ().-]{0,2}(?:[0-9]{2,4}[ ().-]{0,2}){2,4}[0-9]{2,4}\b"
     r"|\([2-9][0-9]{2}\) ?[0-9]{3}[-. ][0-9]{4}\b"
     r"|\b[2-9][0-9]{2}[-.][0-9]{3}[-.][0-9]{4}\b"
 )

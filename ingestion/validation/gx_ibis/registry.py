@@ -4,7 +4,7 @@ A metric of Great Expectations has one provider an engine, looked up by the engi
 Names, domains and arguments of core metrics stay as they are, so core expectations find them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import great_expectations.exceptions as gx_exceptions
@@ -83,16 +83,22 @@ def column_of(table: ir.Table, column: str) -> ir.Column:
     """A column by name.
 
     Raises:
-        InvalidMetricAccessorDomainColumnNameError: as GX's own engines raise it.
+        InvalidMetricAccessorDomainKwargsKeyError: as GX's own engines raise it.
     """
     if column not in table.columns:
-        raise gx_exceptions.InvalidMetricAccessorDomainColumnNameError(column_name=column)
+        raise gx_exceptions.InvalidMetricAccessorDomainKwargsKeyError(
+            f'The column "{column}" does not exist; there are {", ".join(table.columns)}'
+        )
     return table[column]
 
 
 def _arguments(given: dict[str, Any]) -> dict[str, Any]:
     everything = {**given["metric_domain_kwargs"], **given["metric_value_kwargs"]}
     return {key: value for key, value in everything.items() if key not in TABLE_KEYS}
+
+
+def _chosen(kwargs: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: kwargs.get(key) for key in keys}
 
 
 def _keys(
@@ -115,15 +121,22 @@ def _provider(
         value_keys = values
 
         @classmethod
-        def _get_evaluation_dependencies(cls, metric: Any, **given: Any) -> dict[str, Any]:
-            dependencies = super()._get_evaluation_dependencies(metric=metric, **given)
+        def _get_evaluation_dependencies(
+            cls,
+            metric: MetricConfiguration,
+            configuration: Any = None,
+            execution_engine: Any = None,
+            runtime_configuration: Any = None,
+        ) -> dict[str, Any]:
+            dependencies = super()._get_evaluation_dependencies(
+                metric, configuration, execution_engine, runtime_configuration
+            )
             for needed in needs:
-                keys = registry.get_metric_kwargs(needed)["metric_value_keys"]
-                values = {key: metric.metric_value_kwargs.get(key) for key in keys}
+                domain, values = _keys(needed, (), ())
                 dependencies[needed] = MetricConfiguration(
                     metric_name=needed,
-                    metric_domain_kwargs=metric.metric_domain_kwargs,
-                    metric_value_kwargs=values,
+                    metric_domain_kwargs=_chosen(metric.metric_domain_kwargs, domain),
+                    metric_value_kwargs=_chosen(metric.metric_value_kwargs, values),
                 )
             return dependencies
 
