@@ -3,7 +3,8 @@
 Shapes: B texts of a batch, L tokens, D the encoder's width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -66,8 +67,15 @@ def load_encoder(encoder: str) -> tuple[Any, Any]:
 def _load(kind: Any, encoder: str, **options: Any) -> Any:
     location = encoder_location(encoder)
     local = encoder in PACKAGED or Path(location).is_dir()
-    try:
+    with _named(encoder):
         return kind.from_pretrained(location, local_files_only=local, **options)
+
+
+@contextmanager
+def _named(encoder: str) -> Iterator[None]:
+    """What transformers says of an encoder that is not there, with what to do."""
+    try:
+        yield
     except (OSError, ValueError) as error:
         raise KuberecError(
             f"cannot load text.encoder '{encoder}': give {', '.join(PACKAGED)}, a folder with a "
@@ -79,14 +87,19 @@ def weights_fingerprint(encoder: str) -> str:
     """What tells one state of an encoder's weights and tokenizer from another.
 
     sha256 over a folder's files (0.1 s for MiniLM's 90 MB); the commit of a Hugging Face name.
+
+    Raises:
+        KuberecError: nothing is found under that name.
     """
     location = Path(encoder_location(encoder))
     if location.is_dir():
         files = sorted(path for path in location.iterdir() if path.is_file())
         return fingerprint({path.name: sha256_file(path) for path in files})
-    from transformers import AutoConfig
+    from transformers.utils import cached_file
 
-    return str(getattr(_load(AutoConfig, encoder), "_commit_hash", None))
+    with _named(encoder):
+        path = cached_file(encoder, "config.json")  # …/snapshots/<commit>/config.json
+    return Path(str(path)).parent.name
 
 
 class Encoder:

@@ -1,5 +1,8 @@
 """Texts to vectors by an encoder: batches, precision, device, and encoders that are not there."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +85,24 @@ def test_new_weights_in_the_same_folder_are_another_encoder(tmp_path):
     assert weights_fingerprint(folder) == before
     write_encoder(tmp_path, seed=1)
     assert weights_fingerprint(folder) != before
+
+
+def test_a_hugging_face_name_is_told_by_its_commit(tmp_path):
+    """From the hub's cache alone, in the layout that the hub's client gives it."""
+    model = tmp_path / "hub" / "models--some--encoder"
+    write_encoder(model / "snapshots" / ("a" * 40))
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text("a" * 40)
+    code = (
+        "from recommender.text.encoder import weights_fingerprint; "
+        "print(weights_fingerprint('some/encoder'))"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    environment.pop("HF_HUB_CACHE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.strip() == "a" * 40, done.stderr
 
 
 def test_the_packaged_encoder_knows_what_belongs_together():
