@@ -4,6 +4,7 @@ Every function gives the table with its final columns plus `reason`: why a row c
 null where it can. Nothing here names a backend, so the same mapping runs where Ibis does.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -169,6 +170,6 @@ def _categories(column: ir.Value | None, separator: str | None) -> ir.Value:
         parts = column.cast("array<string>")
     else:
         text = column.cast("string")
-        parts = text.split(separator) if separator else ibis.array([text])
+        parts = text.re_split(re.escape(separator)) if separator else ibis.array([text])
     parts = parts.map(lambda part: part.strip()).filter(lambda part: part != "")
     return ibis.coalesce(parts, nothing)

@@ -11,12 +11,12 @@ from ingestion.sources import EventsSource
 _UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 # Outside these years a number is hardly a time: most often the unit is wrong.
 _EARLIEST_US, _LATEST_US = -2_208_988_800_000_000, 7_258_118_400_000_000  # 1900 and 2200
-# Engines take more than this for a time, and not the same.
+# Engines take more than this for a time, and not the same. Groups: day, time, seconds, fraction;
+# zone, its hours, its minutes.
 _ISO = (
-    r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?"
-    r"( ?(Z|z|UTC|[+-]\d{2}(:?\d{2})?))?)?$"
+    r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?"
+    r" ?(Z|z|UTC|([+-]\d{2})(?::?(\d{2}))?)?)?$"
 )
-_HOURS_ONLY, _NO_COLON = r"([+-]\d{2})$", r"([+-]\d{2})(\d{2})$"
 
 
 def timestamp(column: ir.Value, source: EventsSource, engine: Engine) -> ir.Value:
@@ -40,11 +40,20 @@ def timestamp(column: ir.Value, source: EventsSource, engine: Engine) -> ir.Valu
 
 
 def _iso(text: ir.StringValue) -> ir.Value:
-    day_only = text.length() == 10  # whose last two digits are no zone
-    zoned = text.re_replace(_NO_COLON, r"\1:\2").re_replace(_HOURS_ONLY, r"\1:00")
-    plain = day_only.ifelse(text, zoned).replace(",", ".")
-    plain = plain.upper().replace(" UTC", "Z").replace("UTC", "Z").replace(" Z", "Z")
-    return text.re_search(_ISO).ifelse(plain, ibis.null("string")).try_cast(UTC)
+    """Put together anew, in the one form that every engine reads."""
+    day, time, seconds, fraction, _, hours, minutes = (
+        ibis.coalesce(text.re_extract(_ISO, group), "") for group in range(1, 8)
+    )
+    parts = [day, " ", _or(time, "00:00"), ":", _or(seconds, "00"), "."]
+    parts += [_or(fraction[:6], "0"), _or(hours, "+00"), ":", _or(minutes, "00")]
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole + part
+    return text.re_search(_ISO).ifelse(whole, ibis.null("string")).try_cast(UTC)
+
+
+def _or(text: ir.StringValue, other: str) -> ir.StringValue:
+    return (text == "").ifelse(ibis.literal(other), text)
 
 
 def _within(moment: ir.Value, engine: Engine) -> ir.Value:

@@ -43,7 +43,9 @@ REJECTS = pa.schema(
         pa.field("reason", pa.string(), nullable=False),
         pa.field("row", pa.string(), nullable=False),  # the row as read, as JSON
         pa.field("file", pa.string(), nullable=False),  # as the source names it
-        pa.field("line", pa.int64(), nullable=False),  # in it, from 1; of parquet and SQL the row
+        # In the file, from 1; blank lines and line breaks inside quotes do not count. Of parquet
+        # and SQL the row.
+        pa.field("line", pa.int64(), nullable=False),
     ]
 )
 TABLES = {"events": EVENTS, "items": ITEMS, "users": USERS}

@@ -20,7 +20,7 @@ def timestamp_micros(us: int) -> Any:
 
 @ibis.udf.scalar.builtin
 def to_json(row) -> dt.json:  # type: ignore[no-untyped-def]  # of any struct type
-    """DuckDB: a struct as a JSON object."""
+    """Both: a struct as a JSON object."""
 
 
 @ibis.udf.scalar.builtin(signature=((dt.string, dt.string), dt.Timestamp(scale=6)))

@@ -72,7 +72,7 @@ def _records(connection: Any, raw: RawTable, part: RowsOf, total: int) -> str:
     lines = _lines(raw, part)
     if run_sql(connection, f"SELECT count(*) FROM {lines}")[0][0] == total + first - 1:
         return near
-    # Blank lines are no records; nor is what follows a line break inside quotes.
+    # DuckDB counts blank lines, which are no records, but no line breaks inside quotes.
     quote = quote_character(raw.source)
     quotes = f"coalesce(len(line) - len(replace(line, {literal(quote)}, '')), 0)"
     inside = f"(sum({quotes}) OVER (ORDER BY n) - {quotes}) % 2 = 1" if quote else "false"
@@ -80,18 +80,18 @@ def _records(connection: Any, raw: RawTable, part: RowsOf, total: int) -> str:
     run_sql(
         connection,
         "CREATE OR REPLACE TEMP TABLE records AS "
-        "SELECT n AS line, row_number() OVER (ORDER BY n) - 1 AS record FROM ("
+        f"SELECT row_number() OVER w + {first - 1} AS line, "
+        "count(*) FILTER (NOT blank) OVER w - 1 AS record, blank FROM ("
         f"  SELECT n, {inside} AS inside, {blank} AS blank"
         f"  FROM (SELECT row_number() OVER () AS n, line FROM {lines}) WHERE n >= {first}"
-        ") WHERE NOT inside AND NOT blank",
+        ") WHERE NOT inside WINDOW w AS (ORDER BY n)",
     )
-    (found, starts), *_ = run_sql(
+    found, lost = run_sql(
         connection,
-        "SELECT (SELECT count(*) FROM records), "
-        "(SELECT count(*) FROM gaps WHERE line IN (SELECT line FROM records))",
-    )
-    missing = run_sql(connection, "SELECT count(*) FROM gaps")[0][0] - starts
-    if found != total or missing:
+        "SELECT (SELECT max(record) + 1 FROM records), (SELECT count(*) FROM gaps ANTI JOIN "
+        "(SELECT * FROM records WHERE NOT blank) USING (line))",
+    )[0]
+    if found != total or lost:
         return near
     return "(SELECT record FROM records WHERE records.line = gaps.line)"
 
