@@ -19,8 +19,8 @@ def ingest(
 
     Args:
         source: the run's `source` section.
-        source_fingerprint: sha256 over the source's files; unused by the work itself, it makes the
-            pipeline's cache see changed files.
+        source_fingerprint: of the source's files, the users erased and the key of pseudonyms;
+            unused by the work itself, it makes the pipeline's cache see when they change.
         snapshot: events, items, users and rejects as parquet, and snapshot.json.
 
     Returns:
@@ -39,9 +39,13 @@ def ingest(
         def tell(message: str) -> None:
             progress(0, 0, message)
 
-        config = fetch(SourceConfig.model_validate(source), state_home() / "data", tell)
-        result = run(config, Path(snapshot.path), tell)
+        home = state_home()
+        config = fetch(SourceConfig.model_validate(source), home / "data", tell)
+        result = run(config, Path(snapshot.path), tell, home / "ingest" / config.slug)
         kept = ", ".join(f"{count:,} {table}" for table, count in result["kept"].items())
-        rejected = sum(sum(reasons.values()) for reasons in result["rejected"].values())
-        progress(1, 1, f"{kept} kept, {rejected:,} rejected")
+        lost = ", ".join(
+            f"{sum(sum(reasons.values()) for reasons in result[how].values()):,} {how}"
+            for how in ("rejected", "filtered")
+        )
+        progress(1, 1, f"{kept} kept, {lost}")
     return namedtuple("Ingested", ["data_fingerprint"])(result["fingerprint"])

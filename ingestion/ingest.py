@@ -19,19 +19,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion import mapping
+from ingestion.cleaning.late import out_of_order
+from ingestion.cleaning.near_duplicates import FIRST_ITEM_ID, merged
 from ingestion.cleaning.rules import event_rules, item_rules, user_rules
 from ingestion.cleaning.texts import clean_items
 from ingestion.engines.base import Engine
 from ingestion.engines.open import open_engine
-from ingestion.privacy.erased import read_erased
+from ingestion.incremental.events import EventPartitions
+from ingestion.privacy.erased import Erased, read_erased
 from ingestion.privacy.raw_rows import protect
 from ingestion.privacy.rules import privacy_rules
 from ingestion.reading.files import SourceFile, files_fingerprint
 from ingestion.reading.landing import source_files
 from ingestion.reading.raw import RawTable
 from ingestion.rejects import Outcome, check_rejects
-from ingestion.sift import Sift
+from ingestion.sift import Sift, near_duplicates
 from ingestion.sources import SourceConfig
+from ingestion.validation.quarantine import quarantine_rules
 from recommender import schema
 from recommender.files import atomic_directory, fingerprint, sha256_file, write_json
 
@@ -66,11 +70,13 @@ def ingest(
         work.mkdir()
         engine = open_engine(config.engine, work)
         try:
-            run = _Run(engine, config, work, state, progress or (lambda message: None))
-            run.make_items()
-            run.make_users()
-            run.make_events()
-            summary = run.write(draft)
+            with EventPartitions(config, state, work) as partitions:
+                tell = progress or (lambda message: None)
+                run = _Run(engine, config, work, read_erased(state), partitions, tell)
+                run.make_items()
+                run.make_users()
+                run.make_events()
+                summary = run.write(draft)
         finally:
             engine.close()
         shutil.rmtree(work)
@@ -82,14 +88,21 @@ class _Run:
     """One ingestion: tables come into being in the order in which they refer to each other."""
 
     def __init__(
-        self, engine: Engine, config: SourceConfig, work: Path, state: Path | None, tell: Progress
+        self,
+        engine: Engine,
+        config: SourceConfig,
+        work: Path,
+        erased: Erased,
+        partitions: EventPartitions,
+        tell: Progress,
     ) -> None:
         self._engine, self._config, self._work, self._tell = engine, config, work, tell
-        self._erased = read_erased(state)
+        self._erased, self._partitions = erased, partitions
         self._files: dict[str, list[SourceFile]] = {}
         self._kept: dict[str, ir.Table] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._changed: dict[str, dict[str, int]] = {}
+        self._merged: ir.Table | None = None
 
     def make_items(self) -> None:
         raw, rows = self._read("items")
@@ -101,8 +114,30 @@ class _Run:
         self._changed["items"] = _counts(changed)
         sift = Sift(self._engine, raw, rows, cleaned)
         sift.apply(item_rules(self._config))
+        self._tell("find near duplicates")
+        self._merge_near_duplicates(sift)
         self._finish("items", sift)
         self._kept["items"] = self._engine.keep("kept_items", sift.usable)
+
+    def _merge_near_duplicates(self, sift: Sift) -> None:
+        """Count items that say another one again; or drop them, their events being the other's."""
+        config = self._config.cleaning.near_duplicates
+        if config.action == "off":
+            return
+        found = merged(sift.usable, config, self._engine.keep)
+        if config.action == "report":
+            self._changed["items"]["near duplicate (reported only)"] = found.count().execute()
+            return
+        self._merged = found
+        sift.apply([near_duplicates(found)])
+
+    def _known_items(self) -> ir.Table:
+        """(item_id, first_item_id): the ids that events may name, and whose events they are."""
+        items = self._kept["items"]
+        known = items.select(schema.ITEM_ID, **{FIRST_ITEM_ID: items[schema.ITEM_ID]})
+        if self._merged is None:
+            return known
+        return known.union(self._merged.select(schema.ITEM_ID, FIRST_ITEM_ID))
 
     def make_users(self) -> None:
         if self._config.users is None:
@@ -118,14 +153,22 @@ class _Run:
         raw, rows = self._read("events")
         self._tell("check events")
         items, users = self._kept["items"], self._kept.get("users")
-        known = items.select(schema.ITEM_ID, first_item_id=items[schema.ITEM_ID])
-        mapped = mapping.events(self._engine, raw, rows, known, users)
+        mapped = mapping.events(self._engine, raw, rows, self._known_items(), users)
         sift = Sift(self._engine, raw, rows, self._engine.keep("checked_events", mapped))
         self._tell("apply rules to events")
+        sift.apply(self._partitions.rules())
         sift.apply(privacy_rules(self._config))
-        sift.apply(event_rules(self._config, items, users, None))
+        rules = event_rules(self._config, items, users, None)
+        # A partition is judged without the rows that it has twice, and before anything is judged
+        # by all that its users did.
+        sift.apply(rules[:1])
+        sift.apply(quarantine_rules(self._config, self._ranges()))
+        sift.apply(rules[1:])
         self._finish("events", sift)
         self._kept["events"] = sift.usable
+
+    def _ranges(self) -> dict[str, list[tuple[int, int]]]:
+        return {name: [part] for name, part in self._partitions.ranges.items()}
 
     def _read(self, table: str) -> tuple[RawTable, ir.Table]:
         """A raw table and its rows, without what must go no further."""
@@ -133,9 +176,15 @@ class _Run:
         source = self._config.tables()[table]
         files = source_files(table, source, self._work, self._engine.name)
         self._files[table] = files
-        raw = self._engine.read(table, source, files)
-        rows = self._engine.connection.table(raw.name)
-        return protect(raw, rows, self._config.privacy, self._erased, self._engine.keep)
+
+        def read(several: list[SourceFile]) -> tuple[RawTable, ir.Table]:
+            raw = self._engine.read(table, source, several)
+            rows = self._engine.connection.table(raw.name)
+            return protect(raw, rows, self._config.privacy, self._erased, self._engine.keep)
+
+        if table == "events" and self._partitions.on:
+            return self._partitions.read(self._engine, files, read)
+        return read(files)
 
     def _finish(self, table: str, sift: Sift) -> None:
         self._outcomes[table] = sift.outcome()
@@ -177,6 +226,8 @@ class _Run:
             "rejected": {table: outcome.reasons for table, outcome in self._outcomes.items()},
             "filtered": {table: outcome.filtered for table, outcome in self._outcomes.items()},
             "changed": self._changed,
+            "out_of_order": out_of_order(schema.table_path(draft, "events")),
+            **self._partitions.finish(self._kept["events"]),
         }
 
 

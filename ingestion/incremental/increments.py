@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 from ingestion.engines.base import Engine
 from ingestion.incremental.ledger import Ledger
 from ingestion.incremental.partitions import partition_fingerprint, partitions
-from ingestion.incremental.settings import IncrementalConfig
 from ingestion.reading.files import SourceFile
 from ingestion.reading.raw import (
     RAW_FILE,
@@ -29,7 +28,7 @@ from ingestion.reading.raw import (
     RawTable,
     RowsOf,
 )
-from ingestion.sources import EventsSource, SourceConfig
+from ingestion.sources import SourceConfig
 from recommender.files import fingerprint
 
 _OURS = (RAW_POSITION, RAW_MALFORMED, RAW_LINE, RAW_FILE)
@@ -54,17 +53,17 @@ class Increments:
     ranges: Mapping[str, tuple[int, int]]
 
 
-def open_ledger(config: SourceConfig, state: Path | None, key_id: str | None) -> Ledger | None:
+def open_ledger(config: SourceConfig, state: Path, key_id: str | None) -> Ledger | None:
     """The ledger of a partitioned source; None where every run reads everything.
 
     Args:
-        state: folder of the source's state; without one nothing can be staged.
+        state: folder of the source's state.
         key_id: of the key of pseudonyms.
 
     Raises:
         IngestError: as `Ledger`.
     """
-    if config.incremental.partition is None or state is None:
+    if config.incremental.partition is None:
         return None
     return Ledger(state, reading_fingerprint(config), key_id)
 
@@ -83,9 +82,8 @@ def reading_fingerprint(config: SourceConfig) -> str:
 
 def read_increments(
     engine: Engine,
-    source: EventsSource,
+    config: SourceConfig,
     files: Sequence[SourceFile],
-    config: IncrementalConfig,
     ledger: Ledger,
     work: Path,
     read: Read,
@@ -101,8 +99,8 @@ def read_increments(
         IngestError: a file of no partition; a partition that is gone, where that is an error; what
             `read` raises.
     """
-    found = partitions(files, config)
-    staged = ledger.gone(found, config.removed)
+    found = partitions(files, config.incremental)
+    staged = ledger.gone(found, config.incremental.removed)
     for name, several in found.items():
         staged[name] = ledger.staged(
             name,
@@ -110,7 +108,7 @@ def read_increments(
             functools.partial(_stage, engine, name, several, read),
         )
     names = sorted(staged)
-    raw = RawTable("events", source, "raw_events", [])
+    raw = RawTable("events", config.events, "raw_events", [])
     ranges, offsets = {}, []
     for name in names:
         entry = ledger.entries[name]
