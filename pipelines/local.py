@@ -21,7 +21,7 @@ from pipelines.config import RunConfig
 from pipelines.progress import RunView
 from pipelines.runs import FAILED, SUCCEEDED, Run, new_run, shown
 from recommender.errors import KuberecError
-from recommender.files import ensure_writable, read_json, write_json
+from recommender.files import ensure_writable, fingerprint, read_json, write_json
 
 
 class RunFailed(KuberecError):
@@ -77,7 +77,6 @@ def alone(home: Path) -> Iterator[None]:
 def _run(
     config: RunConfig, runs: Path, home: Path, console: Console, *, cache: bool, verbose: bool
 ) -> Run:
-    from ingestion.reading.landing import source_fingerprint
     from serving.embedded.endpoint import EmbeddedEndpoint
     from serving.embedded.gateway import envoy_binary
     from serving.triton.environment import find_environment
@@ -86,11 +85,11 @@ def _run(
     find_environment()
     envoy_binary()
     EmbeddedEndpoint(home, config.serving).check_ports()
-    fingerprint = source_fingerprint(_fetched(config.source, home, console))
+    source = _source_fingerprint(config.source, home, console)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     run = new_run(runs.resolve(), config.name, text)
     console.print(Text.assemble("run ", (run.id, "bold"), f", log in {shown(run.log)}"))
-    arguments = config.sections() | {"source_fingerprint": fingerprint}
+    arguments = config.sections() | {"source_fingerprint": source}
     os.environ[HOME_VARIABLE] = str(home.resolve())
     os.environ[RUN_PID_VARIABLE] = str(os.getpid())
     os.environ["PYTHONUNBUFFERED"] = "1"  # a step's progress is seen as it happens
@@ -114,13 +113,24 @@ def _run(
     return run
 
 
-def _fetched(source: SourceConfig, home: Path, console: Console) -> SourceConfig:
-    """The source with its files downloaded; how far that is, is shown meanwhile."""
-    from ingestion.reading.download import fetch
+def _source_fingerprint(source: SourceConfig, home: Path, console: Console) -> str:
+    """Of what the snapshot depends on beside the config; files are downloaded for it, if need be.
 
+    Raises:
+        KuberecError: a source is missing, or cannot be had; the key of pseudonyms is missing.
+    """
+    from ingestion.privacy.erased import read_erased
+    from ingestion.privacy.pseudonyms import key_id, user_key
+    from ingestion.reading.download import fetch
+    from ingestion.reading.landing import source_fingerprint
+
+    key = user_key(source.privacy)
     with console.status("source") as status:
-        shown_so = status.update if console.is_terminal else console.print
-        return fetch(source, home / "data", lambda text: shown_so(Text(text)))
+        say = status.update if console.is_terminal else console.print
+        placed = fetch(source, home / "data", lambda text: say(Text(text)))
+        files = source_fingerprint(placed)
+    erased = read_erased(home / "ingest" / source.slug).fingerprint
+    return fingerprint([files, erased, None if key is None else key_id(key)])
 
 
 def _execute(run: Run, home: Path, arguments: dict[str, Any], cache: bool, view: RunView) -> None:
