@@ -13,8 +13,10 @@ MIN_LETTERS = 20
 
 @ibis.udf.scalar.python(signature=(("string",), "string"))
 def language_of(text: str | None) -> str | None:
-    """ISO 639-1 code; "und" where there is too little to tell by."""
-    if text is None or sum(map(str.isalpha, text)) < MIN_LETTERS:
+    """ISO 639-1 code; "und" where there is too little to tell by; null of null."""
+    if text is None:
+        return None
+    if sum(map(str.isalpha, text)) < MIN_LETTERS:
         return UNDETERMINED
     import py3langid  # type: ignore[import-untyped]  # a second: it loads its model
 
@@ -30,4 +32,4 @@ def with_language(items: ir.Table) -> ir.Table:
         while new.casefold() in taken:
             new = f"source_{new}"
         items = items.rename({new: name})
-    return items.mutate(**{LANGUAGE: language_of(items[schema.TEXT])})
+    return items.mutate(**{LANGUAGE: language_of(items[schema.TEXT]).fill_null(UNDETERMINED)})

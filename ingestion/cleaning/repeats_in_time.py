@@ -56,18 +56,19 @@ def _islands(usable: ir.Table, window: ir.IntervalScalar, keep: Keep) -> ir.Tabl
     rows = candidates(usable, _KEY, "repeats", keep).select(
         *_KEY, schema.TIMESTAMP, schema.POSITION
     )
-    in_time = ibis.window(group_by=_KEY, order_by=[schema.TIMESTAMP, schema.POSITION])
-    before = rows[schema.TIMESTAMP].lag().over(in_time)
-    rows = rows.mutate(starts=(before.isnull() | (rows[schema.TIMESTAMP] > before + window)))
-    so_far = ibis.cumulative_window(group_by=_KEY, order_by=[schema.TIMESTAMP, schema.POSITION])
+    order = [schema.TIMESTAMP, schema.POSITION]
+    before = rows[schema.TIMESTAMP].lag().over(group_by=_KEY, order_by=order)
+    rows = rows.mutate(starts=before.isnull() | (rows[schema.TIMESTAMP] > before + window))
+    so_far = ibis.cumulative_window(group_by=_KEY, order_by=order)
     rows = rows.mutate(number=rows.starts.cast("int64").sum().over(so_far))
     whole = ibis.window(group_by=[*_KEY, "number"])
+    so_far = ibis.cumulative_window(group_by=[*_KEY, "number"], order_by=order)
+    position = rows[schema.POSITION]
     rows = rows.mutate(
-        island=rows[schema.POSITION].min().over(whole),
-        size=rows[schema.POSITION].count().over(whole),
-        place=ibis.row_number().over(
-            group_by=[*_KEY, "number"], order_by=[schema.TIMESTAMP, schema.POSITION]
-        ),
+        island=position.min().over(whole),
+        size=position.count().over(whole),
+        # No row_number, which is 32 bits on Spark and 64 to Ibis, so that tables do not unite.
+        place=position.count().over(so_far) - 1,
     )
     return rows.filter(rows["size"] > 1).select(
         schema.POSITION, schema.TIMESTAMP, "island", "place", "size"

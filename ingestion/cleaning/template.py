@@ -12,8 +12,8 @@ from ingestion.errors import IngestError
 
 @ibis.udf.scalar.python(signature=(("float64",), "string"))
 def number_text(number: float | None) -> str | None:
-    """As Python writes it, for engines write 1e7 each in its own way; null of not-a-number."""
-    return None if number is None or math.isnan(number) else str(number)
+    """As Python writes it, for engines write 1e7 each in its own way; nothing if it is none."""
+    return None if number is None else "" if math.isnan(number) else str(number)
 
 
 def filled(template: str, items: ir.Table) -> ir.StringValue:
