@@ -12,6 +12,7 @@ import ibis
 import ibis.expr.types as ir
 
 from ingestion import filters
+from ingestion.cleaning.near_duplicates import FIRST_ITEM_ID
 from ingestion.cleaning.rule import REASON
 from ingestion.engines.base import Engine
 from ingestion.errors import IngestError
@@ -39,7 +40,7 @@ def events(
     names = {_USER: schema.USER_ID, _ITEM: schema.ITEM_ID}
     mapped = _mapped(raw, table)
     table = table.mutate(**{name: _text(mapped[ours]) for name, ours in names.items()})
-    table = _looked_up(table, _ITEM, items, schema.ITEM_ID, items["first_item_id"], _KNOWN_ITEM)
+    table = _looked_up(table, _ITEM, items, schema.ITEM_ID, items[FIRST_ITEM_ID], _KNOWN_ITEM)
     if users is not None:
         known = users[schema.USER_ID]
         table = _looked_up(table, _USER, users, schema.USER_ID, known, _KNOWN_USER)

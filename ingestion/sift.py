@@ -3,8 +3,9 @@
 import ibis
 import ibis.expr.types as ir
 
+from ingestion.cleaning.near_duplicates import FIRST_ITEM_ID
 from ingestion.cleaning.rule import REASON, Rule
-from ingestion.engines.base import Engine
+from ingestion.engines.base import Engine, Keep
 from ingestion.filters import FILTERED
 from ingestion.privacy.raw_rows import ERASED
 from ingestion.privacy.rules import FORGETTING
@@ -19,6 +20,7 @@ from ingestion.reading.raw import (
 from ingestion.rejects import Outcome
 from recommender import schema
 
+_NEAR = "near duplicate"  # what is counted; the rejects say of which item
 _NOTHING = "{}"  # a reject's row that is not to be kept
 
 
@@ -52,7 +54,8 @@ class Sift:
             if not dropped.count().execute():
                 continue
             if not rule.counts_as_rejected:
-                self._excused |= set(dropped.select(REASON).distinct().execute()[REASON])
+                kinds = dropped.select(kind=_kind(dropped)).distinct().execute()
+                self._excused |= set(kinds["kind"])
             self.usable = self.usable.anti_join(dropped, schema.POSITION)
             forgotten = ibis.literal(rule.name in FORGETTING)
             self._dropped.append(dropped.mutate(forgotten=forgotten))
@@ -65,8 +68,9 @@ class Sift:
         rejected = self._engine.keep(
             f"rejected_{table}", self._described(dropped.filter(~filtered))
         )
-        counts = dropped.group_by(REASON).agg(rows=dropped.count()).execute()
-        pairs = zip(counts[REASON], counts["rows"], strict=True)
+        kinds = dropped.select(kind=_kind(dropped))
+        counts = kinds.group_by("kind").agg(rows=kinds.count()).execute()
+        pairs = zip(counts["kind"], counts["rows"], strict=True)
         ordered = {why: int(rows) for why, rows in sorted(pairs, key=lambda p: (-p[1], p[0]))}
         return Outcome(
             self._raw,
@@ -117,6 +121,22 @@ class Sift:
             "line": joined[RAW_POSITION] + joined["__offset"],
         }
         return joined.select(**{name: described[name] for name in schema.REJECTS.names})
+
+
+def near_duplicates(merged: ir.Table) -> Rule:
+    """Drops the items of `merged` (item_id, first_item_id)."""
+
+    def drops(usable: ir.Table, keep: Keep) -> ir.Table:
+        again = usable.select(schema.ITEM_ID, schema.POSITION).inner_join(merged, schema.ITEM_ID)
+        said = ibis.literal(f"{_NEAR} of ") + again[FIRST_ITEM_ID]
+        return again.select(schema.POSITION, **{REASON: said})
+
+    return Rule("near_duplicates", drops, counts_as_rejected=False)
+
+
+def _kind(dropped: ir.Table) -> ir.Value:
+    """A row's reason as it is counted."""
+    return dropped[REASON].startswith(_NEAR).ifelse(ibis.literal(_NEAR), dropped[REASON])
 
 
 def _union(parts: list[ir.Table]) -> ir.Table:
