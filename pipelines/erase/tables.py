@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingestion.privacy.raw_rows import ERASED as ERASED_ROW
-from ingestion.reading.raw import RAW_MALFORMED, RAW_POSITION
+from ingestion.reading.raw import RAW_LINE, RAW_MALFORMED, RAW_POSITION
 from pipelines.erase.needle import Needle
 from pipelines.erase.report import Report, counted
 from recommender.files import atomic_file
@@ -121,9 +121,15 @@ def _has_user(text: str, needle: Needle, user_columns: Sequence[str]) -> bool:
     if not any(each in text for each in needle.ids):
         return False
     content = json.loads(text)
-    if set(content) == {"line"}:  # that could not be split
-        return any(needle.is_user(word) for word in re.split(r"[^\w.@-]+", content["line"] or ""))
+    if set(content) == {"line"}:
+        return _names_user(content["line"], needle)
     return any(needle.is_user(content.get(name)) for name in user_columns)
+
+
+def _names_user(line: str | None, needle: Needle) -> bool:
+    """Whether a line that could not be split is of the user, as far as can be told."""
+    words = re.split(r"[^\w.@-]+", line or "")
+    return line is not None and (needle.is_in(line) or any(map(needle.is_user, words)))
 
 
 def _blank_raw(rows: pa.Table, needle: Needle, user_columns: Sequence[str]) -> tuple[pa.Table, int]:
@@ -131,12 +137,15 @@ def _blank_raw(rows: pa.Table, needle: Needle, user_columns: Sequence[str]) -> t
     hers = pa.array([False] * rows.num_rows)
     for name in set(user_columns) & set(rows.column_names):
         hers = pc.or_(hers, _are(rows[name], needle))
+    if rows[RAW_LINE].null_count < rows.num_rows:
+        lines = [_names_user(line, needle) for line in rows[RAW_LINE].to_pylist()]
+        hers = pc.or_(hers, pa.array(lines, pa.bool_()))
     rows, mentions = _without_mentions(rows, needle)
     found = pc.sum(hers).as_py() or 0
     if found:
         for index, name in enumerate(rows.column_names):
             column = rows[name]
-            if not name.startswith("__") or name == "__line":
+            if not name.startswith("__") or name == RAW_LINE:
                 column = pc.if_else(hers, pa.scalar(None, column.type), column)
             elif name == RAW_MALFORMED:
                 column = pc.if_else(hers, pa.scalar(ERASED_ROW, column.type), column)
