@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion import mapping
-from ingestion.cleaning.late import out_of_order
 from ingestion.cleaning.near_duplicates import FIRST_ITEM_ID, merged
 from ingestion.cleaning.rules import event_rules, item_rules, user_rules
 from ingestion.cleaning.texts import clean_items
+from ingestion.cleaning.times import out_of_order
 from ingestion.engines.base import Engine
 from ingestion.engines.open import open_engine
 from ingestion.incremental.events import EventPartitions
@@ -152,13 +152,13 @@ class _Run:
     def make_events(self) -> None:
         raw, rows = self._read("events")
         self._tell("check events")
-        items, users = self._kept["items"], self._kept.get("users")
+        users = self._kept.get("users")
         mapped = mapping.events(self._engine, raw, rows, self._known_items(), users)
         sift = Sift(self._engine, raw, rows, self._engine.keep("checked_events", mapped))
         self._tell("apply rules to events")
         sift.apply(self._partitions.rules())
         sift.apply(privacy_rules(self._config))
-        rules = event_rules(self._config, items, users, None)
+        rules = event_rules(self._config)
         # A partition is judged without the rows that it has twice, and before anything is judged
         # by all that its users did.
         sift.apply(rules[:1])

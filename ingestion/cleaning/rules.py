@@ -4,34 +4,26 @@ Order decides what a row's reason is, and what later rules count. Bad rows go fi
 then times that cannot be. Repeats within a window are one event before bots are judged, or a
 person who double-clicks would be one. The k-core is last, because whatever is dropped after it
 may leave less than the core: any other rule is applied before these, or at the least before it.
+What is late is told by the partitions that events came in: ingestion.incremental.lateness.
 """
 
 from datetime import UTC, datetime
 
-import ibis.expr.types as ir
-
 from ingestion.cleaning.bots import bots
 from ingestion.cleaning.kcore import k_core
-from ingestion.cleaning.late import out_of_time
 from ingestion.cleaning.repeats import duplicate_rows
 from ingestion.cleaning.repeats_in_time import repeats_in_time
 from ingestion.cleaning.rule import Rule
+from ingestion.cleaning.times import out_of_time
 from ingestion.sources import SourceConfig
 from recommender import schema
 
 
-def event_rules(
-    config: SourceConfig, items: ir.Table, users: ir.Table | None, watermark: datetime | None
-) -> list[Rule]:
-    """What drops events that could be read and mapped.
-
-    Args:
-        items, users: the kept ones, to which every event refers by now.
-        watermark: the newest event of earlier runs, with a time zone; None in a first run.
-    """
+def event_rules(config: SourceConfig) -> list[Rule]:
+    """What drops events that could be read and mapped; the first rule is that of duplicates."""
     cleaning = config.cleaning
     rules: list[Rule | None] = [duplicate_rows("duplicates", None, "exact duplicate")]
-    rules += out_of_time(cleaning, watermark, datetime.now(UTC))
+    rules += out_of_time(cleaning, datetime.now(UTC))
     if cleaning.repeat_window_s:
         rules.append(repeats_in_time(cleaning.repeat_window_s))
     rules += [bots(cleaning.bots), k_core(cleaning.k_core)]

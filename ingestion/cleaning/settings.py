@@ -53,7 +53,10 @@ class CleaningConfig(Section):
     bots: BotsConfig = BotsConfig()
     k_core: KCoreConfig = KCoreConfig()
     max_lateness_days: float | None = Field(
-        None, gt=0, description="events older than the newest of earlier runs by more are dropped"
+        None,
+        gt=0,
+        description="events older by more than the newest of the partitions before their own are "
+        "dropped; needs source.incremental.partition",
     )
     max_future_days: float | None = Field(
         None, ge=0, description="events newer than the moment of ingestion by more are dropped"

@@ -1,4 +1,4 @@
-"""Events of the wrong time: out of range, late, in the future; and how many are out of order."""
+"""Events of the wrong time: out of range, in the future; and how many are out of order."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,15 +17,14 @@ from ingestion.engines.base import Keep
 from recommender import schema
 
 BEFORE, AFTER = "before the earliest time", "after the latest time"
-LATE, FUTURE = "late", "in the future"
+FUTURE = "in the future"
 _UTC = dt.Timestamp(timezone="UTC", scale=6)
 
 
-def out_of_time(config: CleaningConfig, watermark: datetime | None, now: datetime) -> list[Rule]:
+def out_of_time(config: CleaningConfig, now: datetime) -> list[Rule]:
     """The rules on an event's own time.
 
     Args:
-        watermark: the newest event of earlier runs; None where there is none to be later than.
         now: the moment of ingestion.
     """
     rules = []
@@ -36,9 +35,6 @@ def out_of_time(config: CleaningConfig, watermark: datetime | None, now: datetim
     if config.max_future_days is not None:
         limit = now + timedelta(days=config.max_future_days)
         rules.append(_rule("max_future_days", None, limit, FUTURE, bad=True))
-    if config.max_lateness_days is not None and watermark is not None:
-        limit = watermark - timedelta(days=config.max_lateness_days)
-        rules.append(_rule("max_lateness_days", limit, None, LATE, bad=True))
     return rules
 
 

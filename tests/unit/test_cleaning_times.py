@@ -1,7 +1,6 @@
 """Events of the wrong time are dropped by reason; events out of order are counted."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ingestion.cleaning import late
+from ingestion.cleaning import times
 from ingestion.cleaning.settings import CleaningConfig
 from ingestion.engines.base import Engine
 from ingestion.engines.open import open_engine
@@ -30,9 +29,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     engine.close()
 
 
-def gone(engine: Engine, watermark: Any = None, **config: Any) -> list[tuple[dict[int, str], bool]]:
+def gone(engine: Engine, **config: Any) -> list[tuple[dict[int, str], bool]]:
     """What each rule drops of EVENTS, and whether it counts as rejected."""
-    rules = late.out_of_time(CleaningConfig(**config), watermark, START)
+    rules = times.out_of_time(CleaningConfig(**config), START)
     return [
         (dropped(engine, rule, events_table(EVENTS)), rule.counts_as_rejected) for rule in rules
     ]
@@ -41,24 +40,13 @@ def gone(engine: Engine, watermark: Any = None, **config: Any) -> list[tuple[dic
 def test_out_of_range_by_an_iso_time_of_any_zone(engine: Engine) -> None:
     first, last = "2024-03-01T02:00:00+02:00", "2024-03-02"  # START, and a day after it
     assert gone(engine, earliest=first, latest=last) == [
-        (dict.fromkeys([0, 1], late.BEFORE), False),
-        (dict.fromkeys([4, 5], late.AFTER), False),
+        (dict.fromkeys([0, 1], times.BEFORE), False),
+        (dict.fromkeys([4, 5], times.AFTER), False),
     ]
-
-
-def test_late_is_older_than_the_watermark_by_more_than_allowed(engine: Engine) -> None:
-    watermark = START + timedelta(days=1)
-    assert gone(engine, watermark, max_lateness_days=1) == [
-        (dict.fromkeys([0, 1], late.LATE), True)
-    ]
-
-
-def test_nothing_is_late_in_a_first_run(engine: Engine) -> None:
-    assert gone(engine, None, max_lateness_days=1) == []
 
 
 def test_the_future_begins_after_the_moment_of_ingestion(engine: Engine) -> None:
-    assert gone(engine, max_future_days=1) == [(dict.fromkeys([4, 5], late.FUTURE), True)]
+    assert gone(engine, max_future_days=1) == [(dict.fromkeys([4, 5], times.FUTURE), True)]
 
 
 @pytest.mark.parametrize(
@@ -94,10 +82,10 @@ def test_out_of_order_is_behind_a_later_event_of_the_same_user(
         for position, (user, _, time) in enumerate(events)
     )
     path = tmp_path_factory.mktemp("events") / "events.parquet"
-    assert late.out_of_order(write(path, events, row_group)) == expected
+    assert times.out_of_order(write(path, events, row_group)) == expected
 
 
 def test_no_events_are_in_order(tmp_path: Path) -> None:
     empty = events_table([])
     pq.write_table(pa.Table.from_batches([], empty.schema), tmp_path / "events.parquet")
-    assert late.out_of_order(tmp_path / "events.parquet") == 0
+    assert times.out_of_order(tmp_path / "events.parquet") == 0
