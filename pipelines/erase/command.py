@@ -45,10 +45,11 @@ def erase_user(
     from pipelines.erase.erase import erase_user as work
     from pipelines.erase.erase import model_versions
     from pipelines.local import alone
+    from recommender.files import ensure_writable
 
     loaded = load_config(config, overrides or [])
     home = state_home()
-    with alone(home):
+    with alone(ensure_writable(home)):
         report = work(
             user_id,
             loaded.source,

@@ -152,7 +152,7 @@ def _look_again(
 def model_versions(folders: Sequence[Path]) -> list[str]:
     """Versions that lie below `folders`: their weights were trained with the user's events."""
     found = {
-        path.parent.name if path.parent.name != "model_version" else str(read_json(path)["version"])
+        str(read_json(path).get("version", path.parent.name))
         for folder in folders
         for path in folder.rglob(MANIFEST)
     }

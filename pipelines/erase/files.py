@@ -9,7 +9,7 @@ from pipelines.erase.needle import Needle
 from pipelines.erase.online import erase_sqlite, holds, is_sqlite
 from pipelines.erase.report import Report
 from pipelines.erase.tables import erase_table, is_parquet
-from pipelines.erase.texts import erase_text
+from pipelines.erase.texts import erase_cells, erase_text
 from recommender import schema
 from recommender.files import fingerprint, read_json, sha256_file, write_json
 from serving.version import GOLDEN, MANIFEST
@@ -33,7 +33,17 @@ def erase_folder(
             removed[name] = _erase_file(folder / name, needle, report, user_columns)
         if "snapshot.json" in names and any(removed.values()) and not report.dry:
             _correct_snapshot(folder, removed)
+    for found in report.found[before:]:
+        for page in _pages_of(Path(found.place), root):
+            erase_cells(page, needle, report)
     return len(report.found) > before
+
+
+def _pages_of(result: Path, root: Path) -> Iterator[Path]:
+    """Pages of Data Docs that show a validation result: .../validations/<one path>, both."""
+    if result.suffix == ".json" and "validations" in result.parts:
+        tail = result.parts[result.parts.index("validations") :]
+        yield from root.rglob(str(Path(*tail).with_suffix(".html")))
 
 
 def _folders(root: Path, skip: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:

@@ -1,7 +1,9 @@
 """A user in files of text: JSON, logs, pages, whatever else decodes."""
 
+import html
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +122,19 @@ def _is_about_users(entry: dict[str, Any]) -> bool:
     kwargs = entry.get("expectation_config", {})
     kwargs = kwargs.get("kwargs", {}) if isinstance(kwargs, dict) else {}
     return USER_ID in (entry.get("column"), kwargs.get("column"))
+
+
+def erase_cells(path: Path, needle: Needle, report: Report) -> None:
+    """Take a user out of a page of whose data it is known that he is in it.
+
+    There even a short id is found, where it is all that an element has.
+    """
+    ids = "|".join(re.escape(html.escape(each)) for each in needle.ids)
+    text = path.read_text(encoding="utf-8")
+    after = re.sub(rf"(>\s*)(?:{ids})(?=\s*<)", rf"\g<1>{ERASED}", text)
+    if after == text:
+        return
+    report.erased(path, "mentions")
+    if not report.dry:
+        with atomic_file(path) as draft:
+            draft.write_text(after, encoding="utf-8")
