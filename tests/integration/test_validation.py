@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingestion.errors import ValidationFailed
-from ingestion.validation.settings import ValidationConfig
 from ingestion.validation.run import validate
+from ingestion.validation.settings import ValidationConfig
 from recommender import schema
 from recommender.errors import KuberecError
 from recommender.files import read_json
@@ -148,6 +148,82 @@ def test_a_warning_is_reported_and_stops_nothing(tmp_path: Path) -> None:
 def test_limits_and_names_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"min_items = 5 is above max_items = 4"):
         ValidationConfig(min_items=5, max_items=4)
+    config = ValidationConfig(warn_only=["events.timestamp"])
+    snapshot = write(tmp_path / "snapshot")
     with pytest.raises(KuberecError, match=r"no check 'events\.timestamp'; there are .*newest"):
-        config = ValidationConfig(warn_only=["events.timestamp"])
-        validate(write(tmp_path / "snapshot"), config, tmp_path / "report")
+        validate(snapshot, config, tmp_path / "report")
+
+
+def test_identifiers_of_people_are_refused_and_shown_masked(tmp_path: Path) -> None:
+    bad_items, bad_events = items(), events()
+    bad_items[0] |= {"title": "Ask jane.doe@example.com", "categories": ["x", "+44 20 7946 0958"]}
+    bad_items[1] |= {"text": "paid by 4111-1111-1111-1111"}
+    bad_items[2] |= {"text": "part 4111-1111-1111-1112"}  # whose last digit does not check
+    bad_events[0] |= {"event_type": "mail bob@example.org"}
+    snapshot = write(tmp_path / "snapshot", items=bad_items, events=bad_events)
+    with pytest.raises(ValidationFailed) as caught:
+        validate(snapshot, CONFIG, tmp_path / "report")
+    found = results(tmp_path / "report")
+    failed = {name for name, row in found.items() if not row["success"]}
+    assert failed == {"items.no_email", "items.no_phone", "items.no_card", "events.no_email"}
+    assert found["items.no_email"]["samples"] == ["title: Ask j…m (20 characters)"]
+    assert found["items.no_card"]["unexpected_count"] == 1
+    assert found["items.no_card"]["samples"] == ["text: paid by 4…1 (19 characters)"]
+    written = [path for path in (tmp_path / "report").rglob("*") if path.is_file()]
+    everything = str(caught.value) + "".join(path.read_text("latin-1") for path in written)
+    for secret in ("jane.doe", "20 7946", "1111-1111-1111-1111", "bob@"):
+        assert secret not in everything
+    ignored = CONFIG.model_copy(
+        update={
+            "personal": CONFIG.personal.model_copy(update={"email": False, "card": False}),
+            "warn_only": ["items.no_phone"],
+        }
+    )
+    assert validate(snapshot, ignored, tmp_path / "report")["success"]
+
+
+def test_interactions_out_of_limits_warn_unless_they_are_to_stop(tmp_path: Path) -> None:
+    flood = [
+        EVENT
+        | {"user_id": "u1", "item_id": "a", "position": place}
+        | {"timestamp": NOON - timedelta(hours=40, seconds=place)}
+        for place in range(60)
+    ]
+    late = [row | {"position": 60 + row["position"]} for row in events()]
+    snapshot = write(tmp_path / "snapshot", events=flood + late)
+    limits = {"max_events_of_a_user": 50, "max_item_gini": 0.5, "max_median_gap_days": 0.01}
+    config = CONFIG.model_copy(
+        update={
+            "interactions": CONFIG.interactions.model_copy(update=limits),
+            "severities": {"events.item_gini": "critical"},
+        }
+    )
+    with pytest.raises(ValidationFailed, match=r"events\.item_gini .*found 0\.6") as caught:
+        validate(snapshot, config, tmp_path / "report")
+    found = results(tmp_path / "report")
+    failed = {name: row["severity"] for name, row in found.items() if not row["success"]}
+    assert failed == {
+        "events.item_gini": "critical",
+        "events.per_user.max": "warning",
+        "events.session_gap.median": "warning",
+    }
+    assert "events.per_user.max" not in str(caught.value)
+    assert found["events.per_user.max"]["observed"] == 62
+    # Of 64 events: 62, 1 and 1 of three items: G = 2 (1 + 2 + 3 * 62) / (3 * 64) - 4 / 3.
+    assert found["events.item_gini"]["observed"] == pytest.approx(2 * 189 / 192 - 4 / 3)
+
+
+def test_data_docs_show_the_last_runs(tmp_path: Path) -> None:
+    snapshot, state = write(tmp_path / "snapshot"), tmp_path / "state"
+    config = CONFIG.model_copy(update={"history": 2})
+    for _ in range(3):
+        report = validate(snapshot, config, tmp_path / "report", state)
+    assert report["drift"]["compared_with"] is not None
+    site = tmp_path / "report" / "data_docs"
+    assert len(list((site / "validations" / "events").rglob("*.html"))) == 2
+    index = (site / "index.html").read_text()
+    assert all(
+        page.relative_to(site).as_posix().replace(" ", "%20") in index.replace(" ", "%20")
+        for page in (site / "validations").rglob("*.html")
+    )
+    assert read_json(state / "accepted.json")["profile"]["rows"]["events"] == 4

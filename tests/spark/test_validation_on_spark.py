@@ -1,6 +1,7 @@
 """The same snapshot, validated on DuckDB and on Spark: the same verdicts, numbers and samples."""
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from ingestion.validation.settings import ValidationConfig
 from recommender.files import read_json, write_json
 from tests.incident_source import Export
 
-LIMITS = ValidationConfig(min_value=2, max_value=5, min_text_length=15)
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+LIMITS = ValidationConfig(as_of=NOW, min_value=2, max_value=5, min_text_length=15)
 
 
 def export() -> Export:

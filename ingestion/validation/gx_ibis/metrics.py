@@ -4,7 +4,9 @@ A row metric is a condition that rows have to meet; rows that do not are counted
 aggregate query, and looked at by a small query of their own when there are some.
 """
 
+import operator
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import ibis
@@ -70,18 +72,26 @@ def sample(rows: ir.Table, columns: list[str], show: Callable[[Any], Any] = mask
     return [{name: show(plain(part)) for name, part in row.items()} for row in found]
 
 
+def counted(table: ir.Table, columns: list[str], ignore_row_if: str | None = None) -> ir.Table:
+    """Rows that are looked at for values of several columns, as `ignore_row_if` of GX says."""
+    filled = [column_of(table, name).notnull() for name in columns]
+    if ignore_row_if == "never":
+        return table
+    both = operator.and_ if ignore_row_if == "any_value_is_missing" else operator.or_
+    return table.filter(reduce(both, filled))
+
+
 def repeated(table: ir.Table, columns: list[str]) -> ir.Table:
-    """Rows whose values in `columns` occur more than once; a row with a null never does.
+    """Values of `columns` that occur more than once, and how often (`times`).
 
     A 64-bit hash finds the candidates first: its groups take a fraction of the memory that groups
     of the values themselves would; the candidates are then compared exactly.
     """
-    whole = table.filter(*(column_of(table, name).notnull() for name in columns))
-    whole = whole.select(*columns)
-    key = ibis.struct({name: whole[name] for name in columns}).hash()
-    hashes = whole.select(key=key)
+    rows = table.select(*columns)
+    key = ibis.struct({name: rows[name] for name in columns}).hash()
+    hashes = rows.select(key=key)
     often = hashes.group_by("key").having(hashes.count() > 1).agg()
-    candidates = whole.mutate(key=key).semi_join(often, "key").drop("key")
+    candidates = rows.mutate(key=key).semi_join(often, "key").drop("key")
     groups = candidates.group_by(columns).agg(times=candidates.count())
     return groups.filter(groups.times > 1)
 
@@ -121,40 +131,39 @@ def _register_rows() -> None:
 
 
 def _register_unique() -> None:
-    def times(table: ir.Table, columns: list[str]) -> int:
-        return int(repeated(table, columns).times.sum().fill_null(0).to_pyarrow().as_py())
+    def times(table: ir.Table, columns: list[str], ignore: str | None) -> int:
+        rows = counted(table, columns, ignore)
+        return int(repeated(rows, columns).times.sum().fill_null(0).to_pyarrow().as_py())
 
-    def of(table: ir.Table, columns: list[str], broken: int) -> list[Any]:
-        return sample(repeated(table, columns), columns) if broken else []
+    def of(table: ir.Table, columns: list[str], ignore: str | None, broken: int) -> list[Any]:
+        return sample(repeated(counted(table, columns, ignore), columns), columns) if broken else []
 
-    column, compound = "column_values.unique", "compound_columns.unique"
-    value(f"{column}.unexpected_count", lambda table, column: times(table, [column]))
+    single, compound = "column_values.unique", "compound_columns.unique"
+    value(f"{single}.unexpected_count", lambda table, column: times(table, [column], None))
     value(
-        f"{column}.unexpected_values",
+        f"{single}.unexpected_values",
         lambda table, column, metrics, **_: of(
-            table, [column], metrics["column_values.unique.unexpected_count"]
+            table, [column], None, metrics[f"{single}.unexpected_count"]
         ),
-        needs=(f"{column}.unexpected_count",),
+        needs=(f"{single}.unexpected_count",),
     )
     value(
         f"{compound}.unexpected_count",
-        lambda table, column_list, **_: times(table, list(column_list)),
+        lambda table, column_list, ignore_row_if: times(table, list(column_list), ignore_row_if),
     )
     value(
         f"{compound}.unexpected_values",
-        lambda table, column_list, metrics, **_: of(
-            table, list(column_list), metrics[f"{compound}.unexpected_count"]
+        lambda table, column_list, ignore_row_if, metrics, **_: of(
+            table, list(column_list), ignore_row_if, metrics[f"{compound}.unexpected_count"]
         ),
         needs=(f"{compound}.unexpected_count",),
     )
-    aggregate(f"{compound}.filtered_row_count", _whole_rows)
-
-
-def _whole_rows(table: ir.Table, column_list: list[str], **_: Any) -> ir.Scalar:
-    whole: Any = ibis.literal(True)
-    for name in column_list:
-        whole = whole & column_of(table, name).notnull()
-    return table.count(where=whole)
+    value(
+        f"{compound}.filtered_row_count",
+        lambda table, column_list, ignore_row_if, **_: int(
+            counted(table, list(column_list), ignore_row_if).count().to_pyarrow().as_py()
+        ),
+    )
 
 
 def _register_tables() -> None:
