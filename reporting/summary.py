@@ -102,8 +102,29 @@ def _data(snapshot: Mapping[str, Any], windows: Mapping[str, Any]) -> dict[str, 
 
 
 def _validation(checked: Mapping[str, Any]) -> dict[str, Any]:
+    """How many expectations are met, what was warned of, and how far from what was accepted."""
     results = checked["expectations"]
-    return {"total": len(results), "passed": sum(result["success"] for result in results)}
+    drift = [row for row in results if row["name"].startswith("drift.")]
+    return {
+        "total": len(results),
+        "passed": sum(result["success"] for result in results),
+        "warnings": [_finding(row) for row in results if not row["success"]],
+        "compared": checked["drift"]["said"],
+        "drift": [_finding(row) for row in drift if row["observed"] is not None],
+    }
+
+
+def _finding(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = f"{row['unexpected_count']:,} values" if row["unexpected_count"] else row["observed"]
+    said = row["error"] or row["said"] or ", ".join(map(str, row["samples"]))
+    return {
+        "check": row["name"],
+        "severity": row["severity"],
+        "found": f"{found:.3g}" if isinstance(found, float) else str(found),
+        "limit": row["limit"],
+        "said": said.splitlines()[0] if said else "",
+        "passed": row["success"],
+    }
 
 
 def _rankers(test: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:

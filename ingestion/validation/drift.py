@@ -21,6 +21,7 @@ class Measure:
         name: of the check.
         value: None where there is nothing to measure, which is no failure.
         said: what was found, in words.
+        hint: what it may mean, said only of a number that is out of its limits.
     """
 
     name: str
@@ -29,6 +30,18 @@ class Measure:
     high: float | None = None
     said: str = ""
     severity: Severity = "critical"
+    hint: str = ""
+
+    @property
+    def met(self) -> bool:
+        return self.value is None or (
+            (self.low is None or self.value >= self.low)
+            and (self.high is None or self.value <= self.high)
+        )
+
+    @property
+    def words(self) -> str:
+        return self.said if self.met or not self.hint else f"{self.said}; {self.hint}"
 
 
 def measures(
@@ -90,7 +103,8 @@ def _times(
         None,
         config.max_days_back,
         f"days that the newest event is older than accepted: now {newest:%Y-%m-%d %H:%M:%S}, "
-        f"accepted {before:%Y-%m-%d %H:%M:%S}; is a file cut or missing?",
+        f"accepted {before:%Y-%m-%d %H:%M:%S}",
+        hint="is a file cut or missing?",
     )
     days, known = now["days"], accepted["days"]
     shared = [day for day in days if day in known and known[day][0] >= _SMALL_DAY]
@@ -104,10 +118,10 @@ def _times(
         abs(changes[worst]) if worst else None,
         None,
         config.max_day_change,
-        f"{worst}: {days.get(worst, [0])[0]:,} events, {known[worst][0]:,} accepted; a day twice, "
-        "or cut?"
+        f"{worst}: {days.get(worst, [0])[0]:,} events, {known[worst][0]:,} accepted"
         if worst
         else "no whole day is in both",
+        hint="is the day there twice, or cut?",
     )
 
 

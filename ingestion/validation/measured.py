@@ -20,7 +20,7 @@ def measured(measures: Iterable[Measure]) -> ir.Table:
         {
             "measure": measure.name,
             "value": None if measure.value is None else float(measure.value),
-            "said": measure.said,
+            "said": measure.words,
         }
         for measure in measures
     ]

@@ -58,8 +58,9 @@ def _rejects(summary: Mapping[str, Any], rejects: Iterable[Mapping[str, Any]]) -
             twice / rows,
             None,
             _MAX_DUPLICATES,
-            f"{twice:,} of {rows:,} rows are exact duplicates, and dropped; a file or a day twice?",
+            f"{twice:,} of {rows:,} rows are exact duplicates, and dropped",
             "warning",
+            "is a file or a day there twice?",
         )
     left = [reason for reason in reasons if reason.startswith(QUARANTINED)]
     yield Measure(
