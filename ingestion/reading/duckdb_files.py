@@ -7,6 +7,7 @@ order of its lines, so that DuckDB's `rowid` is the number of a row; parquet is 
 from typing import Any
 
 from ingestion.errors import IngestError
+from ingestion.reading.duckdb_json import json_columns
 from ingestion.reading.duckdb_lines import add_bad_objects, add_malformed, bad_tables, shifted
 from ingestion.reading.files import SourceFile, compression, filesystem
 from ingestion.reading.headers import (
@@ -28,9 +29,6 @@ from ingestion.reading.raw import (
 )
 from ingestion.reading.sql_text import literal, quoted, run_sql
 from ingestion.sources import TableSource
-
-# Types that DuckDB guesses from the look of a JSON string; here it stays the string it is.
-_GUESSED = ("DATE", "TIME", "UUID")
 
 
 def read_raw(connection: Any, table: str, source: TableSource, files: list[SourceFile]) -> RawTable:
@@ -103,15 +101,9 @@ def _load_json(connection: Any, raw: RawTable, files: list[SourceFile]) -> None:
         f"compression={literal(_json_compression(files, source))}"
     )
     paths = ", ".join(literal(file.path) for file in files)
-    found = run_sql(
-        connection,
-        f"DESCRIBE SELECT * FROM read_json([{paths}], {fixed}, sample_size=-1, union_by_name=true)",
-    )
-    raw.columns = [row[0] for row in found]
-    if raw.columns == ["json"]:
-        raise OSError("its lines must each be one JSON object")
+    kinds = json_columns(connection, paths, fixed)
+    raw.columns = list(kinds)
     check_columns(raw.table, source, files[0], raw.columns)
-    kinds = {row[0]: _json_type(row[1]) for row in found}
     types = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in kinds.items())
     # A field of mixed types comes as JSON; as text, a string has no quotes around it.
     columns = ", ".join(
@@ -175,10 +167,6 @@ def _load_parquet(connection: Any, raw: RawTable, files: list[SourceFile]) -> No
 
 def _count(connection: Any, relation: str) -> int:
     return int(run_sql(connection, f"SELECT count(*) FROM {relation}")[0][0])
-
-
-def _json_type(kind: str) -> str:
-    return "VARCHAR" if kind.startswith(_GUESSED) else kind
 
 
 def _json_compression(files: list[SourceFile], source: TableSource) -> str:

@@ -1,16 +1,11 @@
-"""One dirty source through DuckDB and through Spark: the same snapshot, the same rejects."""
+"""Dirty text files through DuckDB and through Spark: the same snapshot, the same rejects."""
 
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
+from both_engines import assert_same
 
-from ingestion.ingest import ingest
-from ingestion.sources import SourceConfig
-from recommender import schema
-
-ENGINES = ("duckdb", "spark")
 ITEMS = (
     "id,name,kinds,released\n"
     'a,"Godfather, The",x|y,1972\n'
@@ -81,30 +76,6 @@ def source(folder: Path, **changes: Any) -> dict[str, Any]:
         else:
             content[table] = value
     return content
-
-
-def snapshots(content: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
-    """snapshot.json of each engine; the tables lie in folders named after the engines."""
-    found = {}
-    for engine in ENGINES:
-        config = content | {"engine": {"name": engine, "spark_master": "local[2]"}}
-        found[engine] = ingest(SourceConfig.model_validate(config), folder / engine)
-    return found
-
-
-def rows(folder: Path, engine: str, table: str) -> list[dict[str, Any]]:
-    return pq.read_table(schema.table_path(folder / engine, table)).to_pylist()
-
-
-def assert_same(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Ingest with both; the summary of the one, which is that of the other."""
-    found = snapshots(content, folder)
-    for table in (*schema.TABLES, "rejects"):
-        assert rows(folder, "spark", table) == rows(folder, "duckdb", table), table
-    for key in ("read", "kept", "rejected", "filtered", "changed", "fingerprint"):
-        assert found["spark"][key] == found["duckdb"][key], key
-    assert [found[engine]["engine"] for engine in ENGINES] == list(ENGINES)
-    return found["spark"]
 
 
 @pytest.fixture
