@@ -4,12 +4,11 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from statistics import median
 from typing import Any
 
+from ingestion.validation.days import SMALL_DAY
 from ingestion.validation.settings import DriftConfig, Severity
 
-_SMALL_DAY = 50  # events of a day, below which its change is chance
 _SECONDS_A_DAY = 86_400
 
 
@@ -107,11 +106,11 @@ def _times(
         hint="is a file cut or missing?",
     )
     days, known = now["days"], accepted["days"]
-    shared = [day for day in days if day in known and known[day][0] >= _SMALL_DAY]
+    shared = [day for day in days if day in known and known[day][0] >= SMALL_DAY]
     edges = {min(days), max(days), min(known), max(known)}
     gone = [day for day in known if day not in days and min(days) < day < max(days)]
     changes = {day: days[day][0] / known[day][0] - 1 for day in shared if day not in edges}
-    changes |= {day: -1.0 for day in gone if day not in edges and known[day][0] >= _SMALL_DAY}
+    changes |= {day: -1.0 for day in gone if day not in edges and known[day][0] >= SMALL_DAY}
     worst = max(changes, key=lambda day: (abs(changes[day]), day), default=None)
     yield Measure(
         "drift.events.days",
@@ -226,26 +225,3 @@ def kept_share(now: list[int], accepted: list[int]) -> float | None:
 def _main(forms: Mapping[str, int]) -> str:
     name = max(forms, key=lambda each: (forms[each], each))
     return f"{forms[name] / sum(forms.values()):.0%} {name}"
-
-
-def repeated_days(days: Mapping[str, list[int]]) -> list[tuple[str, str]]:
-    """Pairs of days with the same events of the same users and items."""
-    seen: dict[tuple[int, ...], str] = {}
-    pairs = []
-    for day, content in sorted(days.items()):
-        if content[0] < _SMALL_DAY:
-            continue
-        first = seen.setdefault(tuple(content), day)
-        if first != day:
-            pairs.append((first, day))
-    return pairs
-
-
-def last_day_share(days: Mapping[str, list[int]]) -> tuple[float | None, str]:
-    """Events of the last whole day by the median of up to 14 days before it, and in words."""
-    whole = sorted(days)[1:-1]
-    before = [days[day][0] for day in whole[-15:-1]]
-    if len(before) < 7 or median(before) < _SMALL_DAY:
-        return None, "too few days to compare"
-    events, usual = days[whole[-1]][0], median(before)
-    return events / usual, f"{whole[-1]}: {events:,} events, {usual:,.0f} on the median day before"

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ingestion.validation.drift import Measure, last_day_share, repeated_days
+from ingestion.validation.days import last_day_share, repeated_days
+from ingestion.validation.drift import Measure
 from ingestion.validation.quarantine import QUARANTINED
 from ingestion.validation.settings import DriftConfig
 

@@ -1,19 +1,21 @@
 """What a snapshot's tables are expected to be, as Great Expectations suites."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import ibis.expr.types as ir
 from great_expectations import expectations as gxe
 
-from ingestion.validation import interactions, personal
+from ingestion.validation import personal
 from ingestion.validation.drift import Measure
 from ingestion.validation.gx_ibis.expectations import ExpectColumnToHaveType
+from ingestion.validation.interaction_checks import interaction_checks
 from ingestion.validation.measured import ExpectMeasureToBeBetween
+from ingestion.validation.named import Named, between, named
 from ingestion.validation.references import ExpectColumnValuesToBeInOtherTable
-from ingestion.validation.settings import InteractionsConfig, Severity, ValidationConfig
+from ingestion.validation.settings import Severity, ValidationConfig
 from recommender import schema
 
 MEASURES = "snapshot"  # the suite of what is measured of all tables together
@@ -22,17 +24,6 @@ _TYPES = {"int64": "int64", "double": "float64", "string": "string"}
 _FLOAT = r"^-?[0-9]+\.0+$|^-?[0-9](\.[0-9]+)?[eE]\+?[0-9]+$"
 # UTF-8 that was read as Latin-1 or Windows-1252, and what decoders put for what they cannot read.
 _MOJIBAKE = "Ã[\u0080-\u00bf\u2018-\u2122]|Â[\u0080-\u00bf]|â€|\ufffd"
-
-
-@dataclass(frozen=True)
-class Named:
-    """An expectation under the name that reports and `warn_only` use: table.column.check."""
-
-    name: str
-    column: str
-    limit: str  # as a reader would say it
-    expectation: Any
-    severity: Severity = "critical"
 
 
 def suites(
@@ -52,7 +43,7 @@ def suites(
     found = {
         "events": [
             *_events(config, config.as_of or now),
-            *_interactions(config.interactions, unknown_items),
+            *interaction_checks(config.interactions, unknown_items),
         ],
         "items": _items(config),
         "users": _users(config),
@@ -80,19 +71,19 @@ def _events(config: ValidationConfig, now: datetime) -> list[Named]:
     low, high = config.min_value, config.max_value
     checks = [
         *_common("events", config.min_events, config.max_events),
-        _named(
+        named(
             "events.timestamp.earliest",
             f"not before {config.earliest:%Y-%m-%d %H:%M}",
             gxe.ExpectColumnMinToBeBetween(
                 column=schema.TIMESTAMP, min_value=_naive(config.earliest)
             ),
         ),
-        _named(
+        named(
             "events.timestamp.newest",
             limit,
             gxe.ExpectColumnMaxToBeBetween(column=schema.TIMESTAMP, **newest),
         ),
-        _named(
+        named(
             "events.unique",
             "no two of one user, item, time and type",
             gxe.ExpectCompoundColumnsToBeUnique(column_list=key),
@@ -105,60 +96,8 @@ def _events(config: ValidationConfig, now: datetime) -> list[Named]:
         expectation = gxe.ExpectColumnValuesToBeBetween(
             column=schema.VALUE, min_value=low, max_value=high
         )
-        checks.append(_named("events.value.range", _between(low, high), expectation))
+        checks.append(named("events.value.range", between(low, high), expectation))
     return checks
-
-
-def _interactions(config: InteractionsConfig, unknown_items: int) -> list[Named]:
-    gaps: dict[str, Any] = {
-        "pause_minutes": config.session_pause_minutes,
-        "long_gap_days": config.long_gap_days,
-        "max_events": config.max_gap_events,
-    }
-    quantile = f"{config.quantile:g} quantile of users"
-    plans: list[tuple[str, str, float | None, float | None, Any, dict[str, Any], str]] = [
-        (
-            *("events.per_user.mean", schema.USER_ID, config.min_events_per_user, None),
-            *(interactions.ExpectMeanEventsPerUserToBeBetween, {}, "events a user, mean"),
-        ),
-        (
-            *("events.per_user.quantile", schema.USER_ID, None),
-            *(config.max_events_per_user_quantile,),
-            interactions.ExpectQuantileOfEventsPerUserToBeBetween,
-            *({}, f"events, {quantile}"),
-        ),
-        (
-            *("events.per_user.max", schema.USER_ID, None, config.max_events_of_a_user),
-            *(interactions.ExpectMaxEventsPerUserToBeBetween, {}, "events of the busiest user"),
-        ),
-        (
-            *("events.item_gini", schema.ITEM_ID, config.min_item_gini, config.max_item_gini),
-            *(interactions.ExpectItemPopularityGiniToBeBetween, {}, "Gini of item popularity"),
-        ),
-        (
-            *("events.unknown_items", schema.ITEM_ID, None, config.max_unknown_item_share),
-            interactions.ExpectUnknownItemShareToBeBetween,
-            {"column": schema.ITEM_ID, "other": "items", "refused": unknown_items},
-            "of the events read",
-        ),
-        (
-            *("events.session_gap.median", schema.TIMESTAMP, None, config.max_median_gap_days),
-            *(interactions.ExpectMedianSessionGapToBeBetween, gaps, "days between sessions"),
-        ),
-        (
-            *("events.session_gap.long", schema.TIMESTAMP, None, config.max_long_gap_share),
-            interactions.ExpectLongSessionGapShareToBeBetween,
-            *(gaps, f"of the gaps between sessions over {config.long_gap_days:g} days"),
-        ),
-    ]
-    found = []
-    for name, column, low, high, kind, kwargs, unit in plans:
-        if name.startswith("events.per_user"):
-            kwargs = {"quantile": config.quantile}
-        expectation = kind(min_value=low, max_value=high, **kwargs)
-        limit = f"{_between(low, high)} {unit}"
-        found.append(Named(name, column, limit, expectation, "warning"))
-    return found
 
 
 def _items(config: ValidationConfig) -> list[Named]:
@@ -171,7 +110,7 @@ def _items(config: ValidationConfig) -> list[Named]:
         _length("items", schema.TITLE, 1, None),
         _length("items", schema.TEXT, *length),
         *(
-            _named(
+            named(
                 f"items.{column}.encoding",
                 f"at most {config.max_mojibake_share:.2%} look read in a wrong encoding",
                 gxe.ExpectColumnValuesToNotMatchRegex(
@@ -194,16 +133,16 @@ def _users(config: ValidationConfig) -> list[Named]:
 
 def _common(table: str, min_rows: int, max_rows: int | None) -> Iterable[Named]:
     """Row count; then each column of the schema: there, without nulls, of its type."""
-    yield _named(
+    yield named(
         f"{table}.rows",
-        _between(min_rows, max_rows),
+        between(min_rows, max_rows),
         gxe.ExpectTableRowCountToBeBetween(min_value=min_rows, max_value=max_rows),
         column="",
     )
     for field in schema.TABLES[table]:
         column = field.name
-        yield _named(f"{table}.{column}.exists", "a column", gxe.ExpectColumnToExist(column=column))
-        yield _named(
+        yield named(f"{table}.{column}.exists", "a column", gxe.ExpectColumnToExist(column=column))
+        yield named(
             f"{table}.{column}.not_null",
             "no nulls",
             gxe.ExpectColumnValuesToNotBeNull(column=column),
@@ -211,7 +150,7 @@ def _common(table: str, min_rows: int, max_rows: int | None) -> Iterable[Named]:
         kind = "timestamp" if column == schema.TIMESTAMP else _TYPES.get(str(field.type))
         if kind is not None:
             expectation = ExpectColumnToHaveType(column=column, type_=kind)
-            yield _named(f"{table}.{column}.type", kind, expectation)
+            yield named(f"{table}.{column}.type", kind, expectation)
 
 
 def _personal(config: ValidationConfig, table: str, rows: ir.Table) -> list[Named]:
@@ -239,40 +178,30 @@ def _measure(measure: Measure) -> Named:
     expectation = ExpectMeasureToBeBetween(
         measure=measure.name, min_value=measure.low, max_value=measure.high
     )
-    limit = _between(measure.low, measure.high)
+    limit = between(measure.low, measure.high)
     return Named(measure.name, "", limit, expectation, measure.severity)
 
 
 def _known(column: str, other: str) -> Named:
     expectation = ExpectColumnValuesToBeInOtherTable(column=column, other=other)
-    return _named(f"events.{column}.known", f"in {other}.{column}", expectation)
+    return named(f"events.{column}.known", f"in {other}.{column}", expectation)
 
 
 def _unique(table: str, column: str) -> Named:
     expectation = gxe.ExpectColumnValuesToBeUnique(column=column)
-    return _named(f"{table}.{column}.unique", "no value twice", expectation)
+    return named(f"{table}.{column}.unique", "no value twice", expectation)
 
 
 def _no_float(table: str, column: str) -> Named:
     expectation = gxe.ExpectColumnValuesToNotMatchRegex(column=column, regex=_FLOAT)
-    return _named(f"{table}.{column}.not_float", "no id that became a float: 123.0", expectation)
+    return named(f"{table}.{column}.not_float", "no id that became a float: 123.0", expectation)
 
 
 def _length(table: str, column: str, low: int, high: int | None) -> Named:
     expectation = gxe.ExpectColumnValueLengthsToBeBetween(
         column=column, min_value=low, max_value=high
     )
-    return _named(f"{table}.{column}.length", f"{_between(low, high)} characters", expectation)
-
-
-def _named(name: str, limit: str, expectation: Any, column: str | None = None) -> Named:
-    return Named(name, expectation.column if column is None else column, limit, expectation)
-
-
-def _between(low: float | None, high: float | None) -> str:
-    if high is None:
-        return f">= {low:,}"
-    return f"<= {high:,}" if low is None else f"{low:,} to {high:,}"
+    return named(f"{table}.{column}.length", f"{between(low, high)} characters", expectation)
 
 
 def _naive(moment: datetime) -> datetime:

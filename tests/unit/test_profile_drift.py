@@ -10,13 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingestion.validation.drift import (
-    distance,
-    kept_share,
-    last_day_share,
-    measures,
-    repeated_days,
-)
+from ingestion.validation.days import last_day_share, repeated_days
+from ingestion.validation.drift import distance, kept_share, measures
 from ingestion.validation.profile import profile
 from ingestion.validation.settings import DriftConfig
 
