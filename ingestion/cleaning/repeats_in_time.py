@@ -57,8 +57,13 @@ def _islands(usable: ir.Table, window: ir.IntervalScalar, keep: Keep) -> ir.Tabl
         *_KEY, schema.TIMESTAMP, schema.POSITION
     )
     order = [schema.TIMESTAMP, schema.POSITION]
-    before = rows[schema.TIMESTAMP].lag().over(group_by=_KEY, order_by=order)
-    rows = rows.mutate(starts=before.isnull() | (rows[schema.TIMESTAMP] > before + window))
+    in_time = ibis.window(group_by=_KEY, order_by=order)
+    time = rows[schema.TIMESTAMP]
+    rows = rows.mutate(before=time.lag().over(in_time), after=time.lead().over(in_time))
+    follows = (rows[schema.TIMESTAMP] <= rows.before + window).fill_null(False)
+    is_followed = (rows.after <= rows[schema.TIMESTAMP] + window).fill_null(False)
+    # Alone in its island, as most are; the sorts below are of the few others.
+    rows = rows.mutate(starts=~follows).filter(follows | is_followed)
     so_far = ibis.cumulative_window(group_by=_KEY, order_by=order)
     rows = rows.mutate(number=rows.starts.cast("int64").sum().over(so_far))
     whole = ibis.window(group_by=[*_KEY, "number"])
@@ -70,9 +75,7 @@ def _islands(usable: ir.Table, window: ir.IntervalScalar, keep: Keep) -> ir.Tabl
         # No row_number, which is 32 bits on Spark and 64 to Ibis, so that tables do not unite.
         place=position.count().over(so_far) - 1,
     )
-    return rows.filter(rows["size"] > 1).select(
-        schema.POSITION, schema.TIMESTAMP, "island", "place", "size"
-    )
+    return rows.select(schema.POSITION, schema.TIMESTAMP, "island", "place", "size")
 
 
 def _off_the_path(rows: ir.Table, window: ir.IntervalScalar, keep: Keep) -> ir.Table:
