@@ -216,7 +216,9 @@ def _listed(table: str, source: TableSource, files: Any, url: str) -> dict[str, 
         }
     try:
         info = files.info(url)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if isinstance(error.__cause__, OSError):  # a web server that did not answer at all
+            raise error.__cause__ from None
         return {}
     if info["type"] != "directory":
         return {url: info}

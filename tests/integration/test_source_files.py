@@ -1,7 +1,10 @@
 """Sources in folders, read end to end: compressed or not, with a header line or without."""
 
 import gzip
+import http.server
 import json
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ingestion.errors import IngestError
 from ingestion.ingest import ingest
+from ingestion.reading.landing import source_files
 from ingestion.sources import SourceConfig
 from recommender.schema import table_path
 
@@ -81,3 +86,40 @@ def test_a_folder_of_files_is_one_table(tmp_path: Path, form: str) -> None:
     assert summary["filtered"]["events"] == {"t >= 15": 1}
     kept = pq.read_table(table_path(tmp_path / "snapshot", "events")).to_pylist()
     assert [(row["user_id"], row["item_id"]) for row in kept] == [("b", "2"), ("c", "1")]
+
+
+def test_files_of_a_web_server(tmp_path: Path) -> None:
+    write(tmp_path / "www", ["e.csv.gz", "i.csv"], [delimited(EVENTS, "u,i,t", ","), b""])
+    (tmp_path / "www/i.csv").write_bytes(delimited(ITEMS, "i,n", ","))
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    handler = partial(Quiet, directory=str(tmp_path / "www"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        site = f"http://127.0.0.1:{server.server_port}"
+        columns = {"user_id": "u", "item_id": "i", "timestamp": "t"}
+        config = SourceConfig.model_validate(
+            {
+                "name": "web",
+                "events": {"path": f"{site}/e.csv.gz", "format": "csv", "columns": columns},
+                "items": {
+                    "path": f"{site}/i.csv",
+                    "format": "csv",
+                    "columns": {"item_id": "i", "title": "n"},
+                },
+            }
+        )
+        missing = config.items.model_copy(update={"path": f"{site}/no.csv"})
+        try:
+            with pytest.raises(IngestError, match=r"no file matches 'http.*/no\.csv'"):
+                source_files("items", missing, tmp_path, "duckdb")
+            assert ingest(config, tmp_path / "snapshot")["kept"]["events"] == 3
+        finally:
+            server.shutdown()
+            thread.join()
+    with pytest.raises(IngestError, match=r"cannot list 'http.*Cannot connect to host"):
+        source_files("items", missing, tmp_path, "duckdb")
