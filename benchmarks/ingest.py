@@ -2,7 +2,8 @@
 
 Both drop the same rows of the same files (benchmarks.ingest_events), each in a process of its own,
 in turns. Ingestion also keeps every dropped row with its reason and place, and validates. Its time
-is compared with the script's, its memory with a limit, and the larger set with the smaller.
+is compared with the script's, its memory with a limit, and the larger set with the smaller. Then
+Great Expectations' own expectations of the snapshot, by pandas and by Ibis, where it fits pandas.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from benchmarks.ingest_events import items_of, write_events, write_items
 from benchmarks.machine import keep
 
 SYSTEMS = ("kuberec", "by hand")
+GX = ("gx on ibis", "gx on pandas")
 MOST_TIMES_BY_HAND = 2.5
 MOST_MIB = 4096
 
@@ -35,6 +37,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="of every system on every set")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--memory", default="2GB", help="DuckDB's, of both")
+    parser.add_argument(
+        "--pandas-up-to", type=int, default=5_000_000, help="events: pandas holds them all"
+    )
     parser.add_argument("--folder", type=Path, help="for the sets and what comes of them")
     arguments = parser.parse_args()
     figures = []
@@ -68,12 +73,20 @@ def measure(folder: Path, events: int, arguments: argparse.Namespace) -> dict[st
             target.mkdir()
             rounds[system].append(run(system, source, target, arguments.memory))
             print(f"  {system}: {rounds[system][-1]}", flush=True)
+            if system == "kuberec" and events <= arguments.pandas_up_to:
+                for other in GX:
+                    found = run(other, target / "snapshot", target, arguments.memory)
+                    rounds.setdefault(other, []).append(found)
+                    print(f"  {other}: {found['seconds']:.1f} s", flush=True)
             shutil.rmtree(target)
     shutil.rmtree(source)
-    kept = {system: found[0]["kept"]["events"] for system, found in rounds.items()}
+    kept = {system: rounds[system][0]["kept"]["events"] for system in SYSTEMS}
     # The script's lag() looks at the event before even where that is dropped: a few chains.
     if max(kept.values()) - min(kept.values()) > events / 100_000:
         sys.exit(f"they do not drop the same rows: {kept}")
+    verdicts = [rounds[system][0]["verdicts"] for system in GX if system in rounds]
+    if any(verdict != verdicts[0] for verdict in verdicts):
+        sys.exit(f"pandas and Ibis do not say the same: {verdicts}")
     return {"events": events, "source_mib": size / 2**20, "rounds": rounds}
 
 
@@ -101,6 +114,14 @@ def findings(figures: list[dict[str, Any]]) -> list[str]:
             f"{figure['events']:,} events: {ratio:.2f} times the script's time (aim: at most "
             f"{MOST_TIMES_BY_HAND}), peak {peak:,.0f} MiB (aim: under {MOST_MIB:,})"
         )
+        if all(system in figure["rounds"] for system in GX):
+            by_ibis, by_pandas = (seconds(figure, system) for system in GX)
+            peaks = [max(each["peak_mib"] for each in figure["rounds"][system]) for system in GX]
+            lines.append(
+                f"{figure['events']:,} events, GX's own expectations on Ibis: "
+                f"{by_ibis / by_pandas:.2f} times pandas' time, "
+                f"{peaks[0] / peaks[1]:.2f} times its memory"
+            )
     for small, large in pairwise(figures):
         growth = seconds(large, "kuberec") / seconds(small, "kuberec")
         lines.append(
@@ -120,7 +141,8 @@ def as_table(figures: list[dict[str, Any]]) -> Table:
             peak = max(found["peak_mib"] for found in rounds)
             cells = (figure["events"], system, f"{time_s:.1f}", figure["events"] / time_s, peak)
             shown = [cell if isinstance(cell, str) else f"{cell:,.0f}" for cell in cells]
-            table.add_row(*shown, f"{rounds[0]['kept']['events']:,}")
+            kept = rounds[0].get("kept")
+            table.add_row(*shown, f"{kept['events']:,}" if kept else "")
     return table
 
 
