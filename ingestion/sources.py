@@ -37,6 +37,7 @@ from recommender.schema import ITEM_ID, TIMESTAMP, TITLE, USER_ID
 
 # What both engines and Python's strptime read alike.
 _TIME_DIRECTIVES = frozenset("YymdHIMSfpbBjz%")
+_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 
 
 class TableSource(Section):
@@ -93,6 +94,11 @@ class TableSource(Section):
     def _path_says_something(cls, path: str | list[str] | None) -> str | list[str] | None:
         if path is not None and (not path or not all(paths_of(path))):
             raise ValueError("must not be empty")
+        if any(_PASSWORD.search(one) for one in paths_of(path)):
+            raise ValueError(
+                "a URL with a password is not for configs; keys come from the store's "
+                "own environment variables"
+            )
         return path
 
     @field_validator("delimiter")

@@ -6,7 +6,7 @@ keys of an object store are where its clients look for them (AWS_ACCESS_KEY_ID a
 
 import os
 from pathlib import PurePosixPath
-from typing import Self
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -98,6 +98,13 @@ class FilterConfig(Section):
     at_least: float | str | None = Field(None, description="a text, such as 2024-01-01, as text")
     at_most: float | str | None = Field(None, description="a text, such as 2024-12-31, as text")
     not_null: bool | None = Field(None, description="true: neither missing nor blank")
+
+    @field_validator("equals", mode="before")
+    @classmethod
+    def _one_value(cls, value: Any) -> Any:
+        if isinstance(value, list | dict):
+            raise ValueError("is one value; one_of takes several")
+        return value
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
