@@ -1,6 +1,7 @@
 """DuckDB in this process: streams files, goes to disk beyond its memory limit."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ingestion.engines.settings import EngineConfig
 from ingestion.reading.duckdb_files import read_raw
 from ingestion.reading.files import SourceFile
 from ingestion.reading.raw import RawTable
-from ingestion.reading.sql_text import quoted, run_sql
+from ingestion.reading.sql_text import out_of_room, quoted, run_sql
 from ingestion.sources import TableSource
 
 
@@ -40,13 +41,15 @@ class DuckDBEngine:
     def keep(self, name: str, rows: ir.Table) -> ir.Table:
         # Ibis's create_table first makes an empty table; and its way to replace one is no SQL of
         # DuckDB 2.
-        run_sql(self.connection, f"CREATE OR REPLACE TABLE {quoted(name)} AS {self._sql(rows)}")
+        with _named(name):
+            run_sql(self.connection, f"CREATE OR REPLACE TABLE {quoted(name)} AS {self._sql(rows)}")
         return self.connection.table(name)
 
     def write(self, rows: ir.Table, path: Path, target: pa.Schema) -> int:
         # As Ibis's to_pyarrow_batches, which in Ibis 12 calls a method that DuckDB 2 has renamed.
-        result = self.connection.con.sql(self._sql(rows))
-        return write_batches(result.to_arrow_reader(ROW_GROUP), target, path)
+        with _named(path.stem):
+            result = self.connection.con.sql(self._sql(rows))
+            return write_batches(result.to_arrow_reader(ROW_GROUP), target, path)
 
     def _sql(self, rows: ir.Table) -> str:
         self.connection._run_pre_execute_hooks(rows)  # functions and tables of Python's
@@ -63,3 +66,14 @@ class DuckDBEngine:
 
     def as_json(self, columns: Iterable[tuple[str, ir.Value]]) -> ir.Value:
         return functions.to_json(ibis.struct(dict(columns))).cast("string")
+
+
+@contextmanager
+def _named(table: str) -> Iterator[None]:
+    """What DuckDB runs out of, in words."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+        raise out_of_room(f"the table '{table}'", error) from error

@@ -27,7 +27,7 @@ from ingestion.reading.raw import (
     RowsOf,
     first_line,
 )
-from ingestion.reading.sql_text import literal, quoted, run_sql
+from ingestion.reading.sql_text import literal, out_of_room, quoted, run_sql
 from ingestion.sources import TableSource
 
 
@@ -47,6 +47,8 @@ def read_raw(connection: Any, table: str, source: TableSource, files: list[Sourc
     load = {"jsonl": _load_json, "parquet": _load_parquet}.get(files[0].format, _load_text)
     try:
         load(connection, raw, files)
+    except duckdb.OutOfMemoryException as error:
+        raise out_of_room(f"{table}, {_called(files)}", error) from error
     except duckdb.Error as error:
         raise IngestError(
             f"{table}: cannot read {_called(files)} as {files[0].format}: "
