@@ -47,11 +47,11 @@ def repeats_in_time(window_s: float) -> Rule:
 
 
 def _islands(usable: ir.Table, window: ir.IntervalScalar, keep: Keep) -> ir.Table:
-    """(position, timestamp, island, place): events without a gap longer than the window.
+    """(position, timestamp, island, place, size): events without a gap longer than the window.
 
     What follows a longer gap is kept whatever was before it: islands have nothing to do with
     each other, and one of a single event is left out. `island` is the smallest position in it,
-    `place` counts from 0 by time.
+    `place` counts its events from 0 by time, `size` is how many it has.
     """
     rows = candidates(usable, _KEY, "repeats", keep).select(
         *_KEY, schema.TIMESTAMP, schema.POSITION
