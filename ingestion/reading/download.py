@@ -24,7 +24,8 @@ from typing import IO
 
 from ingestion.errors import IngestError
 from ingestion.reading.settings import DownloadConfig, DownloadFile
-from ingestion.sources import SourceConfig, TableSource, is_url, paths_of
+from ingestion.reading.table import TableSource, is_url, paths_of
+from ingestion.sources import SourceConfig
 from recommender.files import atomic_file, ensure_writable
 
 Tell = Callable[[str], None]

@@ -16,13 +16,12 @@ import io
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from glob import has_magic
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
 
 from ingestion.errors import IngestError
-from ingestion.reading.settings import StorageConfig
-from ingestion.sources import TableSource, is_url, paths_of
+from ingestion.reading.stores import filesystem, list_store
+from ingestion.reading.table import TableSource, is_url, paths_of
 from recommender.files import fingerprint, sha256_file
 
 FileFormat = Literal["csv", "tsv", "jsonl", "parquet"]
@@ -80,32 +79,6 @@ def files_fingerprint(files: dict[str, list[SourceFile]]) -> str:
     return fingerprint(
         {table: [file.fingerprint for file in several] for table, several in files.items()}
     )
-
-
-def filesystem(url: str, storage: StorageConfig) -> Any:
-    """The fsspec file system of a URL.
-
-    Raises:
-        IngestError: fsspec has none for it, or its package is not installed.
-    """
-    import fsspec
-
-    protocol = url.partition("://")[0]
-    options: dict[str, Any] = {"use_listings_cache": False}
-    if protocol in ("s3", "s3a"):
-        options["anon"] = storage.anon
-        client = {"endpoint_url": storage.endpoint(), "region_name": storage.region}
-        if given := {name: value for name, value in client.items() if value is not None}:
-            options["client_kwargs"] = given
-    try:
-        return fsspec.filesystem(protocol, **options)
-    except ImportError as error:
-        raise IngestError(f"'{url}' cannot be opened: {error}") from error
-    except ValueError as error:
-        known = ", ".join(f"{name}://" for name in ("s3", "gs", "az", "https", "hdfs"))
-        raise IngestError(
-            f"'{url}': there is no file system '{protocol}'; some that there are: {known}"
-        ) from error
 
 
 @contextmanager
@@ -181,9 +154,11 @@ def _in_package(table: str, source: TableSource, path: str) -> Path:
 
 
 def _remote(table: str, source: TableSource, url: str) -> list[SourceFile]:
-    files = filesystem(url, source.storage_options)
+    def wanted(names: list[str]) -> list[str]:
+        return _of_format(table, source, url, names)
+
     try:
-        found = _listed(table, source, files, url)
+        found = list_store(url, source.storage_options, wanted)
     except IngestError:
         raise
     except Exception as error:  # every store's client has errors of its own
@@ -196,49 +171,7 @@ def _remote(table: str, source: TableSource, url: str) -> list[SourceFile]:
         raise IngestError(
             f"{table}: no file matches '{url}'; correct source.{table}.path, or put the file there"
         )
-    return [
-        _file(source, name, fingerprint([name, *_version(found[name])])) for name in sorted(found)
-    ]
-
-
-def _listed(table: str, source: TableSource, files: Any, url: str) -> dict[str, dict[str, Any]]:
-    """URL: what the store knows of it."""
-    protocol, _, rest = url.partition("://")
-
-    def full(name: str) -> str:
-        return name if is_url(name) else f"{protocol}://{name.lstrip('/')}"
-
-    if has_magic(rest):
-        return {
-            full(name): info
-            for name, info in files.glob(url, detail=True).items()
-            if info["type"] == "file"
-        }
-    try:
-        info = files.info(url)
-    except FileNotFoundError as error:
-        if isinstance(error.__cause__, OSError):  # a web server that did not answer at all
-            raise error.__cause__ from None
-        return {}
-    if info["type"] != "directory":
-        return {url: info}
-    base = str(files._strip_protocol(url)).rstrip("/") + "/"
-    below = {
-        str(name).removeprefix(base): info
-        for name, info in files.find(url, detail=True).items()
-        if info.get("type", "file") == "file"
-    }
-    wanted = _of_format(table, source, url, list(below))
-    return {full(base + name): below[name] for name in wanted}
-
-
-def _version(info: dict[str, Any]) -> list[str]:
-    """What changes when a remote file does."""
-    size = str(info.get("size"))
-    for key in ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "updated"):
-        if info.get(key) is not None:
-            return [size, str(info[key])]
-    return [size]
+    return [_file(source, name, fingerprint([name, *found[name]])) for name in sorted(found)]
 
 
 def _of_format(table: str, source: TableSource, folder: str, names: list[str]) -> list[str]:

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from ingestion.errors import IngestError
-from ingestion.reading.files import filesystem
 from ingestion.reading.settings import StorageConfig
-from ingestion.sources import TableSource, is_url
+from ingestion.reading.stores import filesystem
+from ingestion.reading.table import TableSource, is_url
 from recommender.files import fingerprint
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Delta's messages have some

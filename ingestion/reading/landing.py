@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion.errors import IngestError
-from ingestion.reading.files import SourceFile, files_fingerprint, filesystem, find_files
+from ingestion.reading.files import SourceFile, files_fingerprint, find_files
 from ingestion.reading.lake import lake_fingerprint, lake_name, lake_rows
 from ingestion.reading.sql import sql_fingerprint, sql_name, sql_rows
-from ingestion.sources import SourceConfig, TableSource
+from ingestion.reading.stores import filesystem
+from ingestion.reading.table import TableSource
+from ingestion.sources import SourceConfig
 from recommender.files import atomic_file
 
 
