@@ -13,10 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ibis
 import ibis.expr.types as ir
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ingestion import mapping
 from ingestion.cleaning.near_duplicates import FIRST_ITEM_ID, merged
@@ -34,17 +31,13 @@ from ingestion.reading.landing import source_files
 from ingestion.reading.raw import RawTable
 from ingestion.rejects import Outcome, check_rejects
 from ingestion.sift import Sift, near_duplicates
+from ingestion.snapshot import account, write_rejects, write_tables
 from ingestion.sources import SourceConfig
 from ingestion.validation.quarantine import quarantine_rules
 from recommender import schema
-from recommender.files import atomic_directory, fingerprint, sha256_file, write_json
+from recommender.files import atomic_directory, write_json
 
 Progress = Callable[[str], None]
-_ORDER = {
-    "events": [schema.USER_ID, schema.TIMESTAMP, schema.POSITION],
-    "items": [schema.POSITION],
-    "users": [schema.POSITION],
-}
 
 
 def ingest(
@@ -191,40 +184,14 @@ class _Run:
         check_rejects(self._outcomes[table], self._config.max_reject_fraction)
 
     def write(self, draft: Path) -> dict[str, Any]:
-        """The parquet files; the content of snapshot.json.
-
-        Users come last: without a table of their own they are read off the events' file.
-        """
-        written = {}
-        for table in schema.TABLES:
-            self._tell(f"write {table}")
-            if table == "users" and "users" not in self._kept:
-                written[table] = _write_users(draft)
-                continue
-            rows = self._kept[table]
-            rows = rows.order_by(*(rows[name] for name in _ORDER[table]))
-            target = _with_riders(table, rows)
-            written[table] = self._engine.write(rows, schema.table_path(draft, table), target)
-        rejects = [outcome.rejected for outcome in self._outcomes.values()]
-        everything = ibis.union(*rejects) if len(rejects) > 1 else rejects[0]
-        ordered = everything.order_by("table", schema.POSITION)
-        self._engine.write(ordered, schema.table_path(draft, "rejects"), schema.REJECTS)
-        return self._summary(draft, written)
-
-    def _summary(self, draft: Path, kept: dict[str, int]) -> dict[str, Any]:
-        for table, outcome in self._outcomes.items():
-            lost = outcome.kept - kept[table]
-            assert lost == 0, f"{table}: {lost} rows are neither kept nor rejected nor filtered"
-        hashes = {table: sha256_file(schema.table_path(draft, table)) for table in schema.TABLES}
+        """The parquet files; the content of snapshot.json."""
+        kept = write_tables(self._engine, self._kept, draft, self._tell)
+        write_rejects(self._engine, self._outcomes, draft)
         files = files_fingerprint(self._files)
         return {
-            "fingerprint": fingerprint(hashes),
             "engine": self._engine.name,
             "source": json.loads(self._config.model_dump_json()) | {"files": files},
-            "read": {table: outcome.raw.rows for table, outcome in self._outcomes.items()},
-            "kept": kept,
-            "rejected": {table: outcome.reasons for table, outcome in self._outcomes.items()},
-            "filtered": {table: outcome.filtered for table, outcome in self._outcomes.items()},
+            **account(self._outcomes, kept, draft),
             "changed": self._changed,
             "out_of_order": out_of_order(schema.table_path(draft, "events")),
             **self._partitions.finish(self._kept["events"]),
@@ -235,31 +202,3 @@ def _counts(changed: ir.Table) -> dict[str, int]:
     """A table (reason, rows) as it goes into snapshot.json."""
     found = changed.order_by("reason").execute()
     return {reason: int(rows) for reason, rows in zip(found["reason"], found["rows"], strict=True)}
-
-
-def _with_riders(table: str, rows: ir.Table) -> pa.Schema:
-    """The columns of recommender.schema, then those that ride along."""
-    ours = schema.TABLES[table]
-    left_out = set() if table == "events" else {schema.POSITION}
-    riders = [
-        field for field in rows.schema().to_pyarrow() if field.name not in {*ours.names, *left_out}
-    ]
-    return pa.schema([*ours, *riders])
-
-
-def _write_users(draft: Path) -> int:
-    """Users of the events, which are sorted by them."""
-    last: pa.Scalar | None = None
-    rows = 0
-    with (
-        pq.ParquetFile(schema.table_path(draft, "events")) as events,
-        pq.ParquetWriter(schema.table_path(draft, "users"), schema.USERS, compression="zstd") as to,
-    ):
-        for group in range(events.num_row_groups):
-            users = events.read_row_group(group, [schema.USER_ID])[schema.USER_ID].unique()
-            if last is not None and len(users) and users[0] == last:
-                users = users[1:]
-            if len(users):
-                to.write_table(pa.table([users], schema.USERS))
-                last, rows = users[-1], rows + len(users)
-    return rows
