@@ -71,7 +71,10 @@ def fetch(config: SourceConfig, data: Path, tell: Tell | None = None) -> SourceC
 def _placed(source: TableSource, folder: Path) -> TableSource:
     if source.path is None or source.package is not None:
         return source
-    paths = [path if is_url(path) else str(folder / path) for path in paths_of(source.path)]
+    paths = [
+        path if is_url(path) else str(folder / Path(path).expanduser())
+        for path in paths_of(source.path)
+    ]
     return source.model_copy(update={"path": paths[0] if isinstance(source.path, str) else paths})
 
 

@@ -112,8 +112,14 @@ def test_a_file_is_fetched_once_and_its_path_made_whole(
     assert fetch(found, tmp_path) == fetch(wanted, tmp_path) == found
     assert len(publisher.asked) == 1
     assert left(tmp_path) == [".lock", "e.csv"]
-    several = fetch(config({"url": f"{publisher.url}/e.csv"}, path=["e.csv", "s3://b/x"]), tmp_path)
-    assert several.events.path == [str(tmp_path / "small-set" / "e.csv"), "s3://b/x"]
+    several = fetch(
+        config({"url": f"{publisher.url}/e.csv"}, path=["e.csv", "s3://b/x", "~/y"]), tmp_path
+    )
+    assert several.events.path == [
+        str(tmp_path / "small-set" / "e.csv"),
+        "s3://b/x",
+        str(Path("~/y").expanduser()),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
