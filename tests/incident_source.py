@@ -72,7 +72,7 @@ class Export:
         return config(folder, **changes)
 
 
-def config(folder: Path, **items: Any) -> SourceConfig:
+def config(folder: Path, quarantine: Any = None, **items: Any) -> SourceConfig:
     """The source of an export; `items` changes what is said of the items' file."""
     events = {
         "path": str(folder / "events.csv"),
@@ -89,5 +89,8 @@ def config(folder: Path, **items: Any) -> SourceConfig:
         "columns": {"item_id": "id", "title": "title", "categories": "genre"},
     }
     return SourceConfig.model_validate(
-        {"name": "shop", "events": events, "items": catalogue | items}
+        {
+            **{"name": "shop", "events": events, "items": catalogue | items},
+            "quarantine": quarantine or {},
+        }
     )

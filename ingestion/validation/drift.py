@@ -1,7 +1,7 @@
 """A snapshot's profile against that of the last one that was accepted: measures with limits."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -44,12 +44,19 @@ class Measure:
 
 
 def measures(
-    now: Mapping[str, Any], accepted: Mapping[str, Any], config: DriftConfig
+    now: Mapping[str, Any],
+    accepted: Mapping[str, Any],
+    config: DriftConfig,
+    left_out: Collection[str] = (),
 ) -> list[Measure]:
-    """Every difference between two profiles that has a limit."""
+    """Every difference between two profiles that has a limit.
+
+    Args:
+        left_out: days in quarantine, which are not missed.
+    """
     return [
         *_volume(now, accepted, config),
-        *_times(now, accepted, config),
+        *_times(now, accepted, config, left_out),
         *_distances(now, accepted, config),
         *_columns(now, accepted, config),
         *_ids(now, accepted, config),
@@ -91,7 +98,10 @@ def _volume(
 
 
 def _times(
-    now: Mapping[str, Any], accepted: Mapping[str, Any], config: DriftConfig
+    now: Mapping[str, Any],
+    accepted: Mapping[str, Any],
+    config: DriftConfig,
+    left_out: Collection[str],
 ) -> Iterable[Measure]:
     if not now.get("newest") or not accepted.get("newest"):
         return
@@ -107,7 +117,7 @@ def _times(
     )
     days, known = now["days"], accepted["days"]
     shared = [day for day in days if day in known and known[day][0] >= SMALL_DAY]
-    edges = {min(days), max(days), min(known), max(known)}
+    edges = {min(days), max(days), min(known), max(known), *left_out}
     gone = [day for day in known if day not in days and min(days) < day < max(days)]
     changes = {day: days[day][0] / known[day][0] - 1 for day in shared if day not in edges}
     changes |= {day: -1.0 for day in gone if day not in edges and known[day][0] >= SMALL_DAY}

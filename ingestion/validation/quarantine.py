@@ -1,6 +1,6 @@
 """Partitions of the events that fail a check are left out, and the run goes on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ibis
@@ -52,6 +52,12 @@ def quarantine_rules(
         return rows.select(**{schema.POSITION: rows[schema.POSITION], "reason": named})
 
     return [Rule("quarantine", drops, counts_as_rejected=False)]
+
+
+def quarantined(reasons: Iterable[str]) -> list[str]:
+    """The partitions that are named in reasons of rejects."""
+    ours = (reason for reason in reasons if reason.startswith(f"{QUARANTINED} "))
+    return [reason.removeprefix(f"{QUARANTINED} ").split(": ")[0] for reason in ours]
 
 
 def _partition(usable: ir.Table, ranges: Mapping[str, Ranges] | None) -> ir.Value:

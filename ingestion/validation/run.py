@@ -16,6 +16,7 @@ from ingestion.errors import ValidationFailed
 from ingestion.validation import drift, results
 from ingestion.validation.profile import VERSION, profile
 from ingestion.validation.project import SITE, Project, alone, quiet
+from ingestion.validation.quarantine import quarantined
 from ingestion.validation.settings import ValidationConfig
 from ingestion.validation.snapshot_measures import own_measures
 from recommender import schema
@@ -85,7 +86,8 @@ def _validate(
         measures = own_measures(found, summary, last, config.drift)
         compared = _accepted(state, config)
         if compared is not None:
-            measures += drift.measures(found, compared["profile"], config.drift)
+            left_out = quarantined(summary.get("rejected", {}).get("events", {}))
+            measures += drift.measures(found, compared["profile"], config.drift, left_out)
         rows, at = _run(config, draft, state, tables, measures, summary)
     finally:
         engine.close()

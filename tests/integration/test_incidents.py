@@ -159,6 +159,23 @@ def test_a_day_that_is_another_one_again(again: Any, tmp_path: Path) -> None:
     assert failed["events.days.repeated"]["said"] == "2024-03-11 is a copy of 2024-03-10"
 
 
+def test_a_day_in_quarantine_is_named_and_the_others_go_on(again: Any, tmp_path: Path) -> None:
+    export = Export()
+    bad = [row for row in export.events if row["at"].startswith("2024-03-11")]
+    export.events = [row for row in export.events if row not in bad[9:]]
+    source = export.write(tmp_path / "source", quarantine={"by": "day", "min_of_median": 0.3})
+    failed = again(source)
+    assert set(failed) == {"source.quarantine"}
+    assert failed["source.quarantine"]["severity"] == "warning"
+    reason = failed["source.quarantine"]["said"]
+    assert reason.startswith("quarantined 2024-03-11: 9 events, 0.04")
+    summary = read_json(tmp_path / "snapshot" / "snapshot.json")
+    assert summary["rejected"]["events"] == {reason: 9}
+    assert summary["kept"]["events"] == len(export.events) - 9
+    rejects = pq.read_table(tmp_path / "snapshot" / "rejects.parquet").to_pylist()
+    assert {row["reason"] for row in rejects} == {reason}
+
+
 def test_a_day_that_was_delivered_twice(again: Any, tmp_path: Path) -> None:
     """As it was: its rows are dropped, and counted. With other times: its volume tells."""
     export = Export()
