@@ -15,7 +15,8 @@ from ingestion.errors import IngestError
 from recommender import schema
 
 RARE_USER, RARE_ITEM = "user outside the k-core", "item outside the k-core"
-# Real data needs 5 to 30; only a chain, each link rare once the one before is gone, needs more.
+# MovieLens-100K needs 1 to 4 for k of 5 to 100. What needs many is a chain, each link of which is
+# rare only once the one before it is gone.
 MAX_ROUNDS = 1000
 
 
