@@ -9,7 +9,7 @@ from typing import Any
 from ingestion.errors import IngestError
 from ingestion.reading.duckdb_json import json_columns
 from ingestion.reading.duckdb_lines import add_bad_objects, add_malformed, bad_tables, shifted
-from ingestion.reading.files import SourceFile, compression, filesystem
+from ingestion.reading.files import SourceFile, compression
 from ingestion.reading.headers import (
     check_columns,
     check_same_columns,
@@ -28,6 +28,7 @@ from ingestion.reading.raw import (
     first_line,
 )
 from ingestion.reading.sql_text import literal, out_of_room, quoted, run_sql
+from ingestion.reading.stores import filesystem
 from ingestion.sources import TableSource
 
 
