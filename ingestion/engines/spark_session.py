@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def start(config: EngineConfig, work: Path) -> Any:
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     # Each of its errors as a page of JSON, beside the exception.
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
+    # Spark Connect says so of every table that comes from here.
+    warnings.filterwarnings("ignore", message="'verifySchema' is ignored")
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
