@@ -165,8 +165,8 @@ def _text(column: ir.Value) -> ir.StringValue:
 def _categories(column: ir.Value | None, separator: str | None) -> ir.Value:
     """list[str], trimmed, without blanks; empty where there is none."""
     nothing = ibis.literal([], type="array<string>")
-    if column is None:
-        return nothing
+    if column is None:  # Spark's empty array alone has no type that can be written
+        return ibis.array([""]).filter(lambda part: part != "")
     if isinstance(column, ir.ArrayValue):
         parts = column.cast("array<string>")
     else:

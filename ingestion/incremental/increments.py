@@ -74,7 +74,7 @@ def reading_fingerprint(config: SourceConfig) -> str:
         {
             "events": config.events.model_dump(mode="json", exclude=_LATER),
             "partition": config.incremental.partition,
-            "drop_columns": sorted(config.privacy.drop_columns),
+            "drop_columns": sorted(config.privacy.drop_columns.get("events", [])),
             "engine": config.engine.name,
         }
     )

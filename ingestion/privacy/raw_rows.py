@@ -4,16 +4,16 @@ Pseudonyms, dropped columns and erased users concern whatever is derived of a ro
 increments. So it is done where rows are still as the source has them.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import ibis
 import ibis.expr.types as ir
-import pyarrow as pa
 
 from ingestion.engines.base import Keep
 from ingestion.errors import IngestError
 from ingestion.privacy.erased import Erased
-from ingestion.privacy.pseudonyms import key_id, pseudonym, replace_users, user_key
+from ingestion.privacy.pseudonyms import key_id, pseudonym, user_key
 from ingestion.privacy.settings import PrivacyConfig
 from ingestion.reading.raw import RAW_LINE, RAW_MALFORMED, RawTable
 from recommender.schema import USER_ID
@@ -33,20 +33,22 @@ def protect(
     - A line that could not be split may hold anything: its text is not kept if any of this applies.
 
     Raises:
-        IngestError: the key is missing; a dropped column is one that is needed.
+        IngestError: the key is missing; a column to drop is not there, or is needed.
     """
     key = user_key(config)
-    dropped = set(config.drop_columns)
+    dropped = {
+        name for table, names in config.drop_columns.items() if table == raw.table for name in names
+    }
     if key is None and not dropped and not erased.marks:
         return raw, rows
     _check_dropped(raw, dropped)
     user = raw.source.columns.get(USER_ID)
     raw = replace(raw, columns=[name for name in raw.columns if name not in dropped])
-    kept = rows.drop(*(dropped & set(rows.columns)))
+    kept = rows.drop(*dropped)
     rows = kept.mutate(**{RAW_LINE: ibis.null("string")})
     if user is None or (key is None and not erased.marks):
         return raw, rows
-    stored = replace_users(rows, user, keep, _stored(key, erased), f"users_{raw.table}")
+    stored = _replace_users(rows, user, keep, _stored(key, erased), f"users_{raw.table}")
     if not erased.marks:
         return raw, stored
     gone = stored[user] == _MARK
@@ -58,34 +60,61 @@ def protect(
 
 
 def _check_dropped(raw: RawTable, dropped: set[str]) -> None:
-    for ours, theirs in raw.source.columns.items():
-        if theirs in dropped and ours in raw.source.required:
+    source, setting = raw.source, f"source.privacy.drop_columns.{raw.table}"
+    used = {theirs: f"source.{raw.table}.columns.{ours}" for ours, theirs in source.columns.items()}
+    used |= {each.column: f"source.{raw.table}.filters" for each in source.filters}
+    for name in sorted(dropped):
+        if name not in raw.columns:
             raise IngestError(
-                f"{raw.table}: source.privacy.drop_columns has '{theirs}', which is {ours}; a "
-                "snapshot cannot do without it"
-                + (
-                    ": set source.privacy.user_key_env to have pseudonyms in its place"
-                    if ours == USER_ID
-                    else ""
-                )
+                f"{raw.table}: {setting} has '{name}', and the files have no such column; they "
+                f"have {', '.join(raw.columns)}"
             )
+        if name in used:
+            way_out = (
+                "set source.privacy.user_key_env to have pseudonyms in its place"
+                if name == source.columns.get(USER_ID)
+                else "take it out of one of them"
+            )
+            raise IngestError(
+                f"{raw.table}: {setting} has '{name}', which {used[name]} uses: {way_out}"
+            )
+
+
+def _replace_users(
+    rows: ir.Table, column: str, keep: Keep, change: Callable[[ir.Value], ir.Value], name: str
+) -> ir.Table:
+    """`rows` with `change`, an Ibis function of strings, of the ids in `column`.
+
+    Args:
+        name: of the table of ids that is kept meanwhile.
+    """
+    text = rows[column].cast("string")
+    ids = rows.select(__user=text).distinct()
+    ids = ids.filter(ids["__user"].notnull())
+    # Kept: a function of Python's would be called again for each use of the expression.
+    changed = keep(name, ids.mutate(__stored=change(ids["__user"])))
+    joined = rows.left_join(changed, text == changed["__user"])
+    return joined.select(
+        **{each: joined["__stored"] if each == column else joined[each] for each in rows.columns}
+    )
 
 
 def _stored(key: bytes | None, erased: Erased) -> ir.Value:
     """The function of the ids of a source to what is stored of them."""
 
-    def stored(ids: pa.Array) -> pa.Array:
-        return pa.array([_stored_id(each, key, erased) for each in ids.to_pylist()], pa.string())
+    def stored(user_id: str) -> str:
+        return _stored_id(user_id, key, erased)
 
-    # The name is the function's in the engine: one a key and set of erased users.
+    # The name is the function's in the engine: one a key and set of erased users. Row by row: what
+    # Ibis calls a function of Arrow arrays is one of single values on Spark.
     name = f"stored_{'as_is' if key is None else key_id(key)}_{erased.fingerprint[:16]}"
-    return ibis.udf.scalar.pyarrow(stored, name=name, signature=(("string",), "string"))
+    return ibis.udf.scalar.python(stored, name=name, signature=(("string",), "string"))
 
 
-def _stored_id(user_id: str, key: bytes | None, erased: Erased) -> str | None:
+def _stored_id(user_id: str, key: bytes | None, erased: Erased) -> str:
     user_id = user_id.strip()
     if not user_id:
-        return None
+        return ""
     if user_id in erased:
         return _MARK
     return user_id if key is None else pseudonym(user_id, key)

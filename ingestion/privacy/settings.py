@@ -1,5 +1,7 @@
 """Whose data it is: `source.privacy`."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from recommender.config import Section
@@ -16,4 +18,6 @@ class PrivacyConfig(Section):
     retention_days: float | None = Field(
         None, gt=0, description="events older than the newest one by more are dropped"
     )
-    drop_columns: list[str] = Field([], description="columns of the source that go no further")
+    drop_columns: dict[Literal["events", "items", "users"], list[str]] = Field(
+        {}, description="of a table's files, columns that go no further: {events: [ip, phone]}"
+    )

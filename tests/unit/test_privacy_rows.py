@@ -25,7 +25,7 @@ KEY = "a key of the tests alone, 1"
 NOBODY = Erased()
 ROWS = pa.table(
     {
-        "who": ["u1", " u1 ", "u2", None, None],
+        "who": ["u1", " u1 ", "u2", " ", None],
         "item": ["i1", "i2", "i3", "i4", None],
         "time": ["1", "2", "3", "4", None],
         "phone": ["p1", "p2", "p3", "p4", None],
@@ -70,22 +70,42 @@ def test_no_raw_id_is_left_with_a_key(connection: Any, monkeypatch: pytest.Monke
     monkeypatch.setenv("SOME_KEY", KEY)
     _, rows = protected(connection, PrivacyConfig(user_key_env="SOME_KEY"))
     one, two = (pseudonym(user, KEY.encode()) for user in ("u1", "u2"))
-    assert [row["who"] for row in rows] == [one, one, two, None, None]
+    assert [row["who"] for row in rows] == [one, one, two, "", None]
     assert [row["item"] for row in rows] == ROWS["item"].to_pylist()
     assert "u1" not in str(rows)
 
 
+def test_a_number_is_its_digits(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", KEY)
+    numbers = ROWS.set_column(0, "who", pa.array([17, 17, 18, None, None], pa.int64()))
+    rows = load(connection, "raw_events", numbers)
+    config = PrivacyConfig(user_key_env="SOME_KEY")
+    _, changed = protect(raw_table(), rows, config, NOBODY, keeper(connection))
+    found = changed.order_by(RAW_POSITION).to_pyarrow()["who"].to_pylist()
+    assert found[1:4] == [*(pseudonym(user, KEY.encode()) for user in ("17", "18")), None]
+
+
 def test_dropped_columns_go_no_further(connection: Any) -> None:
-    raw, rows = protected(connection, PrivacyConfig(drop_columns=["phone", "of another table"]))
+    raw, rows = protected(
+        connection, PrivacyConfig(drop_columns={"events": ["phone"], "items": ["other"]})
+    )
     assert raw.columns == ["who", "item", "time"]
     assert all("phone" not in row for row in rows)
     assert rows[4][RAW_LINE] is None
     assert [row["who"] for row in rows[:3]] == ["u1", " u1 ", "u2"]
 
 
-def test_a_column_that_is_needed_cannot_be_dropped(connection: Any) -> None:
-    with pytest.raises(IngestError, match=r"'who', which is user_id; .*set source\.privacy\.user"):
-        protected(connection, PrivacyConfig(drop_columns=["who"]))
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("who", r"'who', which source\.events\.columns\.user_id uses: set source\.privacy\.user"),
+        ("time", r"columns\.timestamp uses: take it out"),
+        ("fone", r"'fone', and the files have no such column; they have who, item, time, phone"),
+    ],
+)
+def test_a_column_that_cannot_be_dropped_is_named(name: str, message: str, connection: Any) -> None:
+    with pytest.raises(IngestError, match=message):
+        protected(connection, PrivacyConfig(drop_columns={"events": [name]}))
 
 
 @pytest.mark.parametrize("key", [None, KEY])
