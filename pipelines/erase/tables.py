@@ -47,10 +47,8 @@ def erase_table(
         removed += batch.num_rows - after.num_rows
     if not touched:
         return 0
-    what = (
-        "row" if removed else "row without its content" if _counts(path) else "row with a mention"
-    )
-    report.erased(path, counted(touched, what))
+    note = "" if removed else " (their content)" if _counts(path) else " (a mention)"
+    report.erased(path, f"{counted(touched, 'row')}{note}")
     if not report.dry:
         _rewrite(path, change)
     return removed
@@ -140,7 +138,6 @@ def _blank_raw(rows: pa.Table, needle: Needle, user_columns: Sequence[str]) -> t
     if rows[RAW_LINE].null_count < rows.num_rows:
         lines = [_names_user(line, needle) for line in rows[RAW_LINE].to_pylist()]
         hers = pc.or_(hers, pa.array(lines, pa.bool_()))
-    rows, mentions = _without_mentions(rows, needle)
     found = pc.sum(hers).as_py() or 0
     if found:
         for index, name in enumerate(rows.column_names):
@@ -150,6 +147,7 @@ def _blank_raw(rows: pa.Table, needle: Needle, user_columns: Sequence[str]) -> t
             elif name == RAW_MALFORMED:
                 column = pc.if_else(hers, pa.scalar(ERASED_ROW, column.type), column)
             rows = rows.set_column(index, rows.schema.field(index), column)
+    rows, mentions = _without_mentions(rows, needle)
     return rows, found + mentions
 
 
