@@ -142,7 +142,7 @@ def test_amazon_reviews_2023(tmp_path: Path) -> None:
     first, second = table("events")
     assert first["timestamp"].isoformat() == "2020-05-05T14:08:48.923000+00:00"
     assert {first["item_id"], second["item_id"]} == {"B1", "0123456789"}
-    assert not {"text", "images"} & set(first)
+    assert not {"title", "text", "images"} & set(first)
     strings, play = table("items")
     assert strings["title"] == "Red & blue strings"
     assert strings["text"] == "Red & blue strings. Nylon., Six of them. For guitars."
