@@ -81,6 +81,20 @@ def counted(table: ir.Table, columns: list[str], ignore_row_if: str | None = Non
     return table.filter(reduce(both, filled))
 
 
+def _hash(rows: ir.Table) -> ir.Value:
+    return ibis.struct({name: rows[name] for name in rows.columns}).hash()
+
+
+def times_repeated(table: ir.Table, columns: list[str]) -> int:
+    """Rows whose values in `columns` are also another row's."""
+    rows = table.select(*columns)
+    different = rows.aggregate(rows=rows.count(), hashes=_hash(rows).nunique())
+    (found,) = different.to_pyarrow().to_pylist()
+    if found["rows"] == found["hashes"]:  # equal values have equal hashes: none is there twice
+        return 0
+    return int(repeated(table, columns).times.sum().fill_null(0).to_pyarrow().as_py())
+
+
 def repeated(table: ir.Table, columns: list[str]) -> ir.Table:
     """Values of `columns` that occur more than once, and how often (`times`).
 
@@ -88,7 +102,7 @@ def repeated(table: ir.Table, columns: list[str]) -> ir.Table:
     of the values themselves would; the candidates are then compared exactly.
     """
     rows = table.select(*columns)
-    key = ibis.struct({name: rows[name] for name in columns}).hash()
+    key = _hash(rows)
     hashes = rows.select(key=key)
     often = hashes.group_by("key").having(hashes.count() > 1).agg()
     candidates = rows.mutate(key=key).semi_join(often, "key").drop("key")
@@ -132,8 +146,7 @@ def _register_rows() -> None:
 
 def _register_unique() -> None:
     def times(table: ir.Table, columns: list[str], ignore: str | None) -> int:
-        rows = counted(table, columns, ignore)
-        return int(repeated(rows, columns).times.sum().fill_null(0).to_pyarrow().as_py())
+        return times_repeated(counted(table, columns, ignore), columns)
 
     def of(table: ir.Table, columns: list[str], ignore: str | None, broken: int) -> list[Any]:
         return sample(repeated(counted(table, columns, ignore), columns), columns) if broken else []
