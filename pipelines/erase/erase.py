@@ -65,12 +65,13 @@ def erase_user(
     ]
     folders = list(_runs_of(runs, source))
     histories = _histories([*folders, home], needle)
-    skip = [home / "data", home / "cache" / "steps"]
+    # Runs, which may lie in the state home, one by one: an id is somebody else's in another source.
+    skip = [home / "data", home / "cache" / "steps", runs.resolve()]
     for folder in folders:
         if erase_folder(folder, needle, report, columns, skip) and not dry_run:
             _render_again(folder)
     if home.is_dir():
-        erase_folder(home, needle, report, columns, [*skip, *folders])
+        erase_folder(home, needle, report, columns, skip)
         _forget_steps(home, report)
     erase_shared_store(home, needle, report)
     for root in dict.fromkeys([*folders, home]):

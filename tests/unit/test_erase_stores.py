@@ -120,7 +120,7 @@ def test_a_raw_id_erases_the_pseudonyms_of_every_key(
     (tmp_path / "items.csv").write_text("id,name\na,Alpha\n")
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    home, runs = tmp_path / "home", tmp_path / "runs"
+    home, runs = tmp_path / "home", tmp_path / "home" / "runs"
     for run, key in (("1", "OLD_KEY"), ("2", "NEW_KEY"), ("3", None), ("other", "NEW_KEY")):
         ingest(source(tmp_path, key), runs / run / "snapshot")
         name = "Another shop" if run == "other" else "Shop"
