@@ -194,7 +194,7 @@ class _Run:
             **account(self._outcomes, kept, draft),
             "changed": self._changed,
             "out_of_order": out_of_order(schema.table_path(draft, "events")),
-            **self._partitions.finish(self._kept["events"]),
+            **self._partitions.finish(self._engine, schema.table_path(draft, "events")),
         }
 
 

@@ -33,6 +33,11 @@ class EventPartitions:
         Raises:
             IngestError: as `Ledger`; a limit of lateness without partitions to be late in.
         """
+        if config.cleaning.max_lateness_days is not None and config.incremental.partition is None:
+            raise IngestError(
+                "source.cleaning.max_lateness_days needs source.incremental.partition: an event is "
+                "late by what the partitions before its own have, and this source has none"
+            )
         self._config = config
         key = user_key(config.privacy)
         self._key = key_id(key) if key else None
@@ -66,24 +71,18 @@ class EventPartitions:
     def rules(self) -> list[Rule]:
         """What drops events by the partitions that they came in; before any other rule."""
         days = self._config.cleaning.max_lateness_days
-        if days is None:
-            return []
-        if self._lateness is None:
-            raise IngestError(
-                "source.cleaning.max_lateness_days needs source.incremental.partition: an event is "
-                "late by what the partitions before its own have, and this source has none"
-            )
-        return [self._lateness.rule(days)]
+        return [self._lateness.rule(days)] if self._lateness and days is not None else []
 
-    def finish(self, events: ir.Table) -> dict[str, Any]:
+    def finish(self, engine: Engine, events: Path) -> dict[str, Any]:
         """After the tables are written: note the watermarks; what snapshot.json says.
 
         Args:
-            events: the kept ones.
+            events: the snapshot's events.parquet.
         """
         if self._ledger is None or self._lateness is None:
             return {"user_key": self._key}
-        self._ledger.note_newest(self._lateness.newest(events))
+        kept = engine.connection.read_parquet(events)
+        self._ledger.note_newest(self._lateness.newest(kept))
         watermark = self._ledger.watermark
         return {
             "user_key": self._key,

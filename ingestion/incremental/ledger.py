@@ -148,10 +148,11 @@ class Ledger:
         return {}
 
     def note_newest(self, newest: Mapping[str, datetime]) -> None:
-        """After a snapshot: the time of each partition's newest event in it."""
-        for name, moment in newest.items():
-            stamp = moment.astimezone(UTC).isoformat()
-            self._entries[name] = replace(self._entries[name], newest=stamp)
+        """After a snapshot: the time of the newest event of each partition that has any in it."""
+        for name, entry in self._entries.items():
+            moment = newest.get(name)
+            stamp = moment.astimezone(UTC).isoformat() if moment else None
+            self._entries[name] = replace(entry, newest=stamp)
         self._save()
 
     def _save(self) -> None:
