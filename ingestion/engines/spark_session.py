@@ -68,6 +68,7 @@ def start(config: EngineConfig, work: Path) -> Any:
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     # Spark Connect says so of every table that comes from here.
     warnings.filterwarnings("ignore", message="'verifySchema' is ignored")
+    from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
@@ -82,10 +83,11 @@ def start(config: EngineConfig, work: Path) -> Any:
         builder = builder.config(name, value)
     try:
         return builder.getOrCreate()
-    except (PySparkException, OSError, RuntimeError) as error:
-        lines = str(error).splitlines() or [type(error).__name__]
+    except (PySparkException, Py4JError, OSError, RuntimeError) as error:
+        java = getattr(error, "java_exception", None)
+        said = str(java.getMessage() if java is not None else error) or type(error).__name__
         raise IngestError(
-            f"Spark at '{config.spark_master}' does not start: {lines[0]}; check "
+            f"Spark at '{config.spark_master}' does not start: {said.splitlines()[0]}; check "
             "source.engine.spark_master and spark_conf"
         ) from error
 
