@@ -84,6 +84,8 @@ class Project:
         for table, checks in suites.items():
             for check in checks:
                 check.expectation.meta = {"name": check.name}
+                limit = check.limit.replace("<=", "≤").replace(">=", "≥")  # it goes into HTML
+                check.expectation.description = f"{check.name}: {limit}"
                 check.expectation.severity = check.severity
             # All at once: a suite that is stored is written anew with every expectation added.
             expectations = [check.expectation for check in checks]

@@ -226,4 +226,7 @@ def test_data_docs_show_the_last_runs(tmp_path: Path) -> None:
         page.relative_to(site).as_posix().replace(" ", "%20") in index.replace(" ", "%20")
         for page in (site / "validations").rglob("*.html")
     )
+    shown = "".join(page.read_text() for page in (site / "validations").rglob("*.html"))
+    assert "events.value.range: 0.0 to 5.0" in shown
+    assert "1: 4 rows, 4 accepted" in shown
     assert read_json(state / "accepted.json")["profile"]["rows"]["events"] == 4

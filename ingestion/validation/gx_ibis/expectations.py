@@ -38,6 +38,13 @@ class MeasureBetween(BatchExpectation):
         )
         return {"success": bool(met), "result": result}
 
+    @classmethod
+    def _get_observed_value_from_evr(cls, result: Any) -> str:
+        """For Data Docs: the number, and what is said of it."""
+        number = str(super()._get_observed_value_from_evr(result))
+        said = (result.result.get("details") or {}).get("said") if result else None
+        return f"{number}: {said}" if said else number
+
 
 class ExpectColumnToHaveType(BatchExpectation):
     """A column is of a type, whatever the engine calls it; nulls and time zones do not matter."""
