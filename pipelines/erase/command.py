@@ -89,7 +89,9 @@ def _show(report: Report, screen: Console) -> None:
     if not report.found:
         screen.print("nothing of this user is here")
         return
-    table = Table("where", "what", "", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("where", "what", ""):
+        table.add_column(name, overflow="fold")  # a path that is cut short is of no use
     for each in report.found:
         style = "red" if each.left else ""
         table.add_row(Text(_short(each.place)), Text(each.what), Text(each.done, style=style))

@@ -1,9 +1,12 @@
 """Every file of a folder: what kind it is, and a user out of it."""
 
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from pipelines.erase.needle import Needle
 from pipelines.erase.online import erase_sqlite, holds, is_sqlite
@@ -30,7 +33,11 @@ def erase_folder(
     for folder, names in _folders(root, skip):
         removed = {}
         for name in names:
-            removed[name] = _erase_file(folder / name, needle, report, user_columns)
+            try:
+                removed[name] = _erase_file(folder / name, needle, report, user_columns)
+            except (pa.ArrowException, sqlite3.Error, OSError) as error:
+                what = f"cannot be read or written ({str(error).splitlines()[0]})"
+                report.left(folder / name, what, "remove it, or put it right and run this again")
         if "snapshot.json" in names and any(removed.values()) and not report.dry:
             _correct_snapshot(folder, removed)
     for found in report.found[before:]:
@@ -50,18 +57,15 @@ def _folders(root: Path, skip: Sequence[Path]) -> Iterator[tuple[Path, list[str]
     for place, folders, files in os.walk(root):
         here = Path(place)
         folders[:] = sorted(name for name in folders if here / name not in skip)
-        yield here, sorted(name for name in files if not (here / name).is_symlink())
+        # Regular files: a socket cannot be read, and a pipe waits for somebody to write.
+        found = (name for name in files if (here / name).is_file())
+        yield here, sorted(name for name in found if not (here / name).is_symlink())
 
 
 def _erase_file(path: Path, needle: Needle, report: Report, user_columns: Sequence[str]) -> int:
     """Rows removed, of a table."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(4096)
-    except OSError as error:
-        if path.exists():
-            report.left(path, f"cannot be read ({error.strerror})", "make it readable")
-        return 0
+    with path.open("rb") as stream:
+        head = stream.read(4096)
     if path.name.endswith(_BESIDE_SQLITE):
         return 0  # goes with its database
     if is_sqlite(head):

@@ -1,5 +1,6 @@
 """`kuberec pseudonym` and `kuberec erase-user` as they are typed."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KUBEREC_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("KUBEREC_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("SOME_KEY", KEY)
+    monkeypatch.setenv("COLUMNS", "300")
     columns = {"user_id": "user", "item_id": "item", "timestamp": "time"}
     source = {
         "name": "shop",
@@ -58,7 +60,10 @@ def test_what_is_left_is_status_1(config: Path, tmp_path: Path) -> None:
     assert kuberec("erase-user", "user-42", config).exit_code == 0
     stuck = tmp_path / "home" / "weights.bin"
     stuck.write_bytes(b"\0\1 user-42 \0")
+    (tmp_path / "home" / "torn.parquet").write_bytes(b"PAR1 and no more")
+    os.mkfifo(tmp_path / "home" / "pipe")  # nobody writes to it
     done = kuberec("erase-user", "user-42", config)
+    assert "cannot be read or written" in " ".join(done.output.split())
     assert (done.exit_code, type(done.exception)) == (1, NotErased)
     assert "a file that cannot be changed" in " ".join(done.output.split())
     assert "model versions were trained with" in " ".join(done.output.split())
