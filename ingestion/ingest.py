@@ -25,7 +25,7 @@ from ingestion.engines.open import open_engine
 from ingestion.incremental.events import EventPartitions
 from ingestion.privacy.erased import Erased, read_erased
 from ingestion.privacy.raw_rows import protect
-from ingestion.privacy.rules import privacy_rules
+from ingestion.privacy.rules import expired_rejects, privacy_rules
 from ingestion.reading.files import SourceFile, files_fingerprint
 from ingestion.reading.landing import source_files
 from ingestion.reading.raw import RawTable
@@ -147,10 +147,14 @@ class _Run:
         self._tell("check events")
         users = self._kept.get("users")
         mapped = mapping.events(self._engine, raw, rows, self._known_items(), users)
-        sift = Sift(self._engine, raw, rows, self._engine.keep("checked_events", mapped))
+        checked = self._engine.keep("checked_events", mapped)
+        sift = Sift(self._engine, raw, rows, checked)
         self._tell("apply rules to events")
-        sift.apply(self._partitions.rules())
+        expired = expired_rejects(self._config, checked, self._engine.keep)
+        if expired is not None:
+            sift.forget(expired)
         sift.apply(privacy_rules(self._config))
+        sift.apply(self._partitions.rules())
         rules = event_rules(self._config)
         # A partition is judged without the rows that it has twice, and before anything is judged
         # by all that its users did.

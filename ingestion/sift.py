@@ -45,6 +45,18 @@ class Sift:
         forgotten = (wrong[REASON] == ERASED).fill_null(False)
         self._dropped = [wrong.mutate(forgotten=forgotten)]
 
+    def forget(self, positions: ir.Table) -> None:
+        """Keep no content of rows that could not be used in the first place.
+
+        Args:
+            positions: of theirs.
+        """
+        known = positions.select(__old=positions[schema.POSITION])
+        wrong = self._dropped[0]
+        wrong = wrong.left_join(known, wrong[schema.POSITION] == known["__old"])
+        forgotten = wrong["forgotten"] | wrong["__old"].notnull()
+        self._dropped[0] = wrong.select(schema.POSITION, REASON, forgotten=forgotten)
+
     def apply(self, rules: list[Rule]) -> None:
         """Drop what the rules say, each seeing what those before it left."""
         for rule in rules:

@@ -69,7 +69,7 @@ class EventPartitions:
         return found.raw, found.rows
 
     def rules(self) -> list[Rule]:
-        """What drops events by the partitions that they came in; before any other rule."""
+        """What drops events by the partitions that they came in."""
         days = self._config.cleaning.max_lateness_days
         return [self._lateness.rule(days)] if self._lateness and days is not None else []
 

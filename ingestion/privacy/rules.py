@@ -1,9 +1,11 @@
 """Rows that must not be kept for longer: the retention window as a rule like any other."""
 
+from datetime import UTC, datetime, timedelta
+
 import ibis
 import ibis.expr.types as ir
 
-from ingestion.cleaning.rule import Rule
+from ingestion.cleaning.rule import REASON, Rule
 from ingestion.cleaning.settings import moment
 from ingestion.engines.base import Keep
 from ingestion.sources import SourceConfig
@@ -15,27 +17,48 @@ FORGETTING = frozenset({RETENTION})
 
 
 def privacy_rules(config: SourceConfig) -> list[Rule]:
-    """Of the events; they come before rules that look at all that a user did."""
+    """Of the events; they come before any other rule."""
     days = config.privacy.retention_days
-    return [] if days is None else [_retention(days, config.cleaning.latest)]
-
-
-def _retention(days: float, latest: str | None) -> Rule:
-    """Counted from the newest event, so that the same source gives the same rows on any day.
-
-    Args:
-        latest: ISO time; events beyond it are out of range, and none of them is the newest.
-    """
-    reason = f"older than {days:g} days (retention)"
-    window = ibis.interval(seconds=round(days * 86_400))
+    if days is None:
+        return []
 
     def drops(usable: ir.Table, keep: Keep) -> ir.Table:
-        moments = usable.select(schema.POSITION, schema.TIMESTAMP)
-        if latest is not None:
-            moments = moments.filter(moments[schema.TIMESTAMP] <= moment(latest))
-        newest = keep("newest_event", moments.agg(newest=moments[schema.TIMESTAMP].max()))
-        compared = moments.cross_join(newest)
-        old = compared.filter(compared[schema.TIMESTAMP] < compared["newest"] - window)
-        return old.select(schema.POSITION, reason=ibis.literal(reason))
+        old = _older(usable, _newest(usable, config, keep), days)
+        reason = ibis.literal(f"older than {days:g} days (retention)")
+        return old.select(schema.POSITION, reason=reason)
 
-    return Rule(RETENTION, drops, counts_as_rejected=False)
+    return [Rule(RETENTION, drops, counts_as_rejected=False)]
+
+
+def expired_rejects(config: SourceConfig, checked: ir.Table, keep: Keep) -> ir.Table | None:
+    """Positions of rows that cannot be used and are too old to be kept among the rejects.
+
+    Args:
+        checked: mapped events, with a reason where a row cannot be used.
+    """
+    days = config.privacy.retention_days
+    if days is None:
+        return None
+    newest = _newest(checked.filter(checked[REASON].isnull()), config, keep)
+    return _older(checked.filter(checked[REASON].notnull()), newest, days).select(schema.POSITION)
+
+
+def _newest(usable: ir.Table, config: SourceConfig, keep: Keep) -> ir.Table:
+    """The time from which the window is counted: of the newest event, as a table of one row.
+
+    Not today, so that the same source gives the same rows on any day. A wrong time far ahead is
+    not the newest: everything else would be too old.
+    """
+    cleaning = config.cleaning
+    ahead = 1 if cleaning.max_future_days is None else cleaning.max_future_days
+    limit = datetime.now(UTC) + timedelta(days=ahead)
+    if cleaning.latest is not None:
+        limit = min(limit, moment(cleaning.latest))
+    times = usable.select(schema.TIMESTAMP).filter(usable[schema.TIMESTAMP] <= limit)
+    return keep("newest_event", times.agg(newest=times[schema.TIMESTAMP].max()))
+
+
+def _older(events: ir.Table, newest: ir.Table, days: float) -> ir.Table:
+    window = ibis.interval(seconds=round(days * 86_400))
+    compared = events.select(schema.POSITION, schema.TIMESTAMP).cross_join(newest)
+    return compared.filter(compared[schema.TIMESTAMP] < compared["newest"] - window)

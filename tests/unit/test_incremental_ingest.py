@@ -176,3 +176,19 @@ def test_increments_hold_no_raw_id_and_no_two_keys(
         ingest(source, folder / "snapshot", state=folder / "state")
     again = ingest(source, folder / "other", state=folder / "another state")
     assert again["user_key"] != first["user_key"]
+
+
+def test_what_is_too_old_keeps_no_content_whatever_its_reason(folder: Path) -> None:
+    day = 86_400
+    rows = ["u1,a,{0}", "u2,nowhere,{0}", "u2,nowhere,{1}", "u3,b,{1}", "u4,a,5000000000"]
+    deliver(folder, 1, [row.replace("{0}", f"{day}").replace("{1}", f"{9 * day}") for row in rows])
+    source = config(folder, privacy={"retention_days": 3})
+    summary = ingest(source, folder / "snapshot", state=folder / "state")
+    assert summary["kept"]["events"] == 2  # a time far ahead expires nobody else
+    rejects = pq.read_table(schema.table_path(folder / "snapshot", "rejects")).to_pylist()
+    found = [(row["reason"], row["position"], row["row"] == "{}") for row in rejects]
+    assert found == [
+        ("older than 3 days (retention)", 0, True),
+        ("unknown item", 1, True),
+        ("unknown item", 2, False),
+    ]
