@@ -184,11 +184,18 @@ def _first_seen(session: Any, paths: list[str]) -> list[str]:
     """Keys of the objects, in the order in which they first come."""
     from pyspark.sql import functions as fn
 
-    lines = session.read.text(paths).select(fn.monotonically_increasing_id().alias("line"), "value")
-    keys = lines.select(
-        "line", fn.posexplode(fn.expr("json_object_keys(value)")).alias("place", "key")
-    )
-    first = keys.groupBy("key").agg(fn.min(fn.struct("line", "place")).alias("first"))
+    keys: Any = None
+    for index, path in enumerate(paths):
+        lines = session.read.text(path).select(
+            fn.monotonically_increasing_id().alias("line"), "value"
+        )
+        of_file = lines.select(
+            fn.lit(index).alias("file"),
+            "line",
+            fn.posexplode(fn.expr("json_object_keys(value)")).alias("place", "key"),
+        )
+        keys = of_file if keys is None else keys.unionByName(of_file)
+    first = keys.groupBy("key").agg(fn.min(fn.struct("file", "line", "place")).alias("first"))
     return [row["key"] for row in first.orderBy("first").collect()]
 
 
