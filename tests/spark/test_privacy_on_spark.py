@@ -13,7 +13,7 @@ def test_partitions_keys_and_windows(tmp_path: Path, monkeypatch: pytest.MonkeyP
     days = {
         1: ["u1,a,{0},p1", " u1 ,b,{0},", ",a,{0},p2", "broken u1", "u2,nowhere,{0},"],
         2: ["u1,a,{0},", "u3,b,{0},p9", "u4,a,-5,"],
-        9: ["u2,b,{0},x", "u1,a,{1},"],
+        9: ["u2,b,{0},x", "u1,a,{1},", "u3,a,140000,"],
     }
     for day, rows in days.items():
         folder = tmp_path / "events" / f"day={day}"
@@ -33,7 +33,7 @@ def test_partitions_keys_and_windows(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 "columns": {"item_id": "id", "title": "name"},
             },
             "incremental": {"partition": "day=(?P<partition>[0-9]+)"},
-            "cleaning": {"max_lateness_days": 1},
+            "cleaning": {"max_lateness_days": 0.25},
             "privacy": {
                 "user_key_env": "SOME_KEY",
                 "retention_days": 7.5,
@@ -44,8 +44,8 @@ def test_partitions_keys_and_windows(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     assert len(summary["user_key"]) == 8
     assert summary["rejected"]["events"] == {
-        "older than 7.5 days (retention)": 2,
-        "late by more than 1 days": 1,
+        "older than 7.5 days (retention)": 3,
+        "late by more than 0.25 days": 1,
         "malformed line: missing columns": 1,
         "missing user_id": 1,
         "unknown item": 1,
