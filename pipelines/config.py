@@ -9,8 +9,8 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from feature_repo.config import FeatureConfig
-from ingestion.validation.settings import ValidationConfig
 from ingestion.sources import SourceConfig
+from ingestion.validation.settings import ValidationConfig
 from pipelines.cluster_settings import ClusterConfig
 from recommender.config import Section
 from recommender.errors import KuberecError
