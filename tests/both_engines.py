@@ -10,13 +10,15 @@ from ingestion.sources import SourceConfig
 from recommender import schema
 
 ENGINES = ("duckdb", "spark")
+# Spark reads even these files in several parts, as it does large ones.
+SMALL_PARTS = {"spark_conf": {"spark.sql.files.maxPartitionBytes": "1024"}}
 
 
 def snapshots(content: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
     """snapshot.json of each engine; the tables lie in folders named after the engines."""
     found = {}
     for engine in ENGINES:
-        config = content | {"engine": {"name": engine, "spark_master": "local[2]"}}
+        config = content | {"engine": {"name": engine, "spark_master": "local[2]"} | SMALL_PARTS}
         found[engine] = ingest(SourceConfig.model_validate(config), folder / engine)
     return found
 

@@ -32,6 +32,9 @@ _SAME_ROWS = {
     "spark.sql.json.filterPushdown.enabled": "false",
     "spark.sql.jsonGenerator.ignoreNullFields": "false",
     "spark.sql.caseSensitive": "true",
+    # Files are cut by size alone: rows are counted and numbered in two passes over the same parts,
+    # however many executors there are by then.
+    "spark.sql.files.minPartitionNum": "1",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
 }
 _MIB = {"MB": 1, "MiB": 1, "GB": 1024, "GiB": 1024}
