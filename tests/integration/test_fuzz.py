@@ -3,6 +3,7 @@
 The same requests in every run (derandomised); what hypothesis finds it makes small.
 """
 
+import contextlib
 import time
 from collections import Counter
 from pathlib import Path
@@ -159,8 +160,9 @@ def settled(served: EmbeddedEndpoint) -> dict[tuple[str, int], Load]:
     last: dict[tuple[str, int], Load] = {}
     for _ in range(20):
         found = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
+        for entry in Path("/proc").glob("[0-9]*"):
+            # A process of somebody else may end between the listing and the reading.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 name, _, rest = (entry / "stat").read_text().rpartition(")")
                 if int(rest.split()[3]) in sessions:
                     found[name.partition("(")[2], int(entry.name)] = load(entry)

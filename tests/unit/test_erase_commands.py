@@ -21,7 +21,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KUBEREC_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("KUBEREC_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("SOME_KEY", KEY)
-    monkeypatch.setenv("COLUMNS", "300")
+    # No line of a table is folded, whatever width the console was made with.
+    monkeypatch.setattr("pipelines.options.console.width", 400)
     columns = {"user_id": "user", "item_id": "item", "timestamp": "time"}
     source = {
         "name": "shop",
