@@ -38,6 +38,16 @@ def out_of_time(config: CleaningConfig, now: datetime) -> list[Rule]:
     return rules
 
 
+def newest_possible(config: CleaningConfig, now: datetime) -> datetime:
+    """Up to which time an event is believed where others are judged by the newest one.
+
+    Beyond `latest`, or more than `max_future_days` (a day, where that is not set) ahead of the
+    clock, a time is wrong: by it everything else would be too old.
+    """
+    limit = now + timedelta(days=1 if config.max_future_days is None else config.max_future_days)
+    return limit if config.latest is None else min(limit, moment(config.latest))
+
+
 def _rule(
     name: str, first: datetime | None, last: datetime | None, reason: str, *, bad: bool
 ) -> Rule:

@@ -1,12 +1,14 @@
 """The increments of one run, as `ingestion.ingest` uses them: open, read, rules, what is noted."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 import ibis.expr.types as ir
 
 from ingestion.cleaning.rule import Rule
+from ingestion.cleaning.times import newest_possible
 from ingestion.engines.base import Engine
 from ingestion.errors import IngestError
 from ingestion.incremental.increments import Read, open_ledger, read_increments
@@ -70,8 +72,11 @@ class EventPartitions:
 
     def rules(self) -> list[Rule]:
         """What drops events by the partitions that they came in."""
-        days = self._config.cleaning.max_lateness_days
-        return [self._lateness.rule(days)] if self._lateness and days is not None else []
+        cleaning = self._config.cleaning
+        days = cleaning.max_lateness_days
+        if self._lateness is None or days is None:
+            return []
+        return [self._lateness.rule(days, newest_possible(cleaning, datetime.now(UTC)))]
 
     def finish(self, engine: Engine, events: Path) -> dict[str, Any]:
         """After the tables are written: note the watermarks; what snapshot.json says.

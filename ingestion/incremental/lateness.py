@@ -47,13 +47,18 @@ class Lateness:
         found = self._newest(events).to_pyarrow()
         return dict(zip(found[_PARTITION].to_pylist(), found[_NEWEST].to_pylist(), strict=True))
 
-    def rule(self, max_lateness_days: float) -> Rule:
-        """Drops events that are older than their partition's watermark by more."""
+    def rule(self, max_lateness_days: float, newest_possible: datetime) -> Rule:
+        """Drops events that are older than their partition's watermark by more.
+
+        Args:
+            newest_possible: later events make no watermark, for their times are wrong.
+        """
         allowed = ibis.interval(seconds=round(max_lateness_days * 86_400))
         reason = f"late by more than {max_lateness_days:g} days"
 
         def drops(usable: ir.Table, keep: Keep) -> ir.Table:
-            newest = keep("newest_of_partitions", self._newest(usable))
+            believed = usable.filter(usable[schema.TIMESTAMP] <= newest_possible)
+            newest = keep("newest_of_partitions", self._newest(believed))
             before = ibis.window(order_by=_FROM, preceding=(None, 1))
             marks = newest.mutate(**{_WATERMARK: newest[_NEWEST].max().over(before)})
             marks = keep("watermarks", marks)

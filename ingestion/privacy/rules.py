@@ -1,12 +1,12 @@
 """Rows that must not be kept for longer: the retention window as a rule like any other."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import ibis
 import ibis.expr.types as ir
 
 from ingestion.cleaning.rule import REASON, Rule
-from ingestion.cleaning.settings import moment
+from ingestion.cleaning.times import newest_possible
 from ingestion.engines.base import Keep
 from ingestion.sources import SourceConfig
 from recommender import schema
@@ -46,14 +46,9 @@ def expired_rejects(config: SourceConfig, checked: ir.Table, keep: Keep) -> ir.T
 def _newest(usable: ir.Table, config: SourceConfig, keep: Keep) -> ir.Table:
     """The time from which the window is counted: of the newest event, as a table of one row.
 
-    Not today, so that the same source gives the same rows on any day. A wrong time far ahead is
-    not the newest: everything else would be too old.
+    Not today, so that the same source gives the same rows on any day.
     """
-    cleaning = config.cleaning
-    ahead = 1 if cleaning.max_future_days is None else cleaning.max_future_days
-    limit = datetime.now(UTC) + timedelta(days=ahead)
-    if cleaning.latest is not None:
-        limit = min(limit, moment(cleaning.latest))
+    limit = newest_possible(config.cleaning, datetime.now(UTC))
     times = usable.select(schema.TIMESTAMP).filter(usable[schema.TIMESTAMP] <= limit)
     return keep("newest_event", times.agg(newest=times[schema.TIMESTAMP].max()))
 

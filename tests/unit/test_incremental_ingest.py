@@ -159,6 +159,16 @@ def test_an_event_is_late_by_what_the_days_before_had(folder: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("cleaning", [{}, {"max_future_days": 3}, {"latest": "1980-01-01"}])
+def test_one_date_in_the_future_makes_nothing_late(folder: Path, cleaning: dict[str, Any]) -> None:
+    day = 86_400
+    deliver(folder, 1, [f"u1,a,{5 * day}", "u1,b,4102444800"])  # 2100
+    deliver(folder, 2, [f"u1,c,{6 * day}", f"u2,c,{1 * day}"])
+    source = config(folder, cleaning={"max_lateness_days": 2} | cleaning)
+    summary = ingest(source, folder / "snapshot")
+    assert summary["rejected"]["events"]["late by more than 2 days"] == 1
+
+
 def test_increments_hold_no_raw_id_and_no_two_keys(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
