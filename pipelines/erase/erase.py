@@ -13,6 +13,7 @@ from pipelines.erase.files import erase_folder, golden_with
 from pipelines.erase.needle import Needle
 from pipelines.erase.online import erase_shared_store
 from pipelines.erase.report import Report, counted
+from recommender.errors import KuberecError
 from recommender.files import read_json
 from recommender.schema import USER_ID
 from reporting.page import render
@@ -26,8 +27,10 @@ def stored_ids(user_id: str, source: SourceConfig, old_keys: Sequence[str] = ())
         old_keys: environment variables with keys of earlier.
 
     Raises:
-        IngestError: a key is missing.
+        KuberecError: the id is blank; a key is missing.
     """
+    if not user_id.strip():  # it would be found everywhere
+        raise KuberecError("the user id is blank: give the id as the source has it")
     key = user_key(source.privacy)
     keys = [*([key] if key else []), *map(read_key, old_keys)]
     return [user_id, *(pseudonym(user_id, each) for each in keys)]
@@ -53,7 +56,7 @@ def erase_user(
         runs: folder of runs; those of other sources, in which an id is somebody else's, are left.
 
     Raises:
-        IngestError: a key of pseudonyms is missing.
+        KuberecError: the id is blank; a key of pseudonyms is missing.
     """
     report = Report(dry_run)
     needle = Needle(stored_ids(user_id, source, old_keys))

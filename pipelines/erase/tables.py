@@ -162,12 +162,12 @@ def _without_mentions(rows: pa.Table, needle: Needle) -> tuple[pa.Table, int]:
     for index, name in enumerate(rows.column_names):
         column = rows[name]
         kind = column.type
-        listed = pa.types.is_list(kind) and _is_text(kind.value_type)
-        if not needle.distinctive or not (_is_text(kind) or listed):
-            continue
-        flat = pc.list_flatten(column) if listed else column
-        suspects = [pc.match_substring(flat, each) for each in needle.distinctive]
-        if not any(pc.any(each).as_py() for each in suspects):
+        if not any(
+            pc.any(pc.match_substring(texts, each)).as_py()
+            for each in needle.distinctive
+            for chunk in column.chunks
+            for texts in _texts(chunk)
+        ):
             continue
         values = column.to_pylist()
         changed = [_value_without(value, needle) for value in values]
@@ -179,10 +179,25 @@ def _without_mentions(rows: pa.Table, needle: Needle) -> tuple[pa.Table, int]:
 
 
 def _value_without(value: Any, needle: Needle) -> Any:
-    if isinstance(value, list):
-        return [_value_without(each, needle) for each in value]
-    return value if value is None else needle.without(value)
+    if isinstance(value, list | tuple):  # a map is a list of pairs
+        return type(value)(_value_without(each, needle) for each in value)
+    if isinstance(value, dict):
+        return {key: _value_without(each, needle) for key, each in value.items()}
+    return needle.without(value) if isinstance(value, str) else value
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _texts(values: pa.Array) -> Iterator[pa.Array]:
+    """All texts in an array, however deep in lists, structs and maps."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        yield from _texts(values.dictionary)
+    elif pa.types.is_struct(kind):
+        for part in values.flatten():
+            yield from _texts(part)
+    elif pa.types.is_map(kind):
+        yield from _texts(values.keys)
+        yield from _texts(values.items)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield from _texts(values.flatten())
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        yield values

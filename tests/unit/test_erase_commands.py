@@ -57,6 +57,17 @@ def test_no_key_is_no_pseudonym(config: Path, monkeypatch: pytest.MonkeyPatch) -
         assert isinstance(kuberec(*command).exception, IngestError)
 
 
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_a_blank_id_is_nobody(config: Path, tmp_path: Path, blank: str) -> None:
+    log = tmp_path / "home" / "ingest.log"
+    log.parent.mkdir()
+    log.write_text("users: 5 rows\n")
+    refused = kuberec("erase-user", blank, config)
+    assert isinstance(refused.exception, KuberecError)
+    assert "the user id is blank" in str(refused.exception)
+    assert log.read_text() == "users: 5 rows\n"
+
+
 def test_what_is_left_is_status_1(config: Path, tmp_path: Path) -> None:
     assert kuberec("erase-user", "user-42", config).exit_code == 0
     stuck = tmp_path / "home" / "weights.bin"

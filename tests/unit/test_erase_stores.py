@@ -46,6 +46,27 @@ def test_rows_go_and_an_equal_number_elsewhere_stays(tmp_path: Path) -> None:
     assert path.stat() == before
 
 
+def test_a_distinctive_id_goes_however_deep_it_stands(tmp_path: Path) -> None:
+    deep = pa.map_(pa.string(), pa.list_(pa.struct([("by", pa.string()), ("n", pa.int64())])))
+    columns = {
+        "item_id": ["a", "b"],
+        "details": pa.array([{"by": "alice-77", "n": 1}, None]),
+        "seen": pa.array([[("k", [{"by": "by alice-77", "n": 2}])], None], deep),
+        "kind": pa.array(["x", "alice-77"]).dictionary_encode(),
+    }
+    path = table(tmp_path / "items.parquet", columns)
+    report = Report(dry=False)
+    erase_table(path, Needle(["alice-77"]), report)
+    assert [each.what for each in report.found] == ["2 rows (a mention)"]
+    assert b"alice" not in path.read_bytes()
+    assert pq.read_table(path).to_pydict() == {
+        "item_id": ["a", "b"],
+        "details": [{"by": "[erased]", "n": 1}, None],
+        "seen": [[("k", [{"by": "by [erased]", "n": 2}])], None],
+        "kind": ["x", "[erased]"],
+    }
+
+
 def test_of_rejects_the_row_stays_without_its_content(tmp_path: Path) -> None:
     rows = [{"who": "42", "item": "1"}, {"who": "7", "item": "42"}, {"line": "7;42"}, {"line": "7"}]
     columns = {
