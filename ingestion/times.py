@@ -31,7 +31,8 @@ def timestamp(column: ir.Value, source: EventsSource, engine: Engine) -> ir.Valu
         return _within(_iso(column.cast("string").strip()), engine)
     if kind.is_integer() and source.time_unit in ("us", "ns"):
         # A float has no room for today's nanoseconds.
-        micros = column.cast("int64") if source.time_unit == "us" else column.cast("int64") // 1000
+        whole = column.try_cast("int64")  # null of what only unsigned numbers reach
+        micros = whole if source.time_unit == "us" else whole // 1000
     else:
         micros = number(column) * _UNITS[source.time_unit]
     inside = micros.between(_EARLIEST_US, _LATEST_US)

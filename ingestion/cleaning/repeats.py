@@ -17,6 +17,7 @@ from ingestion.engines.base import Keep
 from recommender import schema
 
 _EVENT = (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.EVENT_TYPE, schema.VALUE)
+_HASH, _REPETITION = "__hash", "__repetition"  # columns of a source that ride along have any name
 
 
 def duplicate_rows(name: str, key: Sequence[str] | None, reason: str) -> Rule:
@@ -33,8 +34,8 @@ def duplicate_rows(name: str, key: Sequence[str] | None, reason: str) -> Rule:
         hashed = [column for column in whole if column in _EVENT] or whole
         rows = candidates(usable, hashed, name, keep)
         first = ibis.window(group_by=list(whole), order_by=schema.POSITION)
-        ranked = rows.mutate(repetition=ibis.row_number().over(first))
-        return ranked.filter(ranked.repetition > 0).select(
+        ranked = rows.mutate(**{_REPETITION: ibis.row_number().over(first)})
+        return ranked.filter(ranked[_REPETITION] > 0).select(
             schema.POSITION, **{REASON: ibis.literal(reason)}
         )
 
@@ -44,12 +45,12 @@ def duplicate_rows(name: str, key: Sequence[str] | None, reason: str) -> Rule:
 def candidates(usable: ir.Table, key: Sequence[str], name: str, keep: Keep) -> ir.Table:
     """All rows of `usable` whose `key` is not unique, and few besides."""
     hashed = _hash(usable, key)
-    often = hashed.group_by("hash").agg(rows=hashed.count())
-    often = keep(f"hashes_of_{name}", often.filter(often.rows > 1).select("hash"))
-    return hashed.semi_join(often, "hash").drop("hash")
+    often = hashed.group_by(_HASH).agg(rows=hashed.count())
+    often = keep(f"hashes_of_{name}", often.filter(often.rows > 1).select(_HASH))
+    return hashed.semi_join(often, _HASH).drop(_HASH)
 
 
 def _hash(rows: ir.Table, key: Sequence[str]) -> ir.Table:
     columns = {column: rows[column] for column in key}
     value = ibis.struct(columns) if len(columns) > 1 else columns[key[0]]
-    return rows.mutate(hash=cast(ir.Column, value).hash())
+    return rows.mutate(**{_HASH: cast(ir.Column, value).hash()})

@@ -12,10 +12,11 @@ import pyarrow as pa
 from ingestion.engines import functions
 from ingestion.engines.parquet import ROW_GROUP, write_batches
 from ingestion.engines.settings import EngineConfig
+from ingestion.errors import IngestError
 from ingestion.reading.duckdb_files import read_raw
 from ingestion.reading.files import SourceFile
 from ingestion.reading.raw import RawTable
-from ingestion.reading.sql_text import out_of_room, quoted, run_sql
+from ingestion.reading.sql_text import out_of_room, quoted, run_sql, said
 from ingestion.sources import TableSource
 
 
@@ -70,10 +71,15 @@ class DuckDBEngine:
 
 @contextmanager
 def _named(table: str) -> Iterator[None]:
-    """What DuckDB runs out of, in words."""
+    """What DuckDB runs out of, or cannot read, in words."""
     import duckdb
 
     try:
         yield
     except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
         raise out_of_room(f"the table '{table}'", error) from error
+    except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
+        # Parquet is read where it lies, so that a value which is none shows as late as here.
+        raise IngestError(
+            f"cannot compute the table '{table}': {said(error)}; put that file or column right"
+        ) from error

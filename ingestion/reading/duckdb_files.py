@@ -27,9 +27,12 @@ from ingestion.reading.raw import (
     RowsOf,
     first_line,
 )
-from ingestion.reading.sql_text import literal, out_of_room, quoted, run_sql
+from ingestion.reading.sql_text import literal, out_of_room, quoted, run_sql, said, stored
 from ingestion.reading.stores import filesystem
 from ingestion.sources import TableSource
+from recommender.schema import ITEM_ID, USER_ID
+
+_OF_PARQUET = {"file_row_number", "file_index"}
 
 
 def read_raw(connection: Any, table: str, source: TableSource, files: list[SourceFile]) -> RawTable:
@@ -53,7 +56,7 @@ def read_raw(connection: Any, table: str, source: TableSource, files: list[Sourc
     except duckdb.Error as error:
         raise IngestError(
             f"{table}: cannot read {_called(files)} as {files[0].format}: "
-            f"{str(error).splitlines()[0]}; check source.{table}.format and the file"
+            f"{said(error)}; check source.{table}.format and the file"
         ) from error
     except (OSError, EOFError, UnicodeError) as error:
         raise IngestError(f"{table}: cannot read {_called(files)}: {error}") from error
@@ -80,7 +83,7 @@ def _load_text(connection: Any, raw: RawTable, files: list[SourceFile]) -> None:
         check_same_columns(raw.table, (files[0], raw.columns), (file, columns))
     bad_tables(connection, raw)
     for index, file in enumerate(files):
-        types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in raw.columns)
+        types = ", ".join(f"{literal(stored(name))}: 'VARCHAR'" for name in raw.columns)
         query = (
             f"read_csv({literal(file.path)}, auto_detect=false, hive_partitioning=false, "
             f"header={str(source.names is None).lower()}, columns={{{types}}}, "
@@ -104,13 +107,15 @@ def _load_json(connection: Any, raw: RawTable, files: list[SourceFile]) -> None:
         f"compression={literal(_json_compression(files, source))}"
     )
     paths = ", ".join(literal(file.path) for file in files)
-    kinds = json_columns(connection, paths, fixed)
+    ids = [source.columns[ours] for ours in (USER_ID, ITEM_ID) if ours in source.columns]
+    kinds = json_columns(connection, paths, fixed, ids)
     raw.columns = list(kinds)
     check_columns(raw.table, source, files[0], raw.columns)
     types = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in kinds.items())
     # A field of mixed types comes as JSON; as text, a string has no quotes around it.
     columns = ", ".join(
-        f"{quoted(name)} ->> '$' AS {quoted(name)}" if kind == "JSON" else quoted(name)
+        (f"{quoted(name)} ->> '$'" if kind == "JSON" else quoted(name))
+        + f" AS {quoted(stored(name))}"
         for name, kind in kinds.items()
     )
     bad_tables(connection, raw)
@@ -142,6 +147,7 @@ def _append(
 
 def _load_parquet(connection: Any, raw: RawTable, files: list[SourceFile]) -> None:
     """A view: positions are the files' own row numbers, one file after the other."""
+    kinds: set[tuple[str, ...]] = set()
     for file in files:
         query = f"read_parquet({literal(file.path)}, hive_partitioning=false)"
         try:
@@ -150,6 +156,8 @@ def _load_parquet(connection: Any, raw: RawTable, files: list[SourceFile]) -> No
         except Exception as error:
             raise OSError(f"it is no parquet file ({str(error).splitlines()[0]})") from error
         columns = [row[0] for row in found]
+        kinds.add(tuple(row[1] for row in found))
+        _check_free(raw, file, columns)
         check_columns(raw.table, raw.source, file, columns)
         raw.columns = raw.columns or columns
         check_same_columns(raw.table, (files[0], raw.columns), (file, columns))
@@ -157,15 +165,35 @@ def _load_parquet(connection: Any, raw: RawTable, files: list[SourceFile]) -> No
         raw.rows += rows
     paths = ", ".join(literal(file.path) for file in files)
     starts = ", ".join(str(part.start) for part in raw.files)
-    names = ", ".join(map(quoted, raw.columns))
+    # By default the first file's types are everyone's: 4.5 would be 4 where it has whole numbers.
+    combined = f"hive_partitioning=false, union_by_name={str(len(kinds) > 1).lower()}"
+    found = run_sql(connection, f"DESCRIBE SELECT * FROM read_parquet([{paths}], {combined})")
+    names = ", ".join(_in_microseconds(name, kind) for name, kind, *_ in found)
     run_sql(
         connection,
         f"CREATE OR REPLACE VIEW {raw.name} AS SELECT "
         f"file_row_number + ([{starts}])[CAST(file_index AS BIGINT) + 1] AS {RAW_POSITION}, "
         f"CAST(NULL AS VARCHAR) AS {RAW_MALFORMED}, CAST(NULL AS VARCHAR) AS {RAW_LINE}, "
         f"CAST(file_index AS INTEGER) AS {RAW_FILE}, {names} "
-        f"FROM read_parquet([{paths}], file_row_number=true, hive_partitioning=false)",
+        f"FROM read_parquet([{paths}], file_row_number=true, {combined})",
     )
+
+
+def _check_free(raw: RawTable, file: SourceFile, columns: list[str]) -> None:
+    for name in columns:
+        if name.casefold() in _OF_PARQUET:
+            raise IngestError(
+                f"{raw.table}: file '{file.name}' has a column '{name}', which is what DuckDB "
+                "calls a row's place in a parquet file; rename it, or leave it out"
+            )
+
+
+def _in_microseconds(name: str, kind: str) -> str:
+    """A column as it is, but for times with a zone in nanoseconds, of which Ibis knows nothing."""
+    plain = kind.replace("TIMESTAMPTZ_NS", "TIMESTAMPTZ")
+    if plain == kind:
+        return quoted(name)
+    return f"CAST({quoted(name)} AS {plain}) AS {quoted(name)}"
 
 
 def _count(connection: Any, relation: str) -> int:

@@ -1,6 +1,7 @@
 """The columns of JSON Lines, and their types, as DuckDB finds them in all of the lines."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from ingestion.reading.sql_text import quoted, run_sql
@@ -9,12 +10,16 @@ from ingestion.reading.sql_text import quoted, run_sql
 _GUESSED = ("DATE", "TIME", "UUID")
 
 
-def json_columns(connection: Any, paths: str, options: str) -> dict[str, str]:
+def json_columns(
+    connection: Any, paths: str, options: str, ids: Collection[str] = ()
+) -> dict[str, str]:
     """Type by column, in the order in which they first come; mixed ones are JSON.
 
     Args:
         paths: of the files, as SQL.
         options: of read_json, as SQL.
+        ids: columns that are JSON, so that they stay as written, where they would be floats: two
+            ids of twenty digits are one float.
 
     Raises:
         OSError: no line is an object.
@@ -28,10 +33,16 @@ def json_columns(connection: Any, paths: str, options: str) -> dict[str, str]:
             connection,
             f"SELECT json_group_structure(json) FROM {lines} WHERE json_type(json) = 'OBJECT'",
         )[0]
-        found = {name: _type(kind) for name, kind in json.loads(structure or "{}").items()}
+        fields = json.loads(structure or "{}")  # a text where no object has any
+        found = (
+            {name: _type(kind) for name, kind in fields.items()} if isinstance(fields, dict) else {}
+        )
     if not found:
         raise OSError("its lines must each be one JSON object")
-    return {name: "VARCHAR" if kind.startswith(_GUESSED) else kind for name, kind in found.items()}
+    kinds = {name: "VARCHAR" if kind.startswith(_GUESSED) else kind for name, kind in found.items()}
+    return {
+        name: "JSON" if name in ids and kind == "DOUBLE" else kind for name, kind in kinds.items()
+    }
 
 
 def _type(kind: Any) -> str:

@@ -4,10 +4,11 @@ Of `<raw>_rows` DuckDB knows the order (`rowid`), of a malformed line its number
 view `<raw>` has both: a row's position is its rowid and the number of malformed lines before it.
 """
 
+from codecs import BOM_UTF8
 from typing import Any
 
 from ingestion.errors import IngestError
-from ingestion.reading.files import compression
+from ingestion.reading.files import compression, open_file
 from ingestion.reading.headers import quote_character
 from ingestion.reading.raw import (
     MALFORMED,
@@ -18,7 +19,7 @@ from ingestion.reading.raw import (
     RawTable,
     RowsOf,
 )
-from ingestion.reading.sql_text import literal, quoted, run_sql
+from ingestion.reading.sql_text import literal, quoted, run_sql, stored
 
 _BLOCK = 256  # rows that share one look at the malformed lines before them
 _NO_DELIMITER = "\x01\x02\x03\x04"  # between columns of a file that is read as one of lines
@@ -98,10 +99,13 @@ def _records(connection: Any, raw: RawTable, part: RowsOf, total: int) -> str:
 
 def add_bad_objects(connection: Any, raw: RawTable, part: RowsOf, index: int, rows: int) -> None:
     """Put the text of lines that are no JSON objects into `<raw>_bad`; they are rows already."""
-    nothing = " AND ".join(f"{quoted(name)} IS NULL" for name in raw.columns)
+    nothing = " AND ".join(f"{quoted(stored(name))} IS NULL" for name in raw.columns)
     empty = f"SELECT rowid FROM {raw.name}_rows WHERE {RAW_FILE} = {index} AND {nothing}"
-    if not run_sql(connection, f"SELECT count(*) FROM ({empty})")[0][0]:
+    count, first = run_sql(connection, f"SELECT count(*), min(rowid) FROM ({empty})")[0]
+    if not count:
         return
+    if first == part.start:
+        _check_mark(raw, part)
     lines = f"(SELECT line FROM {_lines(raw, part)} WHERE trim(line, ' \t\r') <> '')"
     known = run_sql(connection, f"SELECT count(*) FROM {lines}")[0][0] == rows
     text = (
@@ -117,6 +121,17 @@ def add_bad_objects(connection: Any, raw: RawTable, part: RowsOf, index: int, ro
     )
 
 
+def _check_mark(raw: RawTable, part: RowsOf) -> None:
+    """DuckDB takes the first line of a file with a byte order mark for no object."""
+    with open_file(part.file, raw.source) as stream:
+        if stream.read(len(BOM_UTF8)) == BOM_UTF8:
+            raise IngestError(
+                f"{raw.table}: file '{part.file.name}' begins with a byte order mark, which JSON "
+                "must not have, and its first row would be lost; remove the file's first three "
+                "bytes, as `sed -i '1s/^\\xEF\\xBB\\xBF//'` does"
+            )
+
+
 def _lines(raw: RawTable, part: RowsOf) -> str:
     """SQL of a file as a table of its lines; a blank one is null."""
     return (
@@ -129,7 +144,7 @@ def _lines(raw: RawTable, part: RowsOf) -> str:
 
 def shifted(connection: Any, raw: RawTable) -> None:
     """The view `<raw>` over `<raw>_rows` and `<raw>_bad`."""
-    names = ", ".join(f"r.{quoted(name)}" for name in raw.columns)
+    names = ", ".join(f"r.{quoted(stored(name))} AS {quoted(name)}" for name in raw.columns)
     bad, rows = f"{raw.name}_bad", f"{raw.name}_rows"
     nothing = "CAST(NULL AS VARCHAR)"
     start = f"CREATE OR REPLACE VIEW {raw.name} AS SELECT "

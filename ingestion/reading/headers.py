@@ -20,6 +20,7 @@ def read_header(file: SourceFile, source: TableSource) -> list[str]:
 
     Raises:
         OSError, EOFError: the file cannot be read.
+        IngestError: its first line cannot be told from the rest.
     """
     if source.names is not None:
         return list(source.names)
@@ -33,7 +34,13 @@ def read_header(file: SourceFile, source: TableSource) -> list[str]:
             if len(delimiter(source)) == 1 and quote
             else (line.rstrip("\r\n").split(delimiter(source)) for line in lines)
         )
-        names = [name.strip() for name in next(iter(rows), [])]
+        try:
+            names = [name.strip() for name in next(iter(rows), [])]
+        except csv.Error as error:
+            raise IngestError(
+                f"file '{file.name}': the header cannot be read ({error}): most likely a quote in "
+                "its first line is never closed; close it, or set `quote` of the table to ''"
+            ) from error
         lines.detach()
     typed = [match.group(1) if (match := _TYPED_HEADER.match(name)) else name for name in names]
     return typed if len(set(typed)) == len(typed) else names

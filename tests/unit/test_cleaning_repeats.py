@@ -9,7 +9,7 @@ from cleaning_tables import dropped, events_table, repeats, without
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestion.cleaning.repeats import candidates, duplicate_rows
+from ingestion.cleaning.repeats import _HASH, candidates, duplicate_rows
 from ingestion.cleaning.repeats_in_time import REPEAT, repeats_in_time
 from ingestion.engines.base import Engine
 from ingestion.engines.open import open_engine
@@ -59,7 +59,8 @@ def test_no_duplicate_is_left_and_nothing_else_is_gone(engine: Engine, events: l
 def test_a_hash_that_tells_nothing_apart_changes_nothing(engine: Engine, monkeypatch) -> None:
     """The hash only saves work: with one for all rows the result is the same."""
     monkeypatch.setattr(
-        "ingestion.cleaning.repeats._hash", lambda rows, key: rows.mutate(hash=rows.position * 0)
+        "ingestion.cleaning.repeats._hash",
+        lambda rows, key: rows.mutate(**{_HASH: rows.position * 0}),
     )
     table = events_table([("u", "a", 1), ("v", "a", 1), ("u", "a", 1), ("u", "b", 0)])
     assert set(dropped(engine, duplicates, table)) == {2}

@@ -236,6 +236,7 @@ def test_equal_sources_give_equal_snapshots(folder: Path) -> None:
         ("user,item,time,item\nu1,a,1,a\n", {}, r"rename one"),
         ("{}", {"events__format": "parquet"}, r"it is no parquet file"),
         ("[1]\n", {"events__format": "jsonl"}, r"each be one JSON object"),
+        ("[1]\n{}\n", {"events__format": "jsonl"}, r"each be one JSON object"),
         ("user,item,time\nu1,a,1\n", {"items__text": "{plot}"}, r"names '\{plot\}', but the items"),
     ],
 )
@@ -254,6 +255,25 @@ def test_an_undecodable_file_says_what_to_do(folder: Path) -> None:
         ingest(source(folder), folder / "snapshot")
     ingest(source(folder, items__encoding="latin-1"), folder / "snapshot")
     assert read(folder, "items")[0]["title"] == "Café"
+
+
+@pytest.mark.parametrize(
+    ("format", "content", "message"),
+    [
+        ("csv", b"user,item,time\r\nu1,a,1\r\nu2,b,2\n", "lines end in different ways.*dos2unix"),
+        ("csv", b'user,item,"time\n' + b"u1,a,1\n" * 20_000, "header cannot be read.*never closed"),
+        ("csv", b"user,item,time\nu1,a," + b"9" * 2_100_000, "Line: 2: Maximum line size"),
+        ("jsonl", b'\xef\xbb\xbf{"user":"u1","item":"a","time":1}\n', "byte order mark.* `sed"),
+        ("jsonl", b'{"user":"u","item":"a","time":1}\n"\xff"\n', "Line: 2.* not utf-8"),
+    ],
+)
+def test_a_file_that_breaks_the_rules_says_how(
+    folder: Path, format: str, content: bytes, message: str
+) -> None:
+    (folder / "odd").write_bytes(content)
+    changes = {"events__path": str(folder / "odd"), "events__format": format}
+    with pytest.raises(IngestError, match=message):
+        ingest(source(folder, **changes), folder / "snapshot")
 
 
 def test_too_many_unparseable_timestamps_stop_the_run(folder: Path) -> None:
