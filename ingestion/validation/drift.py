@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ingestion.validation.days import SMALL_DAY
@@ -105,7 +105,7 @@ def _times(
 ) -> Iterable[Measure]:
     if not now.get("newest") or not accepted.get("newest"):
         return
-    newest, before = (datetime.fromisoformat(each["newest"]) for each in (now, accepted))
+    newest, before = _moment(now["newest"]), _moment(accepted["newest"])
     yield Measure(
         "drift.events.freshness",
         (before - newest).total_seconds() / _SECONDS_A_DAY,
@@ -132,6 +132,12 @@ def _times(
         else "no whole day is in both",
         hint="is the day there twice, or cut?",
     )
+
+
+def _moment(text: str) -> datetime:
+    """A profile's time: engines name UTC, or leave the zone out."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _distances(
@@ -202,15 +208,19 @@ def _columns(
 def _ids(
     now: Mapping[str, Any], accepted: Mapping[str, Any], config: DriftConfig
 ) -> Iterable[Measure]:
+    # Under another key of pseudonyms everybody is somebody else.
+    rekeyed = {"users"} if now.get("user_key") != accepted.get("user_key") else set()
     for name, forms in now["forms"].items():
         before = accepted["forms"].get(name)
-        if before:
+        if forms and before and name.partition(".")[0] not in rekeyed:
             found = f"now {_main(forms)}, accepted {_main(before)}"
             far = distance(forms, before)
             yield Measure(f"drift.{name}.form", far, None, config.max_distance, found)
     if now["engine"] != accepted["engine"]:
         return
     for table, hashes in now["ids"].items():
+        if table in rekeyed:
+            continue
         kept = kept_share(hashes, accepted["ids"].get(table, []))
         said = f"of the accepted ids of {table} are still there, about"
         yield Measure(f"drift.{table}.known_ids", kept, config.min_kept_ids, None, said)

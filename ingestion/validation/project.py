@@ -2,6 +2,7 @@
 
 A project lives on under the state folder, one run at a time; the report carries a copy of its
 site. A project that a killed run left unreadable is begun anew: it has no data but its history.
+Suites and definitions that it left cut (GX writes them in place) go alone: a run writes its own.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from typing import Any
 
 import ibis.expr.types as ir
 
-from recommender.files import ensure_writable
+from recommender.files import ensure_writable, read_json
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when GX is imported, below
 SITE = "data_docs"
@@ -30,6 +31,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = ensure_writable(Path(folder))
+        _remove_cut(self.folder / "gx")
         try:
             self._context = self._open()
         except Exception:  # whatever GX stumbles over
@@ -133,6 +135,15 @@ def alone(folder: Path) -> Iterator[None]:
     with (ensure_writable(folder) / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _remove_cut(project: Path) -> None:
+    for name in ("expectations", "validation_definitions"):
+        for path in (project / name).glob("*.json"):
+            try:
+                read_json(path)
+            except ValueError:  # JSON or UTF-8 that ends in the middle
+                path.unlink()
 
 
 def _keep_to_itself(site: Path) -> None:

@@ -16,6 +16,7 @@ from recommender import schema
 QUARANTINED = "quarantined"  # what every reason starts with
 _CHECKSUM = 2_147_483_629  # a prime below 2**31: sums of remainders stay far below 2**63
 _PART = "__partition"
+_FEW = 10  # events of a partition, below which it is like another one by chance
 
 Ranges = Sequence[tuple[int, int]]  # positions from, up to and without
 
@@ -101,7 +102,10 @@ def failing(measured: list[dict[str, Any]], config: QuarantineConfig) -> dict[st
         first = seen.setdefault((events, row["checksum"]), name)
         ratio = events / median
         checks = [
-            (config.copies and first != name, f"the same users and items as {first}"),
+            (
+                config.copies and first != name and events >= _FEW,
+                f"the same users and items as {first}",
+            ),
             (_below(events, config.min_events), f"{events:,} events, not {config.min_events}"),
             (_above(events, config.max_events), f"{events:,} events, over {config.max_events}"),
             (_below(ratio, config.min_of_median), f"{events:,} events, {ratio:.3g} of the median"),

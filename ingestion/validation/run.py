@@ -79,7 +79,7 @@ def _validate(
             table: engine.connection.read_parquet(schema.table_path(snapshot, table))
             for table in schema.TABLES
         }
-        found = profile(tables, engine_config.name)
+        found = profile(tables, engine_config.name) | {"user_key": summary.get("user_key")}
         write_json(draft / "profile.json", found)
         rejects = schema.table_path(snapshot, "rejects")
         last = _cut_lines(engine.connection.read_parquet(rejects)) if rejects.is_file() else []

@@ -5,6 +5,7 @@ from typing import Any
 
 from ingestion.validation.days import last_day_share, repeated_days
 from ingestion.validation.drift import Measure
+from ingestion.validation.gx_ibis.masking import masked
 from ingestion.validation.quarantine import QUARANTINED
 from ingestion.validation.settings import DriftConfig
 
@@ -40,7 +41,7 @@ def own_measures(
 def _rejects(summary: Mapping[str, Any], rejects: Iterable[Mapping[str, Any]]) -> Iterable[Measure]:
     read = summary.get("read", {})
     cut = [
-        f"{row['table']}: the last line is cut ({row['row'][:60]})"
+        f"{row['table']}: the last line is cut ({masked(row['row'])[:60]})"
         for row in rejects
         if row["position"] == read.get(row["table"], 0) - 1
     ]

@@ -96,6 +96,16 @@ def test_an_empty_table(accepted: Path, again: Any, tmp_path: Path) -> None:
     assert failed["drift.events.volume"]["observed"] == 0
 
 
+def test_an_empty_table_of_items(accepted: Path, again: Any, tmp_path: Path) -> None:
+    snapshot = tmp_path / "snapshot"
+    shutil.copytree(accepted / "snapshot", snapshot)
+    path = schema.table_path(snapshot, "items")
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+    failed = again.check(snapshot)
+    assert failed["items.rows"]["observed"] == 0
+    assert failed["drift.items.known_ids"]["observed"] == 0
+
+
 def test_a_missing_column(tmp_path: Path) -> None:
     export = Export()
     for row in export.events:

@@ -213,6 +213,20 @@ def test_interactions_out_of_limits_warn_unless_they_are_to_stop(tmp_path: Path)
     assert found["events.item_gini"]["observed"] == pytest.approx(2 * 189 / 192 - 4 / 3)
 
 
+@pytest.mark.parametrize("folder", ["expectations", "validation_definitions"])
+def test_a_run_that_was_killed_while_it_wrote_a_suite_is_no_obstacle(
+    folder: str, tmp_path: Path
+) -> None:
+    snapshot, state = write(tmp_path / "snapshot"), tmp_path / "state"
+    validate(snapshot, CONFIG, tmp_path / "report", state)
+    events, items = (state / "gx" / folder / f"{name}.json" for name in ("events", "items"))
+    events.write_bytes(b"")
+    items.write_bytes(items.read_bytes()[:200])
+    assert validate(snapshot, CONFIG, tmp_path / "report", state)["success"]
+    site = tmp_path / "report" / "data_docs" / "validations" / "events"
+    assert len(list(site.rglob("*.html"))) == 2  # the history is still there
+
+
 def test_data_docs_show_the_last_runs(tmp_path: Path) -> None:
     snapshot, state = write(tmp_path / "snapshot"), tmp_path / "state"
     config = CONFIG.model_copy(update={"history": 2})

@@ -14,6 +14,7 @@ from ingestion.validation.days import last_day_share, repeated_days
 from ingestion.validation.drift import distance, kept_share, measures
 from ingestion.validation.profile import profile
 from ingestion.validation.settings import DriftConfig
+from ingestion.validation.snapshot_measures import own_measures
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 EVENTS = [
@@ -129,3 +130,40 @@ def test_days_that_repeat_and_a_thin_last_day() -> None:
     assert share == pytest.approx(40 / 1011.5)
     assert said.startswith("2024-01-19: 40 events")
     assert last_day_share(dict(list(days.items())[:5]))[0] is None
+
+
+def test_a_table_without_rows_is_measured_like_any_other(tmp_path: Path) -> None:
+    before = profiled(tmp_path)
+    none = before | {"forms": before["forms"] | {"items.item_id": {}}}
+    none |= {"ids": before["ids"] | {"items": []}, "rows": before["rows"] | {"items": 0}}
+    by_name = {each.name: each for each in measures(none, before, DriftConfig(min_rows=1))}
+    assert by_name["drift.items.volume"].value == 0
+    assert by_name["drift.items.known_ids"].value == 0
+
+
+def test_times_of_an_engine_that_names_no_zone_are_utc(tmp_path: Path) -> None:
+    found = profiled(tmp_path)
+    naive = found | {"newest": found["newest"].removesuffix("+00:00")}
+    assert naive != found
+    for now, before in ((naive, found), (found, naive)):
+        by_name = {each.name: each for each in measures(now, before, DriftConfig())}
+        assert by_name["drift.events.freshness"].value == 0
+
+
+def test_users_under_another_key_of_pseudonyms_are_not_compared(tmp_path: Path) -> None:
+    before = profiled(tmp_path) | {"user_key": None}
+    others = [{"user_id": f"{user:032x}"} for user in range(50)]
+    now = profiled(tmp_path, users=others) | {"user_key": "1f0c22ab"}
+    assert {each.name for each in measures(now, before, DriftConfig()) if not each.met} == set()
+    same_key = before | {"user_key": "1f0c22ab"}
+    failed = {each.name for each in measures(now, same_key, DriftConfig()) if not each.met}
+    assert failed == {"drift.users.user_id.form", "drift.users.known_ids"}
+
+
+def test_a_cut_line_is_shown_without_identifiers_of_people() -> None:
+    line = {"table": "events", "position": 9, "row": '{"line": "7;jane.doe@example.com;2024'}
+    found = own_measures({}, {"read": {"events": 10}}, [line], DriftConfig())
+    (cut,) = (each for each in found if each.name == "source.complete")
+    assert cut.value == 1
+    assert "jane" not in cut.said
+    assert "7;j…m (20 characters)" in cut.said

@@ -68,6 +68,11 @@ def test_a_thin_day_and_a_copied_one(usable: Any) -> None:
     assert dropped(usable, source(by="day", copies=False)) == {}
 
 
+def test_days_of_a_few_events_are_alike_by_chance(usable: Any) -> None:
+    few = usable.filter(usable.timestamp.hour() < 9)
+    assert dropped(few, source(by="day")) == {}
+
+
 def test_partitions_of_the_files(usable: Any) -> None:
     ranges = {"dt=1": [(0, 20)], "dt=2": [(20, 22)], "rest": [(22, 500)]}
     found = dropped(usable, source(by="partition", min_events=5, max_share=0.5), ranges)
