@@ -35,10 +35,10 @@ def clean_text(text: str) -> str:
 def item_text(title: str, categories: Sequence[str] = (), text: str = "") -> str:
     """What an item says of itself: "title. text. category, category".
 
-    `text` that only repeats the title is left out.
+    The title is left out where `text` begins with it, as whole words.
     """
     title, body = clean_text(title), clean_text(text)
     tags = ", ".join(filter(None, map(clean_text, categories)))
-    if body.startswith(title):
+    if body.startswith(title) and not body[len(title) : len(title) + 1].isalnum():
         title = ""
     return ". ".join(filter(None, (title, body, tags)))

@@ -88,7 +88,7 @@ def fit_tfidf(texts: Sequence[str], config: TextConfig) -> TfidfSvd:
     idf = ln((1 + n) / (1 + df)) + 1, rows L2-normalised (scikit-learn's TfidfTransformer).
 
     Raises:
-        KuberecError: no term occurs in `min_df` texts.
+        KuberecError: no term occurs in `min_df` texts, or only one.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfTransformer
@@ -100,23 +100,26 @@ def fit_tfidf(texts: Sequence[str], config: TextConfig) -> TfidfSvd:
     columns = np.flatnonzero(
         np.bincount(counts.indices, minlength=counts.shape[1]) >= settings.min_df
     ).astype(np.int64)
-    if not len(columns):
+    if len(columns) < 2:  # of one there is no SVD
+        found = "only one" if len(columns) else "no"
         raise KuberecError(
-            f"no term occurs in {settings.min_df} of the {len(texts)} item texts: lower "
+            f"{found} term occurs in {settings.min_df} of the {len(texts)} item texts: lower "
             "text.tfidf.min_df, or leave tfidf-svd out of text.features"
         )
     counts = counts[:, columns]
     weights = TfidfTransformer(sublinear_tf=settings.sublinear_tf).fit(counts)
     weighted = weights.transform(counts)
     dim = min(settings.dim, *weighted.shape)
-    svd = TruncatedSVD(dim, algorithm="randomized", random_state=settings.seed).fit(weighted)
+    with np.errstate(invalid="ignore"):  # of texts that are all the same
+        svd = TruncatedSVD(dim, algorithm="randomized", random_state=settings.seed).fit(weighted)
+    explained = float(svd.explained_variance_ratio_.sum())
     return TfidfSvd(
         config=config,
         terms=terms,
         columns=columns,
         idf=weights.idf_.astype(np.float32),
         components=np.ascontiguousarray(svd.components_, np.float32),
-        explained=float(svd.explained_variance_ratio_.sum()),
+        explained=explained if np.isfinite(explained) else 1.0,  # no variance, none lost
     )
 
 

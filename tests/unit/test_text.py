@@ -42,6 +42,7 @@ def test_item_text_says_title_once():
     )
     assert item_text("Alien", [], "In space") == "Alien. In space"
     assert item_text("Alien") == "Alien"
+    assert item_text("Up", [], "Upside down") == "Up. Upside down"
 
 
 def test_cleaning_imports_nothing_heavy():

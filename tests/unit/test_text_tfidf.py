@@ -122,3 +122,14 @@ def test_pieces_are_the_encoders_own(tmp_path):
         TextConfig(encoder=str(folder), tfidf=TfidfConfig(tokenizer="encoder", min_df=1)),
     )
     assert fitted.terms == ["##b", "a", "c"]
+
+
+def test_a_catalogue_with_one_term_is_told_so():
+    with pytest.raises(KuberecError, match=r"only one term occurs in 1 of the 2 item texts"):
+        fit_tfidf(["same", "same"], config())
+
+
+def test_texts_that_are_all_the_same_lose_no_variance():
+    fitted = fit_tfidf(["red car"] * 3, config())
+    assert fitted.explained == 1
+    assert np.linalg.norm(fitted.transform(["red car"])) == pytest.approx(1)
