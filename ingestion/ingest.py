@@ -28,7 +28,7 @@ from ingestion.privacy.raw_rows import protect
 from ingestion.privacy.rules import expired_rejects, privacy_rules
 from ingestion.reading.files import SourceFile, files_fingerprint
 from ingestion.reading.landing import source_files
-from ingestion.reading.raw import RawTable
+from ingestion.reading.raw import RawTable, count_swallowed
 from ingestion.rejects import Outcome, check_rejects
 from ingestion.sift import Sift, near_duplicates
 from ingestion.snapshot import account, write_rejects, write_tables
@@ -177,6 +177,7 @@ class _Run:
         def read(several: list[SourceFile]) -> tuple[RawTable, ir.Table]:
             raw = self._engine.read(table, source, several)
             rows = self._engine.connection.table(raw.name)
+            raw.swallowed = count_swallowed(rows)
             return protect(raw, rows, self._config.privacy, self._erased, self._engine.keep)
 
         if table == "events" and self._partitions.on:

@@ -53,13 +53,20 @@ def check_rejects(outcome: Outcome, limit: float) -> None:
     faults = {
         reason: rows for reason, rows in outcome.reasons.items() if reason not in outcome.excused
     }
-    share = sum(faults.values()) / max(1, raw.rows - sum(outcome.filtered.values()))
+    # Lines that a quote has swallowed were rows, though nobody can tell how many.
+    read = raw.rows - sum(outcome.filtered.values()) + raw.swallowed
+    share = (sum(faults.values()) + raw.swallowed) / max(1, read)
     if share <= limit and outcome.kept:
         return
     lines = [
         f"{raw.table}: {sum(faults.values()):,} of {raw.rows:,} rows cannot be used "
         f"({share:.1%}; source.max_reject_fraction allows {limit:.1%})"
     ]
+    if raw.swallowed:
+        lines.append(
+            f"  {raw.swallowed:,} more lines are inside malformed ones: a quote before them is "
+            f"never closed; close it, or set source.{raw.table}.quote to ''"
+        )
     if not outcome.kept:
         lines += [
             f"  no row is left; {reason}: {rows:,} rows"

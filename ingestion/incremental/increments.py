@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion.engines.base import Engine
+from ingestion.errors import IngestError
 from ingestion.incremental.ledger import Ledger
 from ingestion.incremental.partitions import partition_fingerprint, partitions
 from ingestion.reading.files import SourceFile
@@ -96,8 +97,8 @@ def read_increments(
         read: some files as a raw table and its rows, without what privacy takes away.
 
     Raises:
-        IngestError: a file of no partition; a partition that is gone, where that is an error; what
-            `read` raises.
+        IngestError: a file of no partition; columns that differ in case; a partition that is gone,
+            where that is an error; what `read` raises.
     """
     found = partitions(files, config.incremental)
     staged = ledger.gone(found, config.incremental.removed)
@@ -115,8 +116,10 @@ def read_increments(
         offsets.append((name, raw.rows, len(raw.files)))
         raw.files += [_rows_of(each, raw.rows) for each in entry.notes["files"]]
         raw.columns += [each for each in entry.notes["columns"] if each not in raw.columns]
+        raw.swallowed += entry.notes.get("swallowed", 0)
         ranges[name] = (raw.rows, raw.rows + entry.rows)
         raw.rows += entry.rows
+    _check_cases(raw.columns)
     rows = _together(engine, [staged[name] for name in names], raw.columns, work)
     return Increments(raw, _placed(engine, rows, offsets, work), ranges)
 
@@ -137,12 +140,24 @@ def _stage(
         }
         for part in raw.files
     ]
-    return {"columns": raw.columns, "files": parts}
+    return {"columns": raw.columns, "files": parts, "swallowed": raw.swallowed}
 
 
 def _rows_of(noted: Mapping[str, Any], start: int) -> RowsOf:
     file = SourceFile(noted["name"], noted["name"], noted["format"], "")
     return RowsOf(file, start + noted["start"], noted["first_line"])
+
+
+def _check_cases(columns: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in columns:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise IngestError(
+                f"events: one partition has a column '{other}' and another one '{name}', which "
+                "differ in case only; rename it in either, or leave both out by "
+                "source.privacy.drop_columns"
+            )
 
 
 def _together(engine: Engine, staged: Sequence[Path], columns: Sequence[str], work: Path) -> Any:

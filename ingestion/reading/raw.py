@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import ibis.expr.types as ir
+
 from ingestion.reading.files import SourceFile
 from ingestion.sources import TableSource
 
@@ -23,7 +25,12 @@ class RowsOf:
 
 @dataclass
 class RawTable:
-    """A table as read: what it is called in the engine and where its rows come from."""
+    """A table as read: what it is called in the engine and where its rows come from.
+
+    Attributes:
+        swallowed: lines that are no rows of their own but inside malformed ones, as after a quote
+            that is never closed.
+    """
 
     table: str
     source: TableSource
@@ -31,12 +38,22 @@ class RawTable:
     columns: list[str]
     rows: int = 0
     files: list[RowsOf] = field(default_factory=list)
+    swallowed: int = 0
 
     def place(self, position: int) -> str:
         """ "file 'x.csv', line 12": where a person finds the row."""
         part = next(part for part in reversed(self.files) if part.start <= position)
         unit = "row" if part.file.format == "parquet" else "line"
         return f"file '{part.file.name}', {unit} {position - part.start + part.first_line}"
+
+
+def count_swallowed(rows: ir.Table) -> int:
+    """As `RawTable.swallowed`, of a raw table's rows."""
+    line = rows[RAW_LINE]
+    text = line.strip()
+    breaks = text.length() - text.replace("\n", "").length()
+    lines = rows.filter(line.notnull()).select(breaks=breaks)
+    return int(lines.agg(total=lines["breaks"].sum()).to_pyarrow()["total"][0].as_py() or 0)
 
 
 def first_line(file: SourceFile, source: TableSource) -> int:

@@ -169,6 +169,15 @@ def test_one_date_in_the_future_makes_nothing_late(folder: Path, cleaning: dict[
     assert summary["rejected"]["events"]["late by more than 2 days"] == 1
 
 
+def test_columns_of_days_that_differ_in_case_only_say_so(folder: Path) -> None:
+    for day, name in ((1, "Note"), (2, "note")):
+        deliver(folder, day, [])
+        path = folder / "events" / f"day={day}" / "part.csv"
+        path.write_text(f"user,item,time,{name}\nu1,a,1,x\n")
+    with pytest.raises(IngestError, match=r"'Note' and another one 'note'.* rename it"):
+        ingest(config(folder), folder / "snapshot")
+
+
 def test_increments_hold_no_raw_id_and_no_two_keys(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -287,6 +287,23 @@ def test_too_many_unparseable_timestamps_stop_the_run(folder: Path) -> None:
     assert "set source.events.time_unit" in message
 
 
+@pytest.mark.parametrize("incremental", [{}, {"partition": "(?P<partition>csv)"}])
+def test_rows_after_a_quote_that_is_never_closed_are_not_one(
+    folder: Path, incremental: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "a key of the tests alone, 1")
+    lines = [f"u{n},a,{n}\n" for n in range(100)]
+    (folder / "events.csv").write_text(f'user,item,time\n{"".join(lines)}"{"".join(lines)}')
+    config = source(
+        folder,
+        max_reject_fraction=0.4,
+        incremental=incremental,
+        privacy={"user_key_env": "SOME_KEY"},
+    )
+    with pytest.raises(IngestError, match=r"50\.0%(.|\n)*99 more lines .*set source\.events"):
+        ingest(config, folder / "snapshot")
+
+
 def test_nothing_usable_stops_the_run_whatever_the_limit(folder: Path) -> None:
     (folder / "items.csv").write_text("id,name,kinds\na,,\n")
     with pytest.raises(IngestError, match="missing title in column 'name': 1 rows"):
