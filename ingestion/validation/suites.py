@@ -42,7 +42,7 @@ def suites(
     """
     found = {
         "events": [
-            *_events(config, config.as_of or now),
+            *_events(config, (config.as_of or now).astimezone(UTC)),
             *interaction_checks(config.interactions, unknown_items),
         ],
         "items": _items(config),
@@ -73,7 +73,7 @@ def _events(config: ValidationConfig, now: datetime) -> list[Named]:
         *_common("events", config.min_events, config.max_events),
         named(
             "events.timestamp.earliest",
-            f"not before {config.earliest:%Y-%m-%d %H:%M}",
+            f"not before {config.earliest.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
             gxe.ExpectColumnMinToBeBetween(
                 column=schema.TIMESTAMP, min_value=_naive(config.earliest)
             ),

@@ -1,13 +1,15 @@
 """The validation gate: what passes, what stops a run, and what it says."""
 
 import os
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from ingestion.errors import ValidationFailed
 from ingestion.validation.run import validate
@@ -244,3 +246,25 @@ def test_data_docs_show_the_last_runs(tmp_path: Path) -> None:
     assert "events.value.range: 0.0 to 5.0" in shown
     assert "1: 4 rows, 4 accepted" in shown
     assert read_json(state / "accepted.json")["profile"]["rows"]["events"] == 4
+
+
+def test_limits_of_time_are_said_in_utc(tmp_path: Path) -> None:
+    east = timezone(timedelta(hours=5))
+    config = ValidationConfig(
+        as_of=datetime(2024, 5, 2, 17, tzinfo=east),
+        earliest=datetime(2024, 1, 1, 5, tzinfo=east),
+    )
+    validate(write(tmp_path / "snapshot"), config, tmp_path / "report")
+    found = results(tmp_path / "report")
+    assert found["events.timestamp.newest"]["limit"] == "not after 2024-05-02 12:00 UTC"
+    assert found["events.timestamp.earliest"]["limit"] == "not before 2024-01-01 00:00 UTC"
+
+
+def test_the_guide_has_every_limit_with_its_default() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "data" / "validation.md").read_text("utf-8")
+    (block,) = re.findall(r"## Every limit\n.*?```yaml\n(.*?)```", guide, re.DOTALL)
+    given = yaml.safe_load(block)["validation"]
+    assert ValidationConfig.model_validate(given) == ValidationConfig()
+    for name, part in {"": given, **{key: given[key] for key in ("interactions", "drift")}}.items():
+        config = getattr(ValidationConfig(), name) if name else ValidationConfig()
+        assert set(part) == set(type(config).model_fields)

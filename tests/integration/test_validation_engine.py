@@ -47,6 +47,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         gxe.ExpectColumnValueLengthsToBeBetween(column="name", min_value=1, max_value=3),
         gxe.ExpectColumnValuesToBeInSet(column="name", value_set=["ann", "bob", ""], mostly=0.6),
         gxe.ExpectColumnValuesToNotBeInSet(column="place", value_set=[2, 7]),
+        gxe.ExpectColumnValuesToBeInSet(column="name", value_set=["ann", None]),
+        gxe.ExpectColumnValuesToNotBeInSet(column="place", value_set=[77, None]),
         gxe.ExpectColumnValuesToMatchRegex(column="name", regex="^[a-z]+$"),
         gxe.ExpectColumnValuesToNotMatchRegex(column="name", regex="o"),
         gxe.ExpectCompoundColumnsToBeUnique(column_list=["name", "size", "place"]),
@@ -82,7 +84,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_it_says_what_pandas_says(found: dict[str, Any]) -> None:
-    assert len(found["pandas"]) == 22
+    assert len(found["pandas"]) == 24
     for kwargs, pandas in found["pandas"].items():
         ibis_ = found["ibis"][kwargs.replace("on pandas", "on ibis")]
         assert not pandas.exception_info["raised_exception"], kwargs

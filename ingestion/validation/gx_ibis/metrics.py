@@ -128,6 +128,11 @@ def _between(
     return met
 
 
+def _filled(value_set: Any) -> list[Any]:
+    """In SQL no value is known to be in, or not in, a set that has a null."""
+    return [each for each in value_set if each is not None]
+
+
 def _register_rows() -> None:
     row_metric("column_values.nonnull", lambda column: column.notnull(), nulls_count=True)
     row_metric("column_values.null", lambda column: column.isnull())
@@ -136,9 +141,11 @@ def _register_rows() -> None:
         "column_values.value_length.between",
         lambda column, **given: _between(column.length(), **given),
     )
-    row_metric("column_values.in_set", lambda column, value_set, **_: column.isin(list(value_set)))
     row_metric(
-        "column_values.not_in_set", lambda column, value_set, **_: column.notin(list(value_set))
+        "column_values.in_set", lambda column, value_set, **_: column.isin(_filled(value_set))
+    )
+    row_metric(
+        "column_values.not_in_set", lambda column, value_set, **_: column.notin(_filled(value_set))
     )
     row_metric("column_values.match_regex", lambda column, regex: column.re_search(regex))
     row_metric("column_values.not_match_regex", lambda column, regex: ~column.re_search(regex))
