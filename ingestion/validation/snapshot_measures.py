@@ -50,7 +50,7 @@ def _rejects(summary: Mapping[str, Any], rejects: Iterable[Mapping[str, Any]]) -
         len(cut),
         None,
         0,
-        "; ".join(cut) or "every source ends with a whole line",
+        "; ".join(cut) or "the last line of every table is whole",
     )
     reasons = summary.get("rejected", {}).get("events", {})
     if rows := read.get("events"):
