@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import ibis.expr.types as ir
 
 from ingestion.errors import IngestError
-from ingestion.reading.raw import RawTable
+from ingestion.reading.raw import MALFORMED, RawTable
 from ingestion.sources import EventsSource
 from recommender import schema
 
@@ -28,6 +28,11 @@ _ADVICE = {
     "missing event_type": (schema.EVENT_TYPE, "fill it, or drop `event_type` from columns"),
     "duplicate item_id": (schema.ITEM_ID, "keep one row an item"),
     "duplicate user_id": (schema.USER_ID, "keep one row a user"),
+    "in the future": (
+        schema.TIMESTAMP,
+        "it was read as {unit}; set source.{table}.time_unit or time_format right, or raise "
+        "source.cleaning.max_future_days",
+    ),
     "exact duplicate": (schema.USER_ID, "export every event once"),
 }
 
@@ -87,9 +92,12 @@ def _samples(outcome: Outcome, reason: str) -> list[tuple[int, str]]:
 def _describe(outcome: Outcome, reason: str) -> str:
     """One line: reason, count, column, values with their places, what to do."""
     raw = outcome.raw
-    ours, advice = _ADVICE.get(
-        reason, ("", "check the file, and source.{table}.delimiter and quote")
+    by_default = (
+        "check the file, and source.{table}.delimiter and quote"
+        if reason.startswith(MALFORMED)
+        else "it is what source.cleaning, privacy or quarantine asks for: ask for less"
     )
+    ours, advice = _ADVICE.get(reason, ("", by_default))
     theirs = raw.source.columns.get(ours, "")
     examples = []
     for position, row in _samples(outcome, reason):

@@ -27,7 +27,15 @@ from ingestion.reading.raw import (
     RowsOf,
     first_line,
 )
-from ingestion.reading.sql_text import literal, out_of_room, quoted, run_sql, said, stored
+from ingestion.reading.sql_text import (
+    file_literal,
+    literal,
+    out_of_room,
+    quoted,
+    run_sql,
+    said,
+    stored,
+)
 from ingestion.reading.stores import filesystem
 from ingestion.sources import TableSource
 from recommender.schema import ITEM_ID, USER_ID
@@ -85,7 +93,7 @@ def _load_text(connection: Any, raw: RawTable, files: list[SourceFile]) -> None:
     for index, file in enumerate(files):
         types = ", ".join(f"{literal(stored(name))}: 'VARCHAR'" for name in raw.columns)
         query = (
-            f"read_csv({literal(file.path)}, auto_detect=false, hive_partitioning=false, "
+            f"read_csv({file_literal(file.path)}, auto_detect=false, hive_partitioning=false, "
             f"header={str(source.names is None).lower()}, columns={{{types}}}, "
             f"delim={literal(delimiter(source))}, quote={literal(quote_character(source))}, "
             f"escape={literal(quote_character(source))}, encoding={literal(source.encoding)}, "
@@ -106,7 +114,7 @@ def _load_json(connection: Any, raw: RawTable, files: list[SourceFile]) -> None:
         "format='newline_delimited', ignore_errors=true, hive_partitioning=false, "
         f"compression={literal(_json_compression(files, source))}"
     )
-    paths = ", ".join(literal(file.path) for file in files)
+    paths = ", ".join(file_literal(file.path) for file in files)
     ids = [source.columns[ours] for ours in (USER_ID, ITEM_ID) if ours in source.columns]
     kinds = json_columns(connection, paths, fixed, ids)
     raw.columns = list(kinds)
@@ -120,9 +128,8 @@ def _load_json(connection: Any, raw: RawTable, files: list[SourceFile]) -> None:
     )
     bad_tables(connection, raw)
     for index, file in enumerate(files):
-        query = (
-            f"(SELECT {columns} FROM read_json({literal(file.path)}, {fixed}, columns={{{types}}}))"
-        )
+        rows_of = f"read_json({file_literal(file.path)}, {fixed}, columns={{{types}}})"
+        query = f"(SELECT {columns} FROM {rows_of})"
         part, rows = _append(connection, raw, file, index, query)
         raw.rows += rows
         add_bad_objects(connection, raw, part, index, rows)
@@ -149,7 +156,7 @@ def _load_parquet(connection: Any, raw: RawTable, files: list[SourceFile]) -> No
     """A view: positions are the files' own row numbers, one file after the other."""
     kinds: set[tuple[str, ...]] = set()
     for file in files:
-        query = f"read_parquet({literal(file.path)}, hive_partitioning=false)"
+        query = f"read_parquet({file_literal(file.path)}, hive_partitioning=false)"
         try:
             found = run_sql(connection, f"DESCRIBE SELECT * FROM {query}")
             rows = _count(connection, query)
@@ -163,7 +170,7 @@ def _load_parquet(connection: Any, raw: RawTable, files: list[SourceFile]) -> No
         check_same_columns(raw.table, (files[0], raw.columns), (file, columns))
         raw.files.append(RowsOf(file, raw.rows, 1))
         raw.rows += rows
-    paths = ", ".join(literal(file.path) for file in files)
+    paths = ", ".join(file_literal(file.path) for file in files)
     starts = ", ".join(str(part.start) for part in raw.files)
     # By default the first file's types are everyone's: 4.5 would be 4 where it has whole numbers.
     combined = f"hive_partitioning=false, union_by_name={str(len(kinds) > 1).lower()}"

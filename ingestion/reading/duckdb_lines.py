@@ -19,7 +19,7 @@ from ingestion.reading.raw import (
     RawTable,
     RowsOf,
 )
-from ingestion.reading.sql_text import literal, quoted, run_sql, stored
+from ingestion.reading.sql_text import file_literal, literal, quoted, run_sql, stored
 
 _BLOCK = 256  # rows that share one look at the malformed lines before them
 _NO_DELIMITER = "\x01\x02\x03\x04"  # between columns of a file that is read as one of lines
@@ -135,7 +135,7 @@ def _check_mark(raw: RawTable, part: RowsOf) -> None:
 def _lines(raw: RawTable, part: RowsOf) -> str:
     """SQL of a file as a table of its lines; a blank one is null."""
     return (
-        f"read_csv({literal(part.file.path)}, columns={{'line': 'VARCHAR'}}, header=false, "
+        f"read_csv({file_literal(part.file.path)}, columns={{'line': 'VARCHAR'}}, header=false, "
         f"auto_detect=false, hive_partitioning=false, delim={literal(_NO_DELIMITER)}, quote='', "
         f"escape='', compression={literal(compression(part.file.path, raw.source))}, "
         f"encoding={literal(raw.source.encoding)})"

@@ -1,5 +1,6 @@
 """SQL of DuckDB: running it, names and values in it, and what it runs out of."""
 
+import glob
 from typing import Any
 
 from ingestion.errors import IngestError
@@ -12,6 +13,11 @@ def run_sql(connection: Any, statement: str) -> list[tuple[Any, ...]]:
 
 def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def file_literal(path: str) -> str:
+    """One file, whatever is in its name: DuckDB would take "e[1].csv" for "e1.csv"."""
+    return literal(path if "://" in path else glob.escape(path))
 
 
 def quoted(name: str) -> str:

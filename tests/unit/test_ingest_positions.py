@@ -102,6 +102,24 @@ def test_of_several_parquet_files(tmp_path: Path) -> None:
     assert positions(tmp_path) == {str(n): n for n in range(1500)}
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_name_like_a_pattern_is_that_file_alone(tmp_path: Path, form: str) -> None:
+    for number, name in enumerate(("e[1]", "e1", "e*")):
+        path = tmp_path / f"{name}.{form}"
+        if form == "csv":
+            path.write_text(f"user,item,n\nu,a,{number}\nbad\n")
+        elif form == "jsonl":
+            path.write_text(f'{{"user": "u", "item": "a", "n": {number}}}\nbad\n')
+        else:
+            pq.write_table(pa.table({"user": ["u"], "item": ["a"], "n": [number]}), path)
+    paths = [str(tmp_path / f"{name}.{form}") for name in ("e[[]1]", "e1", "e[*]")]
+    summary = ingest(source(tmp_path, "", path=paths, format=form), tmp_path / "snapshot")
+    assert (summary["read"]["events"], summary["kept"]["events"]) == (
+        3 if form == "parquet" else 6,
+        3,
+    )
+
+
 def test_names_stand_for_a_header(tmp_path: Path) -> None:
     (tmp_path / "events.dat").write_text("u::a::5\nu::b::6\n")
     config = source(tmp_path, "events.dat", delimiter="::", quote="", names=["user", "item", "n"])

@@ -143,6 +143,24 @@ def test_what_is_no_iso_time(folder: Path, text: str) -> None:
     assert summary["rejected"]["events"] == {"unparseable timestamp": 1}
 
 
+@pytest.mark.parametrize(
+    ("cleaning", "advice"),
+    [
+        (
+            {"max_future_days": 1},
+            r"in the future in column 'time': 1 rows.*time_unit or time_format",
+        ),
+        ({"latest": "2024-01-01"}, r"after the latest time: 1 rows.*source\.cleaning"),
+    ],
+)
+def test_what_a_rule_drops_is_no_fault_of_the_delimiter(
+    folder: Path, cleaning: dict[str, Any], advice: str
+) -> None:
+    (folder / "events.csv").write_text("user,item,time,kind,stars\nu1,a,2199-01-01,view,1\n")
+    with pytest.raises(IngestError, match=advice):
+        ingest(source(folder, cleaning=cleaning), folder / "snapshot")
+
+
 def test_times_by_a_pattern(folder: Path) -> None:
     (folder / "events.csv").write_text(
         "user,item,time,kind,stars\nu1,a,14.11.2023 22:13,view,1\nu1,b,2023-11-14,view,1\n"
