@@ -28,7 +28,7 @@ ACCEPTED = "accepted.json"
 
 def state_folder(home: Path, source: str) -> Path:
     """Where validation keeps what it knows of a source, under the state folder `home`."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", source).strip("-.") or "source"
+    slug = re.sub(r"[^\w.-]+", "-", source).strip("-.") or "source"  # \w: of any script
     return home / "validation" / slug
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ingestion.errors import ValidationFailed
-from ingestion.validation.run import validate
+from ingestion.validation.run import state_folder, validate
 from ingestion.validation.settings import ValidationConfig
 from recommender import schema
 from recommender.errors import KuberecError
@@ -268,3 +268,9 @@ def test_the_guide_has_every_limit_with_its_default() -> None:
     for name, part in {"": given, **{key: given[key] for key in ("interactions", "drift")}}.items():
         config = getattr(ValidationConfig(), name) if name else ValidationConfig()
         assert set(part) == set(type(config).model_fields)
+
+
+def test_sources_of_any_script_have_folders_of_their_own() -> None:
+    names = ["MovieLens 1M", "数据", "商店", "../up"]
+    folders = [state_folder(Path("home"), name).name for name in names]
+    assert folders == ["MovieLens-1M", "数据", "商店", "up"]
