@@ -96,7 +96,7 @@ def _without_rows(rows: pa.Table, needle: Needle) -> tuple[pa.Table, int]:
     before = rows.num_rows
     if USER_ID in rows.column_names:
         rows = rows.filter(pc.invert(_are(rows[USER_ID], needle)))
-    rows, mentions = _without_mentions(rows, needle)
+    rows, mentions = _without_mentions(rows, needle, [USER_ID])
     return rows, before - rows.num_rows + mentions
 
 
@@ -147,7 +147,7 @@ def _blank_raw(rows: pa.Table, needle: Needle, user_columns: Sequence[str]) -> t
             elif name == RAW_MALFORMED:
                 column = pc.if_else(hers, pa.scalar(ERASED_ROW, column.type), column)
             rows = rows.set_column(index, rows.schema.field(index), column)
-    rows, mentions = _without_mentions(rows, needle)
+    rows, mentions = _without_mentions(rows, needle, user_columns)
     return rows, found + mentions
 
 
@@ -156,13 +156,19 @@ def _are(column: pa.ChunkedArray, needle: Needle) -> Any:
     return pc.fill_null(pc.is_in(trimmed, pa.array(needle.ids)), False)
 
 
-def _without_mentions(rows: pa.Table, needle: Needle) -> tuple[pa.Table, int]:
-    """Texts without a distinctive id; in how many rows there was one."""
+def _without_mentions(
+    rows: pa.Table, needle: Needle, user_columns: Sequence[str]
+) -> tuple[pa.Table, int]:
+    """Texts without a distinctive id; in how many rows there was one.
+
+    Args:
+        user_columns: ids of the users who are left: "ann-smith-2" says nothing of "ann-smith".
+    """
     mentioned: set[int] = set()
     for index, name in enumerate(rows.column_names):
         column = rows[name]
         kind = column.type
-        if not any(
+        if name in user_columns or not any(
             pc.any(pc.match_substring(texts, each)).as_py()
             for each in needle.distinctive
             for chunk in column.chunks

@@ -46,6 +46,20 @@ def test_rows_go_and_an_equal_number_elsewhere_stays(tmp_path: Path) -> None:
     assert path.stat() == before
 
 
+@pytest.mark.parametrize("extra", [{}, {"__position": [0, 1], "__malformed": [None, None]}])
+def test_an_id_inside_of_another_users_is_not_touched(
+    tmp_path: Path, extra: dict[str, Any]
+) -> None:
+    columns = {"user_id": ["ann-smith", "ann-smith-2"], "note": ["x", "likes ann-smith."]} | extra
+    if extra:
+        columns["__line"] = pa.nulls(2, pa.string())
+        columns["__malformed"] = pa.nulls(2, pa.string())
+    path = table(tmp_path / "rows.parquet", columns)
+    erase_table(path, Needle(["ann-smith"]), Report(dry=False), ["user_id"])
+    last = pq.read_table(path).to_pylist()[-1]
+    assert (last["user_id"], last["note"]) == ("ann-smith-2", "likes [erased].")
+
+
 def test_a_distinctive_id_goes_however_deep_it_stands(tmp_path: Path) -> None:
     deep = pa.map_(pa.string(), pa.list_(pa.struct([("by", pa.string()), ("n", pa.int64())])))
     columns = {

@@ -148,7 +148,7 @@ def test_what_is_no_iso_time(folder: Path, text: str) -> None:
     [
         (
             {"max_future_days": 1},
-            r"in the future in column 'time': 1 rows.*time_unit or time_format",
+            r"in the future in column 'time': 1 .*time_unit or time_format",
         ),
         ({"latest": "2024-01-01"}, r"after the latest time: 1 rows.*source\.cleaning"),
     ],
