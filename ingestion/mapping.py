@@ -108,7 +108,9 @@ def items(raw: RawTable, table: ir.Table) -> ir.Table:
             REASON: _reason(raw, table, [(item_id.isnull(), "missing item_id")]),
         }
     )
-    known = [name for name in mapped.columns if name not in (schema.POSITION, REASON)]
+    # `text` is what the template makes; a source's own is source_text.
+    no_source = (schema.TEXT, schema.POSITION, REASON)
+    known = [name for name in mapped.columns if name not in no_source]
     for name in template_columns(source.text):
         if name not in known:
             raise IngestError(

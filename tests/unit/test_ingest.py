@@ -132,6 +132,14 @@ def test_other_columns_ride_along(folder: Path) -> None:
     assert read(folder, "users") == [{"user_id": "u1", "age": "30"}, {"user_id": "u2", "age": None}]
 
 
+def test_a_template_cannot_name_what_it_makes(folder: Path) -> None:
+    (folder / "items.csv").write_text("id,name,kinds,text\na,Alpha,,long ago\nb,Beta,,later\n")
+    with pytest.raises(IngestError, match=r"names '\{text\}', but the items have .*source_text"):
+        ingest(source(folder, items__text="{title}: {text}"), folder / "snapshot")
+    ingest(source(folder, items__text="{title}: {source_text}"), folder / "snapshot")
+    assert read(folder, "items")[0]["text"] == "Alpha: long ago"
+
+
 def test_texts_are_cleaned_and_articles_moved(folder: Path) -> None:
     (folder / "items.csv").write_text(
         'id,name,kinds\na,"Godfather, The",\nb,"Tom &amp; <i>Jerry</i>",\nc,"20,000 Leagues",\n'
