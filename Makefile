@@ -11,7 +11,7 @@ export UV_COMPILE_BYTECODE := 1
 COMPILE := $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --custom-compile-command "make lock"
 
-.PHONY: help run test test-spark test-cluster lint images push-images bench bench-serving bench-lookup bench-batching bench-ingest clean lock install python-3.11
+.PHONY: help run test test-faults test-spark test-cluster lint images push-images bench bench-serving bench-lookup bench-batching bench-ingest clean lock install python-3.11
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -57,12 +57,14 @@ python-3.11:
 run: install  ## events to recommendations: data, training, compression, a Triton that serves (CONFIG=…)
 	.venv/bin/kuberec run $(CONFIG)
 
-# Modules whose bounds on time leave little room: they run after the others, with nothing beside them.
+# Modules whose bounds on time leave little room: a lane of its own, with nothing beside it.
 TIMED := $(addprefix tests/integration/,test_faults.py test_feature_faults.py test_rollout_faults.py)
 
 test: install  ## unit and integration lanes
 	.venv/bin/python -m pytest tests/integration tests/unit $(TIMED:%=--ignore=%) \
 		-n 2 --dist loadfile --no-loadscope-reorder
+
+test-faults: install  ## servers killed, stores gone, bad canaries, under load and by the clock: nothing else may run
 	.venv/bin/python -m pytest $(TIMED)
 
 test-spark: .venv-spark/.installed  ## ingestion on a Spark of this machine (needs Java 17) against the same on DuckDB
