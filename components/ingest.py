@@ -43,9 +43,10 @@ def ingest(
         config = fetch(SourceConfig.model_validate(source), home / "data", tell)
         result = run(config, Path(snapshot.path), tell, home / "ingest" / config.slug)
         kept = ", ".join(f"{count:,} {table}" for table, count in result["kept"].items())
-        lost = ", ".join(
-            f"{sum(sum(reasons.values()) for reasons in result[how].values()):,} {how}"
+        rejected, filtered = (
+            sum(sum(reasons.values()) for reasons in result[how].values())
             for how in ("rejected", "filtered")
         )
-        progress(1, 1, f"{kept} kept, {lost}")
+        aside = f", {filtered:,} filtered" if filtered else ""
+        progress(1, 1, f"{kept} kept, {rejected:,} rejected{aside}")
     return namedtuple("Ingested", ["data_fingerprint"])(result["fingerprint"])

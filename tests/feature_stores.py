@@ -21,6 +21,15 @@ from feature_repo.online_reader import StoredFeatures
 from feature_repo.store import import_feast, open_store, service_name
 
 SERVICE = service_name("v1")
+# A cluster's feature_store.yaml: where the store is, is said by variables.
+REDIS_SETTINGS = """\
+project: kuberec
+provider: local
+registry: {path: "${KUBEREC_FEATURE_REGISTRY}", cache_ttl_seconds: 60}
+online_store: {type: redis, connection_string: "${KUBEREC_REDIS}"}
+offline_store: {type: duckdb}
+entity_key_serialization_version: 3
+"""
 Histories = Mapping[str, tuple[list[str] | None, datetime]]
 HISTORIES: Histories = {
     "u1": (["i1", "i2", "i3"], datetime(2024, 3, 31, 1, 30, tzinfo=UTC)),

@@ -14,7 +14,7 @@ from ingestion.reading.headers import (
     check_columns,
     check_same_columns,
     delimiter,
-    listed,
+    no_rows,
     quote_character,
     read_header,
 )
@@ -69,10 +69,7 @@ def read_raw(connection: Any, table: str, source: TableSource, files: list[Sourc
     except (OSError, EOFError, UnicodeError) as error:
         raise IngestError(f"{table}: cannot read {_called(files)}: {error}") from error
     if raw.rows == 0:
-        raise IngestError(
-            f"{table}: file '{files[0].name}' has columns {listed(raw.columns)} but no rows; "
-            f"point source.{table}.path at a file with data"
-        )
+        raise no_rows(table, files[0].name, raw.columns)
     return raw
 
 

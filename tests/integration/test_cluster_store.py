@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feature_stores import RedisServer, redis_server
+from feature_stores import REDIS_SETTINGS, RedisServer, redis_server
 from tiny_version import catalogue, write_tiny_version
 
 from feature_repo.config import EVENT_TIME
@@ -31,14 +31,6 @@ from serving.triton.server import temporary_triton
 from serving.version import REGISTRY
 
 pytestmark = pytest.mark.timeout(180)
-SETTINGS = """\
-project: kuberec
-provider: local
-registry: {path: "${KUBEREC_FEATURE_REGISTRY}", cache_ttl_seconds: 60}
-online_store: {type: redis, connection_string: "${KUBEREC_REDIS}"}
-offline_store: {type: duckdb}
-entity_key_serialization_version: 3
-"""
 
 
 class ClusterStore(NamedTuple):
@@ -54,7 +46,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterSt
     (tmp_path / "redis").mkdir()
     settings = tmp_path / "config" / "feature_store.yaml"
     settings.parent.mkdir()
-    settings.write_text(SETTINGS)
+    settings.write_text(REDIS_SETTINGS)
     home = tmp_path / "home"
     with redis_server(tmp_path / "redis") as server:
         monkeypatch.setenv(SETTINGS_VARIABLE, str(settings))

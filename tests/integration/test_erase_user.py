@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 import yaml
-from feature_stores import RedisServer, redis_server
+from feature_stores import REDIS_SETTINGS, RedisServer, redis_server
 from typer.testing import CliRunner
 
 from feature_repo.build import build_features
@@ -31,14 +31,6 @@ from serving.transformer.features import FeatureSource, FeatureStatus
 
 pytestmark = pytest.mark.timeout(180)
 CARLA, DAVE = "carla.conspicuous+77", "dave"
-SETTINGS = """\
-project: kuberec
-provider: local
-registry: {path: "${KUBEREC_FEATURE_REGISTRY}", cache_ttl_seconds: 60}
-online_store: {type: redis, connection_string: "${KUBEREC_REDIS}"}
-offline_store: {type: duckdb}
-entity_key_serialization_version: 3
-"""
 
 
 class Place(NamedTuple):
@@ -85,7 +77,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         _write_run(made)
         patch.delenv(SETTINGS_VARIABLE, raising=False)
         materialize(run / "steps" / "p" / "windows", made.home, "v1")
-        (folder / "feature_store.yaml").write_text(SETTINGS)
+        (folder / "feature_store.yaml").write_text(REDIS_SETTINGS)
         patch.setenv(SETTINGS_VARIABLE, str(folder / "feature_store.yaml"))
         materialize(run / "steps" / "p" / "windows", made.home, "v1")
         yield made
