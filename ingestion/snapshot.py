@@ -62,6 +62,8 @@ def account(outcomes: dict[str, Outcome], kept: dict[str, int], folder: Path) ->
     return {
         "fingerprint": fingerprint(hashes),
         "read": {table: outcome.raw.rows for table, outcome in outcomes.items()},
+        # Where files end: a line that is malformed there may be a file that was cut.
+        "last_rows": {table: outcome.raw.last_rows() for table, outcome in outcomes.items()},
         "kept": kept,
         "rejected": {table: outcome.reasons for table, outcome in outcomes.items()},
         "filtered": {table: outcome.filtered for table, outcome in outcomes.items()},

@@ -46,6 +46,12 @@ class RawTable:
         unit = "row" if part.file.format == "parquet" else "line"
         return f"file '{part.file.name}', {unit} {position - part.start + part.first_line}"
 
+    def last_rows(self) -> list[int]:
+        """Positions of the files' last rows; a file without rows has none."""
+        starts = [part.start for part in self.files]
+        ends = [*starts[1:], self.rows]
+        return [end - 1 for start, end in zip(starts, ends, strict=True) if end > start]
+
 
 def count_swallowed(rows: ir.Table) -> int:
     """As `RawTable.swallowed`, of a raw table's rows."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import ibis
 import ibis.expr.types as ir
 
 from ingestion.engines.open import open_engine
@@ -82,8 +83,10 @@ def _validate(
         found = profile(tables, engine_config.name) | {"user_key": summary.get("user_key")}
         write_json(draft / "profile.json", found)
         rejects = schema.table_path(snapshot, "rejects")
-        last = _cut_lines(engine.connection.read_parquet(rejects)) if rejects.is_file() else []
-        measures = own_measures(found, summary, last, config.drift)
+        cut = []
+        if rejects.is_file():
+            cut = _cut_lines(engine.connection.read_parquet(rejects), summary)
+        measures = own_measures(found, summary, cut, config.drift)
         compared = _accepted(state, config)
         if compared is not None:
             left_out = quarantined(summary.get("rejected", {}).get("events", {}))
@@ -151,12 +154,17 @@ def _summary(snapshot: Path) -> dict[str, Any]:
     return dict(read_json(path)) if path.is_file() else {}
 
 
-def _cut_lines(rejects: ir.Table) -> list[dict[str, Any]]:
-    """The last malformed line of every table."""
-    malformed = rejects.filter(rejects.reason.startswith("malformed line"))
-    last = malformed.group_by("table").agg(position=malformed.position.max())
-    rows = malformed.semi_join(last, ["table", "position"]).select("table", "position", "row")
-    return list(rows.to_pyarrow().to_pylist())
+def _cut_lines(rejects: ir.Table, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The malformed lines with which files end, by table and position."""
+    found = []
+    for table, positions in summary.get("last_rows", {}).items():
+        ends = ibis.memtable({"position": positions}, schema={"position": "int64"})
+        malformed = rejects.filter(
+            rejects["table"] == table, rejects["reason"].startswith("malformed line")
+        )
+        rows = malformed.semi_join(ends, "position").order_by("position")
+        found += rows.select("table", "file", "row").to_pyarrow().to_pylist()
+    return found
 
 
 def _accepted(state: Path | None, config: ValidationConfig) -> dict[str, Any] | None:

@@ -17,14 +17,14 @@ _MAX_DUPLICATES = 0.02  # of the rows read: more is a file or a day that was del
 def own_measures(
     profile: Mapping[str, Any],
     summary: Mapping[str, Any],
-    rejects: Iterable[Mapping[str, Any]],
+    cut: Iterable[Mapping[str, Any]],
     config: DriftConfig,
 ) -> list[Measure]:
     """What needs no earlier snapshot.
 
     Args:
         summary: snapshot.json, or nothing.
-        rejects: the malformed rejects with the largest position of each table.
+        cut: the malformed rejects with which files end: table, file, row.
     """
     days = profile.get("days", {})
     pairs = repeated_days(days)
@@ -34,23 +34,23 @@ def own_measures(
     return [
         Measure("events.days.repeated", len(pairs), None, 0, shown or "no two days are the same"),
         Measure("events.days.last", share, low, None, said, "warning"),
-        *_rejects(summary, rejects),
+        *_rejects(summary, cut),
     ]
 
 
-def _rejects(summary: Mapping[str, Any], rejects: Iterable[Mapping[str, Any]]) -> Iterable[Measure]:
+def _rejects(summary: Mapping[str, Any], cut: Iterable[Mapping[str, Any]]) -> Iterable[Measure]:
     read = summary.get("read", {})
-    cut = [
-        f"{row['table']}: the last line is cut ({masked(row['row'])[:60]})"
-        for row in rejects
-        if row["position"] == read.get(row["table"], 0) - 1
+    lines = [
+        f"{row['table']}: the last line of '{row['file']}' is cut ({masked(row['row'])[:60]})"
+        for row in cut
     ]
+    more = f"; and {len(lines) - 3} more" if len(lines) > 3 else ""
     yield Measure(
         "source.complete",
-        len(cut),
+        len(lines),
         None,
         0,
-        "; ".join(cut) or "the last line of every table is whole",
+        "; ".join(lines[:3]) + more or "the last line of every file is whole",
     )
     reasons = summary.get("rejected", {}).get("events", {})
     if rows := read.get("events"):

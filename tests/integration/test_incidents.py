@@ -208,8 +208,20 @@ def test_a_file_that_ends_in_the_middle(again: Any, tmp_path: Path) -> None:
     path.write_bytes(content[: cut + 20])
     failed = again(source)
     assert set(failed) >= {"source.complete", "drift.events.freshness"}
-    assert "events: the last line is cut" in failed["source.complete"]["said"]
+    assert "events.csv' is cut" in failed["source.complete"]["said"]
     assert "is a file cut or missing?" in failed["drift.events.freshness"]["said"]
+
+
+def test_the_first_of_two_files_ends_in_the_middle(again: Any, tmp_path: Path) -> None:
+    source = Export().write(tmp_path / "source")
+    path = tmp_path / "source" / "events.csv"
+    lines = path.read_bytes().splitlines(keepends=True)
+    middle = len(lines) // 2
+    (tmp_path / "source" / "events-2.csv").write_bytes(lines[0] + b"".join(lines[middle:]))
+    path.write_bytes(b"".join(lines[:middle])[:-25])
+    both = {"path": [str(path), str(tmp_path / "source" / "events-2.csv")]}
+    source = source.model_copy(update={"events": source.events.model_copy(update=both)})
+    assert "events.csv' is cut" in again(source)["source.complete"]["said"]
 
 
 def test_two_encodings_in_one_file(again: Any, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_users_under_another_key_of_pseudonyms_are_not_compared(tmp_path: Path) 
 
 
 def test_a_cut_line_is_shown_without_identifiers_of_people() -> None:
-    line = {"table": "events", "position": 9, "row": '{"line": "7;jane.doe@example.com;2024'}
+    line = {"table": "events", "file": "e.csv", "row": '{"line": "7;jane.doe@example.com;2024'}
     found = own_measures({}, {"read": {"events": 10}}, [line], DriftConfig())
     (cut,) = (each for each in found if each.name == "source.complete")
     assert cut.value == 1
