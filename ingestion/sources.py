@@ -160,7 +160,7 @@ class SourceConfig(Section):
     @property
     def slug(self) -> str:
         """The name as folders bear it: "MovieLens 1M" is movielens-1m."""
-        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-") or "source"
+        return folder_name(self.name)
 
     def tables(self) -> dict[str, TableSource]:
         """The configured tables, items before users before events (which refer to both)."""
@@ -177,3 +177,8 @@ def template_columns(template: str) -> list[str]:
         ValueError: if the braces do not match.
     """
     return [name for _, name, _, _ in Formatter().parse(template) if name]
+
+
+def folder_name(source: str) -> str:
+    """A source's name as folders bear it, in whatever script it is written."""
+    return re.sub(r"[\W_]+", "-", source.lower()).strip("-") or "source"

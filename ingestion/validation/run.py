@@ -1,7 +1,6 @@
 """The gate on a snapshot: Great Expectations suites, Data Docs, profile, and validation.json."""
 
 import contextlib
-import re
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import ibis.expr.types as ir
 from ingestion.engines.open import open_engine
 from ingestion.engines.settings import EngineConfig
 from ingestion.errors import ValidationFailed
+from ingestion.sources import folder_name
 from ingestion.validation import drift, results
 from ingestion.validation.profile import VERSION, profile
 from ingestion.validation.project import SITE, Project, alone, quiet
@@ -29,8 +29,7 @@ ACCEPTED = "accepted.json"
 
 def state_folder(home: Path, source: str) -> Path:
     """Where validation keeps what it knows of a source, under the state folder `home`."""
-    slug = re.sub(r"[^\w.-]+", "-", source).strip("-.") or "source"  # \w: of any script
-    return home / "validation" / slug
+    return home / "validation" / folder_name(source)
 
 
 def validate(

@@ -273,4 +273,4 @@ def test_the_guide_has_every_limit_with_its_default() -> None:
 def test_sources_of_any_script_have_folders_of_their_own() -> None:
     names = ["MovieLens 1M", "数据", "商店", "../up"]
     folders = [state_folder(Path("home"), name).name for name in names]
-    assert folders == ["MovieLens-1M", "数据", "商店", "up"]
+    assert folders == ["movielens-1m", "数据", "商店", "up"]

@@ -152,4 +152,5 @@ def test_one_store_has_one_client() -> None:
 
 def test_the_name_as_a_folder() -> None:
     assert config(name="Amazon Reviews 2023: All_Beauty").slug == "amazon-reviews-2023-all-beauty"
-    assert config(name="数据").slug == "source"
+    assert config(name="数据 2").slug == "数据-2"
+    assert config(name="!").slug == "source"
