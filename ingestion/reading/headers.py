@@ -50,7 +50,8 @@ def check_columns(table: str, source: TableSource, file: SourceFile, columns: li
     """Raise IngestError unless the names are distinct and every mapped one is there."""
     if not any(columns):
         raise IngestError(
-            f"{table}: file '{file.name}' is empty; point source.{table}.path at a file with data"
+            f"{table}: file '{file.name}' is empty, or its first line is; point "
+            f"source.{table}.path at a file that begins with its header"
         )
     seen: dict[str, str] = {}
     for name in columns:

@@ -170,8 +170,14 @@ def _accepted(state: Path | None, config: ValidationConfig) -> dict[str, Any] | 
     """What the last accepted snapshot looked like; None if there is none, or of another version."""
     if state is None or not config.drift.enabled or not (state / ACCEPTED).is_file():
         return None
-    found = read_json(state / ACCEPTED)
-    return found if found.get("profile", {}).get("version") == VERSION else None
+    try:
+        found = read_json(state / ACCEPTED)
+        return found if found.get("profile", {}).get("version") == VERSION else None
+    except (ValueError, AttributeError) as error:
+        raise KuberecError(
+            f"'{state / ACCEPTED}' is no profile of a snapshot ({error}); delete it, and the next "
+            "run has nothing to be compared with, as the first one"
+        ) from error
 
 
 def _comparison(compared: dict[str, Any] | None, config: ValidationConfig) -> str:

@@ -248,6 +248,15 @@ def test_data_docs_show_the_last_runs(tmp_path: Path) -> None:
     assert read_json(state / "accepted.json")["profile"]["rows"]["events"] == 4
 
 
+@pytest.mark.parametrize("content", ['{"profile": {"rows": {', "[]"])
+def test_a_damaged_profile_is_named(tmp_path: Path, content: str) -> None:
+    snapshot, state = write(tmp_path / "snapshot"), tmp_path / "state"
+    validate(snapshot, CONFIG, tmp_path / "report", state)
+    (state / "accepted.json").write_text(content)
+    with pytest.raises(KuberecError, match=r"accepted\.json' is no profile .* delete it"):
+        validate(snapshot, CONFIG, tmp_path / "report", state)
+
+
 def test_limits_of_time_are_said_in_utc(tmp_path: Path) -> None:
     east = timezone(timedelta(hours=5))
     config = ValidationConfig(

@@ -241,6 +241,7 @@ def test_equal_sources_give_equal_snapshots(folder: Path) -> None:
         ("user;item;time\nu1;a;1\n", {}, r"events\.delimiter"),
         ("user,item,time\n", {}, r"events: file .*events\.csv' has columns .* but no rows"),
         ("", {}, r"events\.csv' is empty"),
+        ("\nu,i,t\n1,2,3\n", {}, r"events\.csv' is empty, or its first line is"),
         ("user,item,time,item\nu1,a,1,a\n", {}, r"rename one"),
         ("{}", {"events__format": "parquet"}, r"it is no parquet file"),
         ("[1]\n", {"events__format": "jsonl"}, r"each be one JSON object"),
