@@ -30,8 +30,8 @@ from ingestion.validation.quarantine_settings import QuarantineConfig
 from recommender.config import Section
 from recommender.schema import ITEM_ID, TIMESTAMP, TITLE, USER_ID
 
-# What both engines and Python's strptime read alike.
-_TIME_DIRECTIVES = frozenset("YymdHIMSfpbBjz%")
+# Of strptime's; ingestion/patterns.py reads them.
+TIME_DIRECTIVES = frozenset("YymdHIMSfpbBjz%")
 
 
 class EventsSource(TableSource):
@@ -65,14 +65,16 @@ class EventsSource(TableSource):
         if pattern is None:
             return None
         directives = re.findall(r"%(.?)", pattern)
-        unknown = [f"%{name}" for name in directives if name not in _TIME_DIRECTIVES or not name]
+        unknown = [f"%{name}" for name in directives if name not in TIME_DIRECTIVES or not name]
         if unknown or not set(directives) - {"%"}:
-            allowed = " ".join(f"%{name}" for name in sorted(_TIME_DIRECTIVES))
+            allowed = " ".join(f"%{name}" for name in sorted(TIME_DIRECTIVES))
             raise ValueError(
                 "must be a pattern such as '%Y-%m-%d %H:%M:%S'; "
                 + (f"unknown: {', '.join(unknown)}; " if unknown else "")
                 + f"allowed: {allowed}"
             )
+        if not set(directives) & {"Y", "y"}:
+            raise ValueError("must have a year, %Y or %y")
         return pattern
 
     @field_validator("event_weights")

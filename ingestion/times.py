@@ -6,6 +6,7 @@ import ibis.expr.types as ir
 from ingestion.engines.base import Engine
 from ingestion.engines.functions import UTC
 from ingestion.numbers import number
+from ingestion.patterns import parsed
 from ingestion.sources import EventsSource
 
 _UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
@@ -14,7 +15,7 @@ _EARLIEST_US, _LATEST_US = -2_208_988_800_000_000, 7_258_118_400_000_000  # 1900
 # Engines take more than this for a time, and not the same. Groups: day, time, seconds, fraction;
 # zone, its hours, its minutes.
 _ISO = (
-    r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?"
+    r"^(\d{4}-\d{2}-\d{2})(?:[T ]((?:[01]\d|2[0-3]):\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?"
     r" ?(Z|z|UTC|([+-]\d{2})(?::?(\d{2}))?)?)?$"
 )
 
@@ -26,7 +27,7 @@ def timestamp(column: ir.Value, source: EventsSource, engine: Engine) -> ir.Valu
         return _within(column.cast(UTC), engine)
     if source.time_format is not None:
         text = column.cast("string").strip()
-        return _within(engine.parsed_time(text, source.time_format), engine)
+        return _within(parsed(text, source.time_format), engine)
     if source.time_unit == "iso":
         return _within(_iso(column.cast("string").strip()), engine)
     if kind.is_integer() and source.time_unit in ("us", "ns"):

@@ -47,10 +47,6 @@ class Engine(Protocol):
         """Microseconds since 1970 (int64) as a time in UTC."""
         ...
 
-    def parsed_time(self, text: ir.Value, pattern: str) -> ir.Value:
-        """A text as a time in UTC by a pattern of strptime; null where it does not fit."""
-        ...
-
     def as_json(self, columns: Iterable[tuple[str, ir.Value]]) -> ir.Value:
         """Named values as one JSON object, nulls included, in their order."""
         ...

@@ -62,9 +62,6 @@ class DuckDBEngine:
     def moment(self, us: ir.Value) -> ir.Value:
         return functions.make_timestamptz(us)
 
-    def parsed_time(self, text: ir.Value, pattern: str) -> ir.Value:
-        return functions.try_strptime(text, ibis.literal(pattern)).cast(functions.UTC)
-
     def as_json(self, columns: Iterable[tuple[str, ir.Value]]) -> ir.Value:
         return functions.to_json(ibis.struct(dict(columns))).cast("string")
 

@@ -21,13 +21,3 @@ def timestamp_micros(us: int) -> Any:
 @ibis.udf.scalar.builtin
 def to_json(row) -> dt.json:  # type: ignore[no-untyped-def]  # of any struct type
     """Both: a struct as a JSON object."""
-
-
-@ibis.udf.scalar.builtin(signature=((dt.string, dt.string), dt.Timestamp(scale=6)))
-def try_strptime(text: str, pattern: str) -> Any:
-    """DuckDB: a text as a time by a pattern of strptime; null where it does not fit."""
-
-
-@ibis.udf.scalar.builtin(signature=((dt.string, dt.string), UTC))
-def try_to_timestamp(text: str, pattern: str) -> Any:
-    """Spark: a text as a time by a pattern of Java; null where it does not fit."""

@@ -22,25 +22,6 @@ from ingestion.reading.raw import RawTable
 from ingestion.reading.spark_files import read_raw
 from ingestion.sources import TableSource
 
-# strptime's directives in Java's letters. One letter takes one digit or two.
-_JAVA = {
-    "Y": "yyyy",
-    "y": "yy",
-    "m": "M",
-    "d": "d",
-    "H": "H",
-    "I": "h",
-    "M": "m",
-    "S": "s",
-    "f": "[SSSSSSSSS][SSSSSS][SSS]",
-    "p": "a",
-    "b": "MMM",
-    "B": "MMMM",
-    "j": "D",
-    "z": "[XXX][XX][X]",
-    "%": "%",
-}
-
 
 class SparkEngine:
     """A session of its own is stopped at the end; what it put on disk is in `work`."""
@@ -70,9 +51,6 @@ class SparkEngine:
     def moment(self, us: ir.Value) -> ir.Value:
         return functions.timestamp_micros(us)
 
-    def parsed_time(self, text: ir.Value, pattern: str) -> ir.Value:
-        return functions.try_to_timestamp(text, ibis.literal(_java(pattern)))
-
     def as_json(self, columns: Iterable[tuple[str, ir.Value]]) -> ir.Value:
         return functions.to_json(ibis.struct(dict(columns))).cast("string")
 
@@ -99,29 +77,3 @@ def _batches(folder: Path) -> Iterator[pa.RecordBatch]:
     for part in sorted(folder.glob("part-*.parquet")):
         with pq.ParquetFile(part) as file:
             yield from file.iter_batches(ROW_GROUP)
-
-
-def _java(pattern: str) -> str:
-    """A pattern of strptime in the letters of Java's DateTimeFormatter."""
-    parts: list[str] = []
-    literal = ""
-    characters = iter(pattern)
-    glued = False  # to the number before: then one letter would take its digits
-    for character in characters:
-        if character != "%":
-            literal += character
-            continue
-        directive = next(characters)
-        if literal:
-            parts.append("'" + literal.replace("'", "''") + "'")
-            glued, literal = False, ""
-        letters = _JAVA[directive]
-        if glued and len(letters) == 1 and parts:
-            if len(parts[-1]) == 1:
-                parts[-1] *= 2
-            letters *= 2
-        parts.append(letters)
-        glued = True
-    if literal:
-        parts.append("'" + literal.replace("'", "''") + "'")
-    return "".join(parts)

@@ -80,6 +80,7 @@ def test_what_is_written_is_what_is_read_back() -> None:
         ({"time_format": "%Y-%Q"}, "unknown: %Q; allowed: "),
         ({"time_format": "yyyy-MM-dd"}, "must be a pattern such as '%Y-%m-%d %H:%M:%S'"),
         ({"time_format": "%Y-%m-%d %"}, "unknown: %;"),
+        ({"time_format": "%H:%M"}, "must have a year, %Y or %y"),
         ({"time_format": "%Y", "time_unit": "ms"}, "drop one of them"),
         ({"event_weights": {"buy": float("inf")}}, "must be finite numbers: buy"),
         ({"filters": [{"column": "a", "equals": [1]}]}, "one value; one_of takes several"),
