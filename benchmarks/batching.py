@@ -31,12 +31,12 @@ from rich.table import Table
 
 from benchmarks.figures import summarise
 from benchmarks.machine import keep
+from benchmarks.usage import processor_s
 from benchmarks.worker import Sample, Worker
 from components.step import state_home
 from recommender.errors import KuberecError
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.ports import free_ports
-from serving.process import ProcessRef
 from serving.settings import TritonConfig
 from serving.triton.repository import MODELS, graph_path, write_repository
 from serving.triton.server import Ports, start_triton
@@ -133,9 +133,9 @@ class Bench:
                     if server.ports != ports:
                         raise KuberecError(f"another process took one of the ports {ports}")
                     for level in LEVELS:
-                        before = cpu_seconds(server.process)
+                        before = processor_s(server.process)
                         sample = load.measure(target="triton", in_flight=level, **self._times)
-                        spent = cpu_seconds(server.process) - before
+                        spent = processor_s(server.process) - before
                         if sample.errors or not len(sample.latencies_ms):
                             raise KuberecError(f"{setting}: {sample.errors or 'no answer'}")
                         samples.setdefault((setting, level), []).append(sample)
@@ -187,19 +187,6 @@ def cost(levels: dict[int, dict[str, Any]]) -> float:
     """Geometric mean of the processor's ms an answer at the levels with several in flight."""
     times = [min(figures["round_cpu_ms"]) for level, figures in levels.items() if level > 1]
     return math.prod(times) ** (1 / len(times))
-
-
-def cpu_seconds(leader: ProcessRef) -> float:
-    """Processor time of a server and all of its session's processes so far."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
-        except OSError:
-            continue  # it ended just now
-        if int(fields[3]) == leader.pid:
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def as_rows(results: Results) -> list[dict[str, Any]]:

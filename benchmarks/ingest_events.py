@@ -94,11 +94,7 @@ def write_events(folder: Path, events: int, seed: int) -> None:
     of a bot that does a thousand things in one day.
     """
     users, items, bots = users_of(events), items_of(events), max(1, events // 1_000_000)
-    connection = _connection(folder)
-    connection.execute(
-        f"CREATE MACRO chance(row, salt) AS (hash(row * 64 + salt + {seed} * 1000003) >> 11) "
-        f"/ {float(1 << 53)}"
-    )
+    connection = _connection(folder, seed)
     step = -(-events // FILES)
     for part in range(FILES):
         rows = range(part * step, min(events, (part + 1) * step))
@@ -152,11 +148,7 @@ def write_items(folder: Path, events: int, seed: int) -> None:
     """
     items = items_of(events)
     words = ", ".join(f"'{word}'" for word in WORDS)
-    connection = _connection(folder)
-    connection.execute(
-        f"CREATE MACRO chance(row, salt) AS (hash(row * 64 + salt + {seed} * 1000003) >> 11) "
-        f"/ {float(1 << 53)}"
-    )
+    connection = _connection(folder, seed)
     connection.execute(
         f"""
         COPY (
@@ -185,8 +177,13 @@ def write_items(folder: Path, events: int, seed: int) -> None:
     connection.close()
 
 
-def _connection(folder: Path) -> duckdb.DuckDBPyConnection:
+def _connection(folder: Path, seed: int) -> duckdb.DuckDBPyConnection:
+    """With a macro `chance(row, salt)`, even between 0 and 1: the only source of chance here."""
     connection = duckdb.connect()
     connection.execute(f"SET temp_directory = '{folder / 'spill'}'")
     connection.execute("SET memory_limit = '2GB'")
+    connection.execute(
+        f"CREATE MACRO chance(row, salt) AS (hash(row * 64 + salt + {seed} * 1000003) >> 11) "
+        f"/ {float(1 << 53)}"
+    )
     return connection

@@ -9,12 +9,12 @@ from typing import Any
 from ingestion.errors import IngestError
 from ingestion.reading.duckdb_json import json_columns
 from ingestion.reading.duckdb_lines import add_bad_objects, add_malformed, bad_tables, shifted
+from ingestion.reading.failures import called, named, no_rows
 from ingestion.reading.files import SourceFile, compression
 from ingestion.reading.headers import (
     check_columns,
     check_same_columns,
     delimiter,
-    no_rows,
     quote_character,
     read_header,
 )
@@ -57,25 +57,14 @@ def read_raw(connection: Any, table: str, source: TableSource, files: list[Sourc
             connection.register_filesystem(filesystem(file.path, source.storage_options))
     raw = RawTable(table, source, f"raw_{table}", [])
     load = {"jsonl": _load_json, "parquet": _load_parquet}.get(files[0].format, _load_text)
-    try:
-        load(connection, raw, files)
-    except duckdb.OutOfMemoryException as error:
-        raise out_of_room(f"{table}, {_called(files)}", error) from error
-    except duckdb.Error as error:
-        raise IngestError(
-            f"{table}: cannot read {_called(files)} as {files[0].format}: "
-            f"{said(error)}; check source.{table}.format and the file"
-        ) from error
-    except (OSError, EOFError, UnicodeError) as error:
-        raise IngestError(f"{table}: cannot read {_called(files)}: {error}") from error
+    with named(table, files, (duckdb.Error,), said):
+        try:
+            load(connection, raw, files)
+        except duckdb.OutOfMemoryException as error:
+            raise out_of_room(f"{table}, {called(files)}", error) from error
     if raw.rows == 0:
         raise no_rows(table, files[0].name, raw.columns)
     return raw
-
-
-def _called(files: list[SourceFile]) -> str:
-    more = f" (or one of {len(files) - 1} more)" if len(files) > 1 else ""
-    return f"file '{files[0].name}'{more}"
 
 
 def _load_text(connection: Any, raw: RawTable, files: list[SourceFile]) -> None:

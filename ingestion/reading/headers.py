@@ -103,11 +103,3 @@ def quote_character(source: TableSource) -> str:
 def listed(columns: Iterable[str]) -> str:
     """Names as a message shows them."""
     return ", ".join(f"'{name}'" for name in columns)
-
-
-def no_rows(table: str, file: str, columns: Iterable[str]) -> IngestError:
-    """What is said of a table whose files have a header and nothing else."""
-    return IngestError(
-        f"{table}: file '{file}' has columns {listed(columns)} but no rows; "
-        f"point source.{table}.path at a file with data"
-    )

@@ -8,13 +8,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ingestion.errors import IngestError
+from ingestion.reading.failures import named, no_rows
 from ingestion.reading.files import SourceFile
 from ingestion.reading.headers import (
     check_columns,
     check_same_columns,
     delimiter,
-    no_rows,
     quote_character,
     read_header,
 )
@@ -49,21 +48,18 @@ def read_raw(
     from pyspark.errors import PySparkException
 
     raw = RawTable(table, source, "", [])
-    kind = files[0].format
-    try:
-        frames = {"jsonl": _json, "parquet": _parquet}.get(kind, _text)(session, raw, files)
-        whole = _numbered(raw, files, frames)
-        raw.name = stored(f"raw_{table}", whole)
-    except (PySparkException, Py4JError) as error:
-        raise IngestError(
-            f"{table}: cannot read file '{files[0].name}' as {kind}: "
-            f"{(str(error).splitlines() or [''])[0]}; check source.{table}.format and the file"
-        ) from error
-    except (OSError, EOFError, UnicodeError) as error:
-        raise IngestError(f"{table}: cannot read file '{files[0].name}': {error}") from error
+    frames_of = {"jsonl": _json, "parquet": _parquet}.get(files[0].format, _text)
+    with named(table, files, (PySparkException, Py4JError), _first_line):
+        frames = frames_of(session, raw, files)
+        raw.name = stored(f"raw_{table}", _numbered(raw, files, frames))
     if raw.rows == 0:
         raise no_rows(table, files[0].name, raw.columns)
     return raw
+
+
+def _first_line(error: Exception) -> str:
+    """The rest is Java's calls."""
+    return (str(error).splitlines() or [""])[0]
 
 
 def _numbered(raw: RawTable, files: list[SourceFile], frames: list[Any]) -> Any:

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from typing import Any
 
-from benchmarks.batching import Setting, best, cpu_seconds
+from benchmarks.batching import Setting, best
+from benchmarks.usage import processor_s
 from serving.process import ProcessRef
 
 PLAIN, DELAYED, MERGED = Setting(), Setting(delay_us=1000), Setting(preferred=(8,))
@@ -49,7 +50,7 @@ def test_time_of_a_session() -> None:
         assert child.stdout
         try:
             its_own = float(child.stdout.readline())
-            measured = cpu_seconds(ProcessRef(pid=child.pid, started=0))
+            measured = processor_s(ProcessRef(pid=child.pid, started=0))
         finally:
             child.stdin.close()  # ends its reading
     # The kernel counts user and system time in whole ticks, both rounded down.
