@@ -92,8 +92,9 @@ def test_a_canary_slow_by_50_ms_is_rolled_back(
 def test_a_canary_that_fails_three_percent_is_rolled_back(scene: Scene) -> None:
     """One that refuses users whom stable answers: over REST stable answers in its place."""
     asks = [ask for ask in scene.asks if ask.user_id != OLDER]
-    config = judged(50, 100, bake_s=3, min_requests=100)
-    with SteadyLoad(scene.endpoint.url, asks, poison=33) as load:
+    # Three in a hundred are told from chance after some 500 requests, and surely after 1,500.
+    config = judged(50, 100, bake_s=3, min_requests=100, look_every_s=1, max_wait_s=60)
+    with SteadyLoad(scene.endpoint.url, asks, per_second=150, poison=33) as load:
         found = scene.roll(GOOD, config, transformer=refusing(1))
     assert found.status == "rolled_back", found.reason
     assert "error rate" in found.reason or "failed answers" in found.reason
