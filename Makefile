@@ -92,7 +92,7 @@ bench-serving bench-lookup bench-batching bench-ingest: bench-%: install  ## one
 lock: | $(filter .uv/%,$(UV))  ## pin every version and hash anew
 	$(COMPILE) pyproject.toml --group pipeline --group ingest --group features --group train --group encode \
 		--group export --group report --group client --group gateway --group rollout --group kubernetes \
-		--group store -o requirements/main.txt
+		--group store --group stream -o requirements/main.txt
 	$(COMPILE) pyproject.toml -c requirements/main.txt --group dev -o requirements/dev.txt
 	$(COMPILE) pyproject.toml -c requirements/main.txt --group train --group encode --group export -o requirements/trainer.txt
 	$(COMPILE) pyproject.toml --group transformer -o requirements/transformer.txt

@@ -55,6 +55,8 @@ def _fill(store: Any, folder: Path, version: str) -> None:
         {
             "user_id": USERS,
             "history": histories,
+            "history_times": [list(range(len(history))) for history in histories],
+            "history_ranks": [[0] * len(history) for history in histories],
             "event_count": [len(history) for history in histories],
             "last_event_time": moments,
             EVENT_TIME: moments,

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_repo.config import FeatureConfig
-from feature_repo.offline import timed_events, write_offline
+from feature_repo.offline import ABOUT, timed_events, write_offline
 from feature_repo.store import open_embedded, release_duckdb
 from feature_repo.windows import Targets, find_targets, join_histories, windows_table
-from recommender.files import atomic_directory, write_json
+from recommender.files import atomic_directory, read_json, write_json
 
 Progress = Callable[[int, int, str], None]
 _STEPS = 4
@@ -79,7 +79,9 @@ def join_offline(offline: Path, targets: Targets) -> pa.Table:
         service = recommend_service(TRAINING, view)
         store.apply([user, view, service])
         try:
-            return join_histories(store, service, targets)
+            return join_histories(
+                store, service, targets, read_json(offline / ABOUT)["history_length"]
+            )
         finally:
             release_duckdb()
 
@@ -92,7 +94,7 @@ def _summary(config: FeatureConfig, targets: Targets, events: pa.Table) -> dict[
             "events": targets.core_events,
             "all_users": len(events["user_id"].unique()),
             "all_events": len(events),
-            "longest_history": int(np.max(events["event_count"].to_numpy())),
+            "longest_history": int(np.max(events["number"].to_numpy())),
         },
         "k_core": config.k_core,
         "history_length": config.history_length,

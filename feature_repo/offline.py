@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 
 from feature_repo.config import EVENT_TIME
 from recommender import schema
+from recommender.files import write_json
 
 UTC = dt.Timestamp(timezone="UTC", scale=6)
 _ROW_GROUP = 10_000  # histories are long
-NUMBER = "event_count"
+NUMBER, RANK = "number", "rank"
+ABOUT = "offline.json"  # beside the tables: what online stores need to know of them
 
 
 @ibis.udf.scalar.builtin(signature=((UTC,), dt.int64))
@@ -33,10 +35,13 @@ def make_timestamptz(us: int) -> Any:
 
 
 def timed_events(connection: Any, snapshot: Path) -> ir.Table:
-    """user_id, item_id, timestamp, event_time, event_count (of the user, up to and with it)."""
+    """user_id, item_id, timestamp, event_time, number (from 1) and rank among its ties (from 0)."""
     events = connection.read_parquet(schema.table_path(snapshot, "events"))
     in_order = ibis.window(group_by=schema.USER_ID, order_by=[schema.TIMESTAMP, schema.POSITION])
-    numbered = events.mutate(**{NUMBER: ibis.row_number().over(in_order) + 1})
+    ties = ibis.window(group_by=[schema.USER_ID, schema.TIMESTAMP], order_by=schema.POSITION)
+    numbered = events.mutate(
+        **{NUMBER: ibis.row_number().over(in_order) + 1, RANK: ibis.row_number().over(ties)}
+    )
     so_far = ibis.cumulative_window(group_by=schema.USER_ID, order_by=NUMBER)
     slack = (epoch_us(numbered[schema.TIMESTAMP]) - numbered[NUMBER]).max().over(so_far)
     return numbered.select(
@@ -44,6 +49,7 @@ def timed_events(connection: Any, snapshot: Path) -> ir.Table:
         schema.ITEM_ID,
         schema.TIMESTAMP,
         NUMBER,
+        RANK,
         # max over j <= i of (t_j - j) + i: the closed form of e_i = max(t_i, e_{i-1} + 1 µs)
         **{EVENT_TIME: make_timestamptz(slack + numbered[NUMBER])},
     )
@@ -52,7 +58,7 @@ def timed_events(connection: Any, snapshot: Path) -> ir.Table:
 def write_offline(
     connection: Any, timed: ir.Table, snapshot: Path, vectors: Path, history_length: int, out: Path
 ) -> None:
-    """Write user_history.parquet and item_features.parquet into the folder `out`.
+    """Write user_history.parquet, item_features.parquet and offline.json into the folder `out`.
 
     Args:
         connection: Ibis DuckDB connection that `timed` belongs to.
@@ -66,11 +72,17 @@ def write_offline(
     histories = timed.select(
         schema.USER_ID,
         EVENT_TIME,
-        NUMBER,
         history=timed[schema.ITEM_ID].collect().over(latest),
+        history_times=epoch_us(timed[schema.TIMESTAMP]).collect().over(latest),
+        history_ranks=timed[RANK].collect().over(latest),
+        event_count=ibis.least(timed[NUMBER], history_length),
         last_event_time=timed[schema.TIMESTAMP],
     )
-    _write(connection, histories.order_by(schema.USER_ID, NUMBER), out / "user_history.parquet")
+    in_time = histories.order_by(schema.USER_ID, EVENT_TIME)
+    _write(connection, in_time, out / "user_history.parquet")
+    last_us = connection.execute(epoch_us(timed[schema.TIMESTAMP].max()))
+    about = {"history_length": history_length, "covered_until_us": int(last_us)}
+    write_json(out / ABOUT, about)
 
     # By name: columns that ride along may be called as ours are.
     items = connection.read_parquet(schema.table_path(snapshot, "items"))[

@@ -17,7 +17,17 @@ def user_history(offline: Path) -> FeatureView:
         schema=[
             Field(name="user_id", dtype=String),
             Field(name="history", dtype=Array(String)),
-            Field(name="event_count", dtype=Int64, description="of all time, beyond the history"),
+            Field(
+                name="history_times",
+                dtype=Array(Int64),
+                description="of each event, microseconds since 1970 (UnixTimestamp has seconds)",
+            ),
+            Field(
+                name="history_ranks",
+                dtype=Array(Int64),
+                description="of each event among the user's of the same microsecond, from 0",
+            ),
+            Field(name="event_count", dtype=Int64, description="events that the history holds"),
             Field(name="last_event_time", dtype=UnixTimestamp),
         ],
         source=history_source(offline),

@@ -47,7 +47,7 @@ def find_targets(events: pa.Table, k: int) -> Targets:
     """The leave-one-out targets of the `k`-core.
 
     Args:
-        events: user_id, item_id, event_time, event_count as of feature_repo.offline, any order. Of
+        events: user_id, item_id, event_time, number as of feature_repo.offline, any order. Of
             several events of one user with one item the first counts, so that no target is in its
             own history.
 
@@ -70,14 +70,14 @@ def find_targets(events: pa.Table, k: int) -> Targets:
         users=users[rows],
         items=items[rows],
         cutoffs=times[rows],
-        before=ordered["event_count"].to_numpy()[rows] - 1,
+        before=ordered["number"].to_numpy()[rows] - 1,
         vocabulary=sorted(set(items[core])),
         core_users=len(last),
         core_events=len(core),
     )
 
 
-def join_histories(store: Any, service: Any, targets: Targets) -> pa.Table:
+def join_histories(store: Any, service: Any, targets: Targets, length: int) -> pa.Table:
     """Feast's point-in-time join at the targets: user_id, event_timestamp, history, event_count.
 
     Feast takes rows up to and with a time, so it is asked for one microsecond before each cut-off.
@@ -104,13 +104,14 @@ def join_histories(store: Any, service: Any, targets: Targets) -> pa.Table:
     rows = [by_key[key] for key in zip(targets.users, asked_times.tolist(), strict=True)]
     joined = joined.take(pa.array(rows))
     counts = joined["event_count"].to_numpy(zero_copy_only=False)
-    wrong = np.flatnonzero(counts != targets.before)
+    expected = np.minimum(targets.before, length)
+    wrong = np.flatnonzero(counts != expected)
     if len(joined) != len(targets.users) or len(wrong):
         row = int(wrong[0]) if len(wrong) else 0
         raise RuntimeError(
             f"point-in-time join: {len(wrong)} of {len(targets.users)} histories differ from what "
             f"came before; user '{targets.users[row]}' at {targets.cutoffs[row]}: "
-            f"{counts[row]} events, expected {targets.before[row]}"
+            f"{counts[row]} events, expected {expected[row]}"
         )
     return joined
 

@@ -54,6 +54,8 @@ def fill(store: Any, folder: Path, histories: Histories, versions: Sequence[str]
         {
             "user_id": list(histories),
             "history": [history for history, _ in histories.values()],
+            "history_times": [_times(*each) for each in histories.values()],
+            "history_ranks": [[0] * len(history or ()) for history, _ in histories.values()],
             "event_count": [len(history or ()) for history, _ in histories.values()],
             "last_event_time": [moment for _, moment in histories.values()],
             EVENT_TIME: [moment for _, moment in histories.values()],
@@ -64,6 +66,12 @@ def fill(store: Any, folder: Path, histories: Histories, versions: Sequence[str]
     view = user_history(folder)
     store.apply([user, view, *(recommend_service(version, view) for version in versions)])
     store.write_to_online_store(view.name, df=rows)
+
+
+def _times(history: list[str] | None, last: datetime) -> list[int]:
+    """Microseconds, a second apart."""
+    last_us = int(last.timestamp()) * 1_000_000
+    return [last_us - 1_000_000 * back for back in reversed(range(len(history or ())))]
 
 
 def sqlite_store(
