@@ -23,7 +23,7 @@ from feature_repo.titles import item_titles
 from feature_repo.windows import FeatureError, find_targets
 from recommender import schema
 from recommender.errors import KuberecError
-from recommender.files import read_json, sha256_file, sha256_tree
+from recommender.files import read_json, sha256_file, sha256_tree, write_json
 
 Event = tuple[str, str, int, int]  # user, item, microseconds, position
 CONFIG = FeatureConfig(k_core=3, history_length=12)
@@ -155,13 +155,16 @@ def test_event_times_are_strictly_increasing(built: Path, log: list[Event]) -> N
 
 
 def test_one_event_of_the_future_is_noticed(built: Path, tmp_path: Path) -> None:
-    table = pq.read_table(built / "windows" / "offline" / "user_history.parquet")
+    # Of histories that are full the number of events tells nothing.
+    whole = tmp_path / "whole"
+    build_features(built / "snapshot", built / "item_vectors", FeatureConfig(k_core=3), whole)
+    table = pq.read_table(whole / "offline" / "user_history.parquet")
     items = pa.array([history[-1].as_py() for history in table["history"]])
     users = table["user_id"].to_pylist()  # in the order of users and times
     number = pa.array([place - users.index(user) + 1 for place, user in enumerate(users)])
     events = table.append_column("item_id", items).append_column("number", number)
     targets = find_targets(events, CONFIG.k_core)
-    joined = join_offline(built / "windows" / "offline", targets)
+    joined = join_offline(whole / "offline", targets)
     assert joined["user_id"].to_pylist() == targets.users.tolist()
     # One target becomes known a microsecond too soon, as a wrong clock would make it.
     times = table[EVENT_TIME].cast(pa.int64()).to_numpy().copy()
@@ -170,6 +173,7 @@ def test_one_event_of_the_future_is_noticed(built: Path, tmp_path: Path) -> None
     leaking = pa.array(times).cast(table.schema.field(EVENT_TIME).type)
     place = table.column_names.index(EVENT_TIME)
     pq.write_table(table.set_column(place, EVENT_TIME, leaking), tmp_path / "user_history.parquet")
+    write_json(tmp_path / "offline.json", read_json(whole / "offline" / "offline.json"))
     with pytest.raises(RuntimeError, match=r"1 of \d+ histories differ from what came before"):
         join_offline(tmp_path, targets)
 
