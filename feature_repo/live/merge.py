@@ -2,9 +2,9 @@
 
 An event is known by its time and item; the same one twice is one event. Events are in the order of
 (time, rank, item), and of all a history is the latest so many. That makes merging associative,
-commutative and idempotent, also beyond the length: an event that falls out has `length` later
-ones before it, and these do not become fewer (a join semilattice: Shapiro et al. 2011, Conflict-free
-Replicated Data Types, INRIA RR-7687, section 2).
+commutative and idempotent, also beyond the length: an event that falls out has `length` later ones,
+and these do not become fewer (a join semilattice: Shapiro et al. 2011, Conflict-free Replicated
+Data Types, INRIA RR-7687, section 2).
 """
 
 from collections.abc import Iterable
