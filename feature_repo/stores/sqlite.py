@@ -1,0 +1,258 @@
+"""Rows in Feast's SQLite store: a table a view, of which each feature is a row.
+
+Writers queue for the database's one write lock, so what is read after BEGIN IMMEDIATE is what is
+replaced; readers are not held up (write-ahead log).
+"""
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from feature_repo.stores.base import (
+    NO_ROW,
+    Change,
+    EncodedRows,
+    Mark,
+    OnlineRow,
+    StoreDown,
+    TakenOver,
+)
+from feature_repo.stores.layout import ViewLayout, from_us, to_us, unique
+
+_BUSY_S = 30.0
+_AT_ONCE = 500  # rows in one transaction: others wait for no longer than it takes
+# Feast stores times as if UTC were the machine's zone, where an hour may be there twice.
+_MARGIN_S = 3600
+_MARKS = "kuberec_materialized"
+
+
+class SqliteRows:
+    """One view's rows in a SQLite file of Feast's; see feature_repo.stores.base.BulkRows."""
+
+    def __init__(self, path: Path, layout: ViewLayout) -> None:
+        self._path = Path(path)
+        self._layout = layout
+        self._place = f"online store '{self._path}'"
+        with self._down():
+            self._database = sqlite3.connect(
+                f"file:{self._path.absolute()}?mode=rw",
+                uri=True,
+                timeout=_BUSY_S,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            if self._database.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+                self._database.execute("PRAGMA journal_mode=WAL").fetchall()
+            # A transaction may be lost with the machine's power, never the order of them.
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.execute(
+                f"CREATE TABLE IF NOT EXISTS {_MARKS} "
+                "(name TEXT PRIMARY KEY, token TEXT, content TEXT)"
+            )
+            columns = self._database.execute(f"PRAGMA table_info({self._table})").fetchall()
+            self._numbers = "value_num" in {column[1] for column in columns}
+        self._upsert = self._upsert_statement()
+
+    @property
+    def _table(self) -> str:
+        return '"' + self._layout.table.replace('"', '""') + '"'
+
+    def _upsert_statement(self) -> str:
+        number = "value_num, " if self._numbers else ""
+        names = f"entity_key, feature_name, value, value_text, {number}event_ts, created_ts"
+        given = ", ".join("?" * (6 + self._numbers))
+        set_number = "value_num = excluded.value_num, " if self._numbers else ""
+        return (
+            f"INSERT INTO {self._table} ({names}) VALUES ({given}) "
+            "ON CONFLICT(entity_key, feature_name) DO UPDATE SET value = excluded.value, "
+            f"value_text = excluded.value_text, {set_number}event_ts = excluded.event_ts, "
+            "created_ts = excluded.created_ts"
+        )
+
+    def read(self, ids: Sequence[str]) -> list[OnlineRow | None]:
+        found: list[OnlineRow | None] = []
+        for part in _parts(list(ids)):
+            with self._down():
+                found += self._read([self._layout.key(each) for each in part])
+        return found
+
+    def _read(self, keys: Sequence[bytes]) -> list[OnlineRow | None]:
+        stored: dict[bytes, dict[str, bytes]] = {}
+        times: dict[bytes, int] = {}
+        for key, feature, value, seconds in self._database.execute(
+            f"SELECT entity_key, feature_name, value, event_ts FROM {self._table} "
+            f"WHERE entity_key IN ({','.join('?' * len(keys))})",
+            keys,
+        ):
+            stored.setdefault(key, {})[feature] = value
+            times[key] = seconds
+        return [
+            OnlineRow(_from_feast(times[key]), self._layout.decode(stored[key]))
+            if key in stored
+            else None
+            for key in keys
+        ]
+
+    def change(self, ids: Sequence[str], new: Change) -> int:
+        written = 0
+        for part in _parts(unique(ids)):
+            keys = [self._layout.key(each) for each in part]
+            with self._down(), self._transaction():
+                rows = new(self._read(keys))
+                for key, row in zip(keys, rows, strict=True):
+                    if row is NO_ROW:
+                        self._delete([key])
+                    elif row is not None:
+                        self._database.executemany(self._upsert, self._one(key, row))
+                written += sum(row is not None for row in rows)
+        return written
+
+    def _one(self, key: bytes, row: OnlineRow) -> Iterator[tuple[Any, ...]]:
+        encoded = self._layout.encode(row.values)
+        columns = {name: [raw] for name, raw in encoded.items()}
+        return self._tuples([key], [to_us(row.event_time)], columns)
+
+    def _tuples(
+        self, keys: Sequence[bytes], times_us: Sequence[int], columns: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        """Of the upsert statement; a row's features lie side by side, as Feast writes them."""
+        names = list(columns)
+        seconds = [_to_feast(us) for us in times_us]
+        texts = [self._layout.texts(name, columns[name]) for name in names]
+        for key, second, *row in zip(keys, seconds, *columns.values(), *texts, strict=True):
+            raws, described = row[: len(names)], row[len(names) :]
+            for name, raw, (text, number) in zip(names, raws, described, strict=True):
+                if self._numbers:
+                    yield key, name, raw, text, number, second, None
+                else:
+                    yield key, name, raw, text, second, None
+
+    def delete(self, ids: Sequence[str]) -> int:
+        count = 0
+        for part in _parts(unique(ids)):
+            with self._down(), self._transaction():
+                count += self._delete([self._layout.key(each) for each in part])
+        return count
+
+    def _delete(self, keys: Sequence[bytes]) -> int:
+        where = f"entity_key IN ({','.join('?' * len(keys))})"
+        (count,) = self._database.execute(
+            f"SELECT count(DISTINCT entity_key) FROM {self._table} WHERE {where}", keys
+        ).fetchone()
+        self._database.execute(f"DELETE FROM {self._table} WHERE {where}", keys)
+        return int(count)
+
+    def put(self, rows: EncodedRows, before_s: int | None, mark: Mark | None) -> list[int]:
+        keys = [self._layout.key(each) for each in rows.ids]
+        with self._down(), self._transaction():
+            if mark:
+                self._check(mark)
+            later = self._later(keys, before_s)
+            if later:
+                places = [place for place, key in enumerate(keys) if key not in later]
+                keys_in = [keys[place] for place in places]
+                times = [rows.times_us[place] for place in places]
+                columns = {
+                    name: [column[place] for place in places]
+                    for name, column in rows.values.items()
+                }
+                self._database.executemany(self._upsert, self._tuples(keys_in, times, columns))
+            else:
+                tuples = self._tuples(keys, rows.times_us, rows.values)
+                self._database.executemany(self._upsert, tuples)
+            if mark:
+                self._set_mark(mark)
+        return [place for place, key in enumerate(keys) if key in later] if later else []
+
+    def _later(self, keys: Sequence[bytes], before_s: int | None) -> set[bytes]:
+        """Which of these rows are to stay."""
+        threshold = "" if before_s is None else "AND event_ts >= ?"
+        found: set[bytes] = set()
+        if not self._database.execute(f"SELECT 1 FROM {self._table} LIMIT 1").fetchone():
+            return found
+        for part in _parts(list(keys)):
+            limit = [] if before_s is None else [_to_feast(before_s * 1_000_000) - _MARGIN_S]
+            found.update(
+                key
+                for (key,) in self._database.execute(
+                    f"SELECT DISTINCT entity_key FROM {self._table} WHERE entity_key IN "
+                    f"({','.join('?' * len(part))}) {threshold}",
+                    [*part, *limit],
+                )
+            )
+        return found
+
+    def mark(self) -> Mark | None:
+        with self._down():
+            found = self._database.execute(
+                f"SELECT token, content FROM {_MARKS} WHERE name = ?", (self._layout.table,)
+            ).fetchone()
+        return Mark(found[0], json.loads(found[1])) if found else None
+
+    def claim(self, mark: Mark) -> None:
+        with self._down(), self._transaction():
+            self._set_mark(mark)
+
+    def _set_mark(self, mark: Mark) -> None:
+        self._database.execute(
+            f"INSERT OR REPLACE INTO {_MARKS} VALUES (?, ?, ?)",
+            (self._layout.table, mark.token, json.dumps(mark.content)),
+        )
+
+    def _check(self, mark: Mark) -> None:
+        found = self._database.execute(
+            f"SELECT token FROM {_MARKS} WHERE name = ?", (self._layout.table,)
+        ).fetchone()
+        if not found or found[0] != mark.token:
+            raise TakenOver(
+                f"{self._place}: another materialisation of '{self._layout.view}' has begun"
+            )
+
+    def ids(self) -> Sequence[str]:
+        with self._down():
+            keys = self._database.execute(f"SELECT DISTINCT entity_key FROM {self._table}")
+            return sorted(self._layout.entity_id(key) for (key,) in keys)
+
+    def close(self) -> None:
+        self._database.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def _down(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreDown(
+                f"{self._place} cannot be used ({error}): check that the file is there and can "
+                f"be written, and that no process holds its lock for {_BUSY_S:.0f} s; "
+                "then run this again"
+            ) from error
+
+
+def _parts(listed: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(listed), _AT_ONCE):
+        yield listed[start : start + _AT_ONCE]
+
+
+def _to_feast(us: int) -> int:
+    """As Feast's adapter has it: a naive UTC time, taken for one of this machine's zone."""
+    return int(from_us(us).replace(tzinfo=None).timestamp())
+
+
+def _from_feast(seconds: int) -> datetime:
+    """As Feast's converter and `online_read` have it."""
+    return datetime.fromtimestamp(int(seconds)).replace(tzinfo=UTC)
