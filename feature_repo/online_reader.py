@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from feature_repo.batching import Admits, Batcher
 from feature_repo.online_store import StoreUnavailable, online_file, open_online
 from feature_repo.worker import Worker
+from recommender.errors import KuberecError
 
-HISTORY = "history"
+HISTORY, TIMES = "history", "history_times"
 # Reads at a time of a store that is asked over the network: enough that one slow answer does not
 # hold up all, few enough that lookups still share.
 _NETWORK_LANES = 4
@@ -29,6 +30,7 @@ class StoredFeatures(NamedTuple):
 
     history: list[str]  # raw item ids, oldest first; empty too where it is stored as null
     event_time: float | None  # Unix time, seconds; None where there is no row
+    times: Sequence[int] | None = None  # of each of `history`, µs since 1970; None if not asked for
 
 
 class OnlineReader:
@@ -41,7 +43,7 @@ class OnlineReader:
         view: name of the feature view that holds the history.
     """
 
-    def __init__(self, store: Path, service: str) -> None:
+    def __init__(self, store: Path, service: str, with_times: bool = False) -> None:
         """Open the store; this blocks, for seconds where Feast is not imported yet.
 
         A store behind a network is not contacted before the first read.
@@ -49,11 +51,13 @@ class OnlineReader:
         Args:
             store: folder of the embedded store, or a feature_store.yaml file.
             service: name of the FeatureService.
+            with_times: also read the times of a history's events, which nobody needs to answer.
 
         Raises:
             StoreUnavailable: no such store, service or table, or a service without a history.
         """
         opened = open_online(store)
+        self._names = [HISTORY, TIMES] if with_times else [HISTORY]
         self._config = opened.config
         self._table = _history_view(opened, store, service)
         self.view = str(self._table.name)
@@ -102,8 +106,10 @@ class OnlineReader:
 
     async def _fetch_network(self, keys: list[Any]) -> list[StoredFeatures]:
         # A new list of names each time: Feast's Redis store appends to it.
+        names = list(self._names)
         return _stored(
-            await self._online.online_read_async(self._config, self._table, keys, [HISTORY])
+            await self._online.online_read_async(self._config, self._table, keys, names),
+            TIMES in self._names,
         )
 
     async def _fetch_blocking(self, keys: list[Any]) -> list[StoredFeatures]:
@@ -113,7 +119,10 @@ class OnlineReader:
         def fetch() -> list[StoredFeatures]:
             if self._file and _identity(self._file) != self._opened_file:
                 raise StoreUnavailable(f"'{self._file}' was removed or replaced")
-            return _stored(online.online_read(self._config, self._table, keys, [HISTORY]))
+            return _stored(
+                online.online_read(self._config, self._table, keys, list(self._names)),
+                TIMES in self._names,
+            )
 
         return await self._worker.run(fetch)
 
@@ -139,12 +148,17 @@ def read_room() -> Admits:
 
 def _history_view(opened: Any, store: Path, service: str) -> Any:
     """The FeatureView, as the service projects it, that has the feature `history`."""
+    from feature_repo.registry import check_view, find_service
+
     try:
-        projections = opened.get_feature_service(service).feature_view_projections
-        for projection in projections:
+        for projection in find_service(opened, service, str(store)).feature_view_projections:
             if HISTORY in (feature.name for feature in projection.features):
-                return opened.get_feature_view(projection.name).with_projection(projection)
-    except Exception as error:
+                view = opened.get_feature_view(projection.name)
+                check_view(view, str(store))
+                return view.with_projection(projection)
+    except KuberecError as error:
+        raise StoreUnavailable(str(error)) from error
+    except Exception as error:  # of the registry's own library
         raise StoreUnavailable(
             f"feature store '{store}', service '{service}': {error}; materialise the features of "
             "this model version into it"
@@ -163,12 +177,16 @@ def _identity(file: Path | None) -> tuple[int, int] | None:
     return (status.st_dev, status.st_ino) if status else None
 
 
-def _stored(rows: Sequence[tuple[Any, Any]]) -> list[StoredFeatures]:
+def _stored(rows: Sequence[tuple[Any, Any]], with_times: bool) -> list[StoredFeatures]:
     """What OnlineStore.online_read returns: (event time, {feature: value}), or Nones."""
     found = []
     for moment, values in rows:
         history = list(values[HISTORY].string_list_val.val) if values and HISTORY in values else []
         # Redis gives 1970 and empty values where it has no row.
         time = moment.timestamp() if moment else None
-        found.append(StoredFeatures(history, time if time or history else None))
+        times = None
+        if with_times and values and TIMES in values:
+            stored = values[TIMES].int64_list_val.val
+            times = stored if len(stored) == len(history) else None  # none in an old store
+        found.append(StoredFeatures(history, time if time or history else None, times))
     return found

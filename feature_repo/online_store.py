@@ -7,7 +7,7 @@ finding nothing costs no import of Feast.
 from pathlib import Path
 from typing import Any
 
-from feature_repo.store import EMBEDDED_SETTINGS, import_feast, read_settings
+from feature_repo.store import EMBEDDED_SETTINGS, read_settings
 from recommender.errors import KuberecError
 
 _SQLITE_URL = "sqlite:///"
@@ -37,13 +37,19 @@ def open_online(store: Path) -> Any:
                 f"no '{file.name}' in '{file.parent}': fill the feature store first "
                 "(`kuberec run CONFIG` does), or name another one"
             )
-    import_feast()
-    from feast import FeatureStore, RepoConfig
+    _look_only(raw)
+    from feature_repo.registry import make_store
 
     try:
-        return FeatureStore(config=RepoConfig(**raw))
-    except Exception as error:  # of the registry's own library too
-        raise StoreUnavailable(f"feature store '{store}': {error}") from error
+        return make_store(raw, str(store))
+    except KuberecError as error:
+        raise StoreUnavailable(f"feature store {error}") from error
+
+
+def _look_only(raw: dict[str, Any]) -> None:
+    """A registry in a database is read; its tables are not made, nor is anything written there."""
+    if raw["registry"].get("registry_type") == "sql":
+        raw["registry"] |= {"schema_mode": "verify"}
 
 
 def online_file(config: Any) -> Path | None:

@@ -54,23 +54,38 @@ def own_settings() -> Path | None:
     return Path(named).absolute()
 
 
-def registry_file(home: Path) -> Path:
-    """Where the registry of a state home's feature store is.
+def registry_place(settings: Path, folder: Path | None = None) -> Path | str:
+    """Where the registry of a feature_store.yaml is: a file of this machine, or a URL.
+
+    A URL is of a database (`registry_type: sql`) or of a bucket; it is shared, and Feast alone
+    writes there. With a database named by libpq's variables it is `postgresql+psycopg://`.
 
     Raises:
-        KuberecError: a store's own settings name none that is a file.
+        KuberecError: the settings cannot be read, name no registry, or one with a variable that is
+            not set.
+    """
+    registry = read_settings(settings, folder)["registry"]
+    path = str(registry.get("path", "") if isinstance(registry, dict) else registry or "")
+    if not path or "$" in path:
+        raise KuberecError(
+            f"'{settings}': registry.path is '{path}': name a file or a database, and set every "
+            "variable of the name"
+        )
+    return path if "://" in path else settings.parent / path
+
+
+def registry_file(home: Path) -> Path:
+    """The registry that a rollout publishes with a model version of this state home.
+
+    It is the registry itself where that is a file; of one in a database it is a copy, which
+    materialisation leaves in the state home (feature_repo.registry.write_snapshot).
+
+    Raises:
+        KuberecError: as of `registry_place`.
     """
     settings = own_settings()
-    if settings is None:
-        return store_folder(home) / "registry.db"
-    registry = read_settings(settings)["registry"]
-    path = str(registry.get("path", "") if isinstance(registry, dict) else registry or "")
-    if not path or "://" in path or "$" in path:
-        raise KuberecError(
-            f"'{settings}': registry.path is '{path}'; a rollout publishes the registry with the "
-            "model version, so it must be a file with every variable of its name set"
-        )
-    return settings.parent / path
+    place = registry_place(settings) if settings else None
+    return place if isinstance(place, Path) else store_folder(home) / "registry.db"
 
 
 def open_store(folder: Path, registry: Path | None = None) -> Any:
@@ -80,6 +95,9 @@ def open_store(folder: Path, registry: Path | None = None) -> Any:
 
     Args:
         registry: a file to use in place of the registry that the settings name.
+
+    Raises:
+        KuberecError: settings that Feast does not take, a registry that cannot be read or reached.
     """
     return _open(own_settings() or EMBEDDED_SETTINGS, folder, registry)
 
@@ -90,31 +108,41 @@ def open_embedded(folder: Path) -> Any:
 
 
 def _open(settings: Path, folder: Path, registry: Path | None) -> Any:
-    import_feast()
-    from feast import FeatureStore, RepoConfig
+    from feature_repo.registry import make_store
 
     raw = read_settings(settings, folder)
     if registry is not None:
         raw["registry"] = {"path": str(registry)}
-    return FeatureStore(config=RepoConfig(**raw, repo_path=settings.parent))
+    return make_store(raw, str(settings), settings.parent)
 
 
 def read_settings(settings: Path, folder: Path | None = None) -> dict[str, Any]:
     """A feature_store.yaml with its variables filled in, KUBEREC_FEATURE_STORE by `folder`.
 
+    Variables are filled in where YAML has its values: a password may have any character.
+
     Raises:
         KuberecError: it cannot be read, or is none.
     """
     try:
-        text = settings.read_text(encoding="utf-8")
-        if folder is not None:
-            text = text.replace(f"${{{STORE_VARIABLE}}}", str(Path(folder).absolute()))
-        raw = yaml.safe_load(os.path.expandvars(text))
+        raw = yaml.safe_load(settings.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise KuberecError(f"'{settings}' cannot be read: {error}") from error
     if not isinstance(raw, dict) or "registry" not in raw:
         raise KuberecError(f"'{settings}' is no feature_store.yaml: it names no registry")
-    return raw
+    return dict(_fill_in(raw, {STORE_VARIABLE: str(Path(folder).absolute())} if folder else {}))
+
+
+def _fill_in(value: Any, given: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill_in(each, given) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_fill_in(each, given) for each in value]
+    if not isinstance(value, str):
+        return value
+    for name, content in given.items():
+        value = value.replace(f"${{{name}}}", content)
+    return os.path.expandvars(value)
 
 
 def import_feast() -> Any:

@@ -231,7 +231,7 @@ def test_feast_itself_applies_the_repository_and_keeps_the_store(
     )
     assert applied.returncode == 0, applied.stdout + applied.stderr
     services = {service.name for service in open_store(store_folder(home)).list_feature_services()}
-    assert services == {"recommend_0123456789ab"}
+    assert services == {"recommend_0123456789ab", "user_analysis"}
     assert online_histories(home, by_user(log)) == before
 
 
