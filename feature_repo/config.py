@@ -18,3 +18,9 @@ class FeatureConfig(Section):
     history_length: int = Field(
         1000, gt=0, le=100_000, description="latest events that a user's history holds"
     )
+    owner: str = Field(
+        "",
+        max_length=200,
+        description="who answers for the features: a team or an address; `kuberec features status` "
+        "and Feast show it",
+    )
