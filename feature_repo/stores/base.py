@@ -42,8 +42,8 @@ class OnlineRows(Protocol):
         """Read rows, and write what `new` makes of them; how many were written.
 
         Atomic per row: what another writer does between the two is not lost, `new` is then called
-        again, with the rows in question alone. So it must be a pure function, row by row. An id
-        may be given once only.
+        again, with a row for each id as before. So it must be a pure function, row by row. An id
+        may be given once only, and a few thousand at a time: others may wait for all of them.
 
         Raises:
             StoreDown: saying which store, and what to do. Running it again is safe.

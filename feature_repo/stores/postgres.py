@@ -25,7 +25,6 @@ from feature_repo.stores.base import (
 )
 from feature_repo.stores.layout import ViewLayout, from_us, to_us, unique
 
-_AT_ONCE = 500  # rows in one transaction
 _LOCKS = 64  # keys share locks: the server has room for some 6,000 in all
 _TRIES = 5  # at a server that does not answer, some 3 s in all
 _PAUSE_S = 0.1
@@ -70,11 +69,7 @@ class PostgresRows:
 
     def read(self, ids: Sequence[str]) -> list[OnlineRow | None]:
         keys = [self._layout.key(each) for each in ids]
-        found: list[OnlineRow | None] = []
-        for start in range(0, len(keys), _AT_ONCE):
-            part = keys[start : start + _AT_ONCE]
-            found += self._attempt(partial(self._read, keys=part, lock=""))
-        return found
+        return list(self._attempt(partial(self._read, keys=keys, lock="")))
 
     def _read(self, cursor: Any, keys: Sequence[bytes], lock: str) -> list[OnlineRow | None]:
         from psycopg import sql
@@ -96,12 +91,8 @@ class PostgresRows:
         ]
 
     def change(self, ids: Sequence[str], new: Change) -> int:
-        written = 0
-        listed = unique(ids)
-        for start in range(0, len(listed), _AT_ONCE):
-            keys = [self._layout.key(each) for each in listed[start : start + _AT_ONCE]]
-            written += self._attempt(partial(self._change, keys=keys, new=new))
-        return written
+        keys = [self._layout.key(each) for each in unique(ids)]
+        return int(self._attempt(partial(self._change, keys=keys, new=new)))
 
     def _change(self, cursor: Any, keys: Sequence[bytes], new: Change) -> int:
         self._lock(cursor, keys)

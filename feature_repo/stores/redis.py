@@ -130,38 +130,46 @@ class RedisRows:
         return OnlineRow(from_us(us), self._layout.decode(present))
 
     def change(self, ids: Sequence[str], new: Change) -> int:
-        written = 0
-        left = unique(ids)
-        pause = _PAUSE_S / 20
-        while left:
-            lost: list[str] = []
-            for start in range(0, len(left), _AT_ONCE):
-                part = left[start : start + _AT_ONCE]
-                done, again = self._change(part, new)
-                written += done
-                lost += again
-            left = lost
-            if left:  # others write to the same rows: make way, each for another while
-                time.sleep(random.uniform(0, pause))
-                pause = min(2 * pause, 1.0)
-        return written
-
-    def _change(self, ids: Sequence[str], new: Change) -> tuple[int, list[str]]:
-        """Rows written, and ids of rows that another writer changed meanwhile."""
+        ids = unique(ids)
         stored = self._stored(ids)
-        rows = new([self._row(each) for each in stored])
-        commands, changed = [], []
-        for entity_id, old, row in zip(ids, stored, rows, strict=True):
-            if row is None or (row is NO_ROW and old[0] is None):
-                continue
-            changed.append(entity_id)
-            values = [] if row is NO_ROW else self._pairs(row)
-            fields = (len(self._read_fields), *self._read_fields)
-            arguments = (_digest(old), self._ttl, *fields, *values)
-            commands.append(self._script(_CHANGE, [self._key(entity_id)], arguments))
-        answers = self._pipeline(commands, [_CHANGE])
-        lost = [each for each, answer in zip(changed, answers, strict=True) if not answer]
-        return len(changed) - len(lost), lost
+        left = list(range(len(ids)))
+        written = 0
+        pause = _PAUSE_S / 20
+        while True:
+            rows = new([self._row(each) for each in stored])
+            lost = self._replace(ids, stored, rows, left)
+            written += sum(rows[place] is not None for place in left) - len(lost)
+            if not lost:
+                return written
+            # Others write to the same rows: make way, each for another while.
+            time.sleep(random.uniform(0, pause))
+            pause = min(2 * pause, 1.0)
+            for place, found in zip(lost, self._stored([ids[n] for n in lost]), strict=True):
+                stored[place] = found
+            left = lost
+
+    def _replace(
+        self,
+        ids: Sequence[str],
+        stored: Sequence[Sequence[bytes | None]],
+        rows: Sequence[OnlineRow | None],
+        places: Sequence[int],
+    ) -> list[int]:
+        """Which of the rows at `places` another writer changed meanwhile."""
+        changed = [place for place in places if rows[place] is not None]
+        fields = (len(self._read_fields), *self._read_fields)
+        lost: list[int] = []
+        for start in range(0, len(changed), _AT_ONCE):
+            part = changed[start : start + _AT_ONCE]
+            commands = []
+            for place in part:
+                row = rows[place]
+                values = [] if row is NO_ROW or row is None else self._pairs(row)
+                arguments = (_digest(stored[place]), self._ttl, *fields, *values)
+                commands.append(self._script(_CHANGE, [self._key(ids[place])], arguments))
+            answers = self._pipeline(commands, [_CHANGE])
+            lost += [place for place, answer in zip(part, answers, strict=True) if not answer]
+        return lost
 
     def _pairs(self, row: OnlineRow) -> list[bytes]:
         values = [self._time_field, timestamp_bytes(to_us(row.event_time))]

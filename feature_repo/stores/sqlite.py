@@ -24,7 +24,7 @@ from feature_repo.stores.base import (
 from feature_repo.stores.layout import ViewLayout, from_us, to_us, unique
 
 _BUSY_S = 30.0
-_AT_ONCE = 500  # rows in one transaction: others wait for no longer than it takes
+_AT_ONCE = 500  # keys in one query
 # Feast stores times as if UTC were the machine's zone, where an hour may be there twice.
 _MARGIN_S = 3600
 _MARKS = "kuberec_materialized"
@@ -74,22 +74,20 @@ class SqliteRows:
         )
 
     def read(self, ids: Sequence[str]) -> list[OnlineRow | None]:
-        found: list[OnlineRow | None] = []
-        for part in _parts(list(ids)):
-            with self._down():
-                found += self._read([self._layout.key(each) for each in part])
-        return found
+        with self._down():
+            return self._read([self._layout.key(each) for each in ids])
 
     def _read(self, keys: Sequence[bytes]) -> list[OnlineRow | None]:
         stored: dict[bytes, dict[str, bytes]] = {}
         times: dict[bytes, int] = {}
-        for key, feature, value, seconds in self._database.execute(
-            f"SELECT entity_key, feature_name, value, event_ts FROM {self._table} "
-            f"WHERE entity_key IN ({','.join('?' * len(keys))})",
-            keys,
-        ):
-            stored.setdefault(key, {})[feature] = value
-            times[key] = seconds
+        for part in _parts(list(keys)):
+            for key, feature, value, seconds in self._database.execute(
+                f"SELECT entity_key, feature_name, value, event_ts FROM {self._table} "
+                f"WHERE entity_key IN ({','.join('?' * len(part))})",
+                part,
+            ):
+                stored.setdefault(key, {})[feature] = value
+                times[key] = seconds
         return [
             OnlineRow(_from_feast(times[key]), self._layout.decode(stored[key]))
             if key in stored
@@ -98,18 +96,15 @@ class SqliteRows:
         ]
 
     def change(self, ids: Sequence[str], new: Change) -> int:
-        written = 0
-        for part in _parts(unique(ids)):
-            keys = [self._layout.key(each) for each in part]
-            with self._down(), self._transaction():
-                rows = new(self._read(keys))
-                for key, row in zip(keys, rows, strict=True):
-                    if row is NO_ROW:
-                        self._delete([key])
-                    elif row is not None:
-                        self._database.executemany(self._upsert, self._one(key, row))
-                written += sum(row is not None for row in rows)
-        return written
+        keys = [self._layout.key(each) for each in unique(ids)]
+        with self._down(), self._transaction():
+            rows = new(self._read(keys))
+            for key, row in zip(keys, rows, strict=True):
+                if row is NO_ROW:
+                    self._delete([key])
+                elif row is not None:
+                    self._database.executemany(self._upsert, self._one(key, row))
+        return sum(row is not None for row in rows)
 
     def _one(self, key: bytes, row: OnlineRow) -> Iterator[tuple[Any, ...]]:
         encoded = self._layout.encode(row.values)
