@@ -1,26 +1,18 @@
-"""User ids as pseudonyms: HMAC-SHA256 (RFC 2104) of the id under a secret key.
-
-Whoever has the key can tell a user's pseudonym, nobody can tell a user from a pseudonym without it,
-and a user's events stay together. The key comes from the environment alone; what is written down
-is its id, so that a changed key is noticed.
-"""
-
-import hashlib
-import hmac
-import os
+"""Pseudonyms of a source's users: recommender.pseudonyms under the key that its config names."""
 
 from ingestion.errors import IngestError
 from ingestion.privacy.settings import PrivacyConfig
+from recommender import pseudonyms
+from recommender.pseudonyms import key_id, pseudonym
 
-MIN_KEY_BYTES = 16  # 128 bits, as many as a pseudonym has
-_DIGITS = 32  # hexadecimal
+__all__ = ["key_id", "pseudonym", "read_key", "user_key"]
 
 
 def user_key(config: PrivacyConfig) -> bytes | None:
     """The secret key that `user_key_env` names; None where ids stay as they are.
 
     Raises:
-        IngestError: the variable is not set, or holds less than MIN_KEY_BYTES bytes.
+        IngestError: the variable is not set, or is too short for a key.
     """
     name = config.user_key_env
     return None if name is None else read_key(name)
@@ -32,22 +24,7 @@ def read_key(name: str) -> bytes:
     Raises:
         IngestError: as `user_key`.
     """
-    key = os.environ.get(name, "").strip().encode()
-    if len(key) < MIN_KEY_BYTES:
-        found = f"has {len(key)} bytes" if key else "is not set"
-        raise IngestError(
-            f"environment variable {name} (source.privacy.user_key_env) {found}; pseudonyms need a "
-            f"secret of at least {MIN_KEY_BYTES} bytes: make one by `openssl rand -hex 32`, keep "
-            f"it where secrets are kept, and set {name} (on a cluster from a Kubernetes secret)"
-        )
-    return key
-
-
-def key_id(key: bytes) -> str:
-    """8 hexadecimal digits that tell keys apart and give none away."""
-    return hashlib.sha256(b"kuberec user key\0" + key).hexdigest()[:8]
-
-
-def pseudonym(user_id: str, key: bytes) -> str:
-    """Of one user: 32 hexadecimal digits. `user_id` as in the source, without blanks around it."""
-    return hmac.digest(key, user_id.strip().encode(), "sha256").hex()[:_DIGITS]
+    try:
+        return pseudonyms.read_key(name, "source.privacy.user_key_env")
+    except pseudonyms.KeyMissing as error:
+        raise IngestError(str(error)) from error
