@@ -9,6 +9,7 @@ from recommender.config import Section
 from recommender.errors import KuberecError
 from recommender.files import read_json, write_json
 from serving.rollout.settings import RolloutConfig
+from serving.transformer.request_log.settings import RequestLogConfig
 
 SETTINGS_FILE = "settings.json"
 
@@ -137,6 +138,7 @@ class TransformerConfig(Section):
     sampled_for_s: float = Field(
         default=600.0, gt=0, description="seconds after which these are forgotten"
     )
+    request_log: RequestLogConfig = RequestLogConfig()
 
 
 class KubernetesConfig(Section):

@@ -31,6 +31,7 @@ from serving.transformer.http_server import HttpServer, serve_all
 from serving.transformer.model import RecommendModel
 from serving.transformer.predictor import Predictor
 from serving.transformer.request import Limits
+from serving.transformer.request_log.log import open_log
 from serving.transformer.rest import create_app
 from serving.transformer.sample import RequestSample
 from serving.transformer.side_door import create_side_door
@@ -81,7 +82,10 @@ async def serve(args: argparse.Namespace) -> None:
     limits = Limits(
         read_max_batch_size(args.model_dir, args.model_name), version.k, settings.max_ids
     )
-    features = FeatureSource(settings, lambda: _open_reader(args.feature_store, version.version))
+    request_log = open_log(settings.request_log, version.version, args.feature_store)
+    features = FeatureSource(
+        settings, lambda: _open_reader(args.feature_store, version.version, request_log.on)
+    )
     predictor = Predictor(
         args.predictor_host,
         args.model_name,
@@ -102,6 +106,7 @@ async def serve(args: argparse.Namespace) -> None:
         tracing,
         Admission(settings.max_rows_in_flight),
         sample,
+        request_log,
         args.enable_predictor_health_check,
     )
     repository = ModelRepository()
@@ -162,11 +167,11 @@ class _DataPlane(DataPlane):
         return await self._model.answers()
 
 
-def _open_reader(store: Path, version: str):  # type: ignore[no-untyped-def]
+def _open_reader(store: Path, version: str, with_times: bool):  # type: ignore[no-untyped-def]
     from feature_repo.online_reader import OnlineReader
     from feature_repo.store import service_name
 
-    return OnlineReader(store, service_name(version))
+    return OnlineReader(store, service_name(version), with_times)
 
 
 def read_settings(path: Path | None) -> TransformerConfig:

@@ -54,6 +54,8 @@ class UserFeatures(NamedTuple):
     history: Sequence[str] | Sequence[bytes]  # raw item ids, oldest first
     age_s: float  # -1 where no stored row was read
     status: FeatureStatus
+    event_time: float | None = None  # of the stored row, Unix time
+    times: Sequence[int] | None = None  # of each of `history`, where they are read
 
 
 class FeaturesRejected(RequestFailed):
@@ -95,6 +97,12 @@ class FeatureSource:
         for view, rule in config.freshness.items():
             metrics.BEYOND_LIMIT.labels(view, rule.policy)
             metrics.FEATURE_AGE_SECONDS.labels(view)
+
+    @property
+    def view(self) -> str:
+        """Name of the feature view that is read; "" before a store is open."""
+        reader = self._keeper.reader
+        return reader.view if reader else ""
 
     @property
     def opening(self) -> bool:
@@ -204,7 +212,7 @@ class FeatureSource:
         ages = metrics.FEATURE_AGE_SECONDS.labels(view)
         now, counted = self._clock(), metrics.of_client.get()
         found = []
-        for user, (history, event_time) in zip(user_ids, rows, strict=True):
+        for user, (history, event_time, times) in zip(user_ids, rows, strict=True):
             if event_time is None:
                 found.append(UserFeatures(history, -1.0, FeatureStatus.UNKNOWN))
                 continue
@@ -212,9 +220,11 @@ class FeatureSource:
             if counted:
                 ages.observe(age)
             if rule.max_age_s is None or age <= rule.max_age_s:
-                found.append(UserFeatures(history, age, FeatureStatus.OK))
+                found.append(UserFeatures(history, age, FeatureStatus.OK, event_time, times))
             else:
-                found.append(_too_old(view, rule, user, history, age))
+                aged = _too_old(view, rule, user, history, age)
+                used = times if aged.history else None
+                found.append(aged._replace(event_time=event_time, times=used))
         return found
 
 

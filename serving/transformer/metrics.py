@@ -125,6 +125,11 @@ REJECTED = Counter(
 for _reason in ("stale", "timeout", "error", "unavailable"):
     FALLBACKS.labels(_reason)
     REJECTED.labels(_reason)
+LOG_ROWS = Counter(
+    "kuberec_request_log_rows", "Rows for the request log, by what became of them", ["outcome"]
+)
+for _outcome in ("written", "dropped", "failed", "refused"):
+    LOG_ROWS.labels(_outcome)
 STORE_OPEN = Gauge("kuberec_feature_store_open", "1 while a feature store is open")
 STORE_OPENED = Counter("kuberec_feature_store_opened", "Times that the feature store was opened")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from serving.transformer.features import FeatureSource, FeatureStatus, UserFeatu
 from serving.transformer.merging import Job, Ranking
 from serving.transformer.predictor import Predictor
 from serving.transformer.request import INPUTS, OUTPUTS, Ask, Limits, read_request
+from serving.transformer.request_log.entry import Entry
+from serving.transformer.request_log.log import RequestLog
 from serving.transformer.sample import RequestSample
 from serving.transformer.tracing import Tracing
 from serving.transformer.wire import first_columns, pack, short_rows, unpack
@@ -35,6 +38,15 @@ class Prepared(NamedTuple):
     request: InferRequest
     ask: Ask
     users: list[UserFeatures]
+    moments: "Moments | None" = None  # of a request that is logged
+
+
+class Moments(NamedTuple):
+    """When things happened, for the request log."""
+
+    received_us: int  # since 1970
+    as_of_us: int  # when the features had been read
+    began: float  # by time.perf_counter
 
 
 class Answered(NamedTuple):
@@ -55,6 +67,7 @@ class RecommendModel(Model):
         predictor: the Triton of this pod.
         admission: how much is taken on at once.
         sample: what keeps some of the clients' requests.
+        log: what writes some of them down with their answers.
         check_predictor: whether being ready includes that Triton answers.
     """
 
@@ -68,10 +81,11 @@ class RecommendModel(Model):
         tracing: Tracing,
         admission: Admission,
         sample: RequestSample,
+        log: RequestLog,
         check_predictor: bool = True,
     ) -> None:
         super().__init__(name)
-        self._admission, self._sample = admission, sample
+        self._admission, self._sample, self._log = admission, sample, log
         self.version, self.limits = version, limits
         self._features, self._predictor, self._tracing = features, predictor, tracing
         self._check_predictor = check_predictor
@@ -94,6 +108,7 @@ class RecommendModel(Model):
         self.ready = False
         await self._features.close()
         await self._predictor.close()
+        await self._log.close()
 
     async def answers(self) -> bool:
         """Ready means that a request would be answered: Triton is asked one.
@@ -131,17 +146,23 @@ class RecommendModel(Model):
         Raises:
             RequestFailed: INVALID_ARGUMENT, or what the freshness policy refuses.
         """
+        received_us, began = time.time_ns() // 1000, time.perf_counter()
+        logged = metrics.of_client.get() and self._log.on
         with metrics.timed("parse"):
             ask = read_request(payload, self.limits)
             if metrics.of_client.get():
                 self._sample.offer(ask)
+        logged = logged and self._log.takes(_request_id(payload, headers))
         if ask.history is not None:
             metrics.count(metrics.LOOKUPS.labels(FeatureStatus.GIVEN), ask.rows)
             users = [UserFeatures(row, -1.0, FeatureStatus.GIVEN) for row in ask.history]
-            return Prepared(payload, ask, users)
+            given = Moments(received_us, received_us, began) if logged else None
+            return Prepared(payload, ask, users, given)
         assert ask.user_ids is not None
         with metrics.timed("features"), self._tracing.span("features", {"users": ask.rows}):
-            return Prepared(payload, ask, await self._features.lookup(ask.user_ids))
+            users = await self._features.lookup(ask.user_ids)
+        moments = Moments(received_us, time.time_ns() // 1000, began) if logged else None
+        return Prepared(payload, ask, users, moments)
 
     async def predict(
         self, payload: Prepared, headers: Mapping[str, str] | None = None
@@ -153,7 +174,7 @@ class RecommendModel(Model):
             job = Job(
                 [user.history for user in payload.users],
                 payload.ask.exclude,
-                payload.request.id or (headers or {}).get("x-request-id", ""),
+                _request_id(payload.request, headers),
                 [pair for pair in outgoing if len(pair[1]) <= _MAX_FORWARDED],
                 metrics.of_client.get(),
             )
@@ -168,7 +189,7 @@ class RecommendModel(Model):
     ) -> Any:
         """The answer: a gRPC message for a gRPC request, else kserve's InferResponse."""
         with metrics.timed("build"):
-            (request, ask, users), ranking = result.prepared, result.ranking
+            (request, ask, users, moments), ranking = result.prepared, result.ranking
             columns = ranking.width if ask.k is None else min(ask.k, ranking.width)
             item_ids = first_columns(ranking.item_ids, ask.rows, ranking.width, columns)
             wanted = self.limits.max_k if ask.k is None else ask.k
@@ -183,9 +204,15 @@ class RecommendModel(Model):
             tensors = [
                 (name, *_described(name, ask.rows, columns), contents[name]) for name in ask.outputs
             ]
-            return (
+            answer = (
                 self._grpc(request, tensors) if request.from_grpc else self._rest(request, tensors)
             )
+        if moments is not None:
+            latency_ms = (time.perf_counter() - moments.began) * 1e3
+            name, view = _request_id(request, headers), self._features.view
+            times = moments.received_us, moments.as_of_us
+            self._log.offer(Entry(name, ask, users, ranking, *times, latency_ms, view))
+        return answer
 
     def _grpc(self, request: InferRequest, tensors: Sequence[Any]) -> pb.ModelInferResponse:
         response = pb.ModelInferResponse(
@@ -222,6 +249,11 @@ class RecommendModel(Model):
             {"name": name, "datatype": datatype, "shape": shape}
             for name, (datatype, shape) in OUTPUTS.items()
         ]
+
+
+def _request_id(request: InferRequest, headers: Mapping[str, str] | None) -> str:
+    """Of the message, else of the HTTP request; "" where the client gave none."""
+    return str(request.id or (headers or {}).get("x-request-id", ""))
 
 
 def _carried(headers: Mapping[str, str] | None, key: str) -> str:
