@@ -1,4 +1,4 @@
-"""Step 4: Feast's offline tables and the point-in-time join that makes training windows."""
+"""Step 4: Feast's offline tables, and training windows as of their cut-offs."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,8 @@ from components.image import image
 
 
 @dsl.component(
-    base_image=image("components", "feature_repo", "recommender"), install_kfp_package=False
+    base_image=image("components", "feature_repo", "ingestion", "recommender"),
+    install_kfp_package=False,
 )
 def build_features(
     features: dict,
@@ -37,15 +38,18 @@ def build_features(
     from components.step import step
     from feature_repo.build import build_features as run
     from feature_repo.config import FeatureConfig
+    from ingestion.engines.open import open_engine
     from recommender.files import content_fingerprint
 
     with step("build-features") as progress:
+        config = FeatureConfig.model_validate(features)
         result = run(
             Path(snapshot.path),
             Path(item_vectors.path),
-            FeatureConfig.model_validate(features),
+            config,
             Path(windows.path),
             progress,
+            lambda work: open_engine(config.engine, work, "features.engine"),
         )
         content = content_fingerprint(Path(windows.path))
         counts = result["counts"]

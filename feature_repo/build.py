@@ -1,23 +1,22 @@
-"""Offline tables, and training windows by Feast's point-in-time join."""
+"""Offline tables and training windows, by the engine."""
 
-import tempfile
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ibis
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from feature_repo.config import FeatureConfig
-from feature_repo.offline import ABOUT, timed_events, write_offline
-from feature_repo.store import open_embedded, release_duckdb
-from feature_repo.windows import Targets, find_targets, join_histories, windows_table
-from recommender.files import atomic_directory, read_json, write_json
+from feature_repo.offline import EVENTS, ITEMS
+from feature_repo.offline.items import write_items
+from feature_repo.offline.write import write_windows
+from recommender.engines.base import TableEngine
+from recommender.engines.duckdb import DuckDBTables
+from recommender.errors import KuberecError
+from recommender.files import atomic_directory
 
 Progress = Callable[[int, int, str], None]
-_STEPS = 4
+# Starts what `features.engine` names; what it puts on disk goes into the folder.
+OpenEngine = Callable[[Path], TableEngine]
 
 
 def build_features(
@@ -26,85 +25,43 @@ def build_features(
     config: FeatureConfig,
     out_dir: Path,
     progress: Progress | None = None,
+    open_engine: OpenEngine | None = None,
 ) -> dict[str, Any]:
     """Write the folder `out_dir`: offline/, windows.parquet, vocabulary.json, features.json.
 
-    The join runs on a store of its own that is thrown away; nothing that serves is touched
-    (`feature_repo.online.materialize` does that).
+    Nothing that serves is touched (`feature_repo.online.materialize` does that).
+
+    Args:
+        open_engine: None: DuckDB here.
 
     Returns:
         The content of features.json.
 
     Raises:
-        FeatureError: the k-core is empty.
+        FeatureError: the k-core is empty; or a history holds an event that it must not.
     """
     tell = progress or (lambda done, total, message: None)
     with atomic_directory(out_dir) as draft:
-        offline = draft / "offline"
-        offline.mkdir()
-        tell(0, _STEPS, "histories")
-        connection = ibis.duckdb.connect()
+        work = draft / ".work"  # in the draft, so that a kill leaves nothing behind
+        work.mkdir()
+        engine = (open_engine or _duckdb(config))(work)
         try:
-            connection.raw_sql("SET TimeZone = 'UTC'").fetchall()
-            timed = timed_events(connection, snapshot_dir)
-            write_offline(
-                connection, timed, snapshot_dir, vectors_dir, config.history_length, offline
+            summary = write_windows(
+                engine, snapshot_dir, config, draft, lambda message: tell(0, 0, message)
             )
-            tell(1, _STEPS, "cut-offs")
-            events = connection.to_pyarrow(timed)
+            tell(0, 0, "items")
+            offline = draft / "offline"
+            write_items(engine, snapshot_dir, vectors_dir, offline / EVENTS, offline / ITEMS)
         finally:
-            connection.disconnect()
-        targets = find_targets(events, config.k_core)
-        tell(2, _STEPS, "point-in-time join")
-        joined = join_offline(offline, targets)
-        tell(3, _STEPS, "windows")
-        windows = windows_table(targets, joined["history"].combine_chunks())
-        pq.write_table(windows, draft / "windows.parquet", compression="zstd")
-        write_json(draft / "vocabulary.json", targets.vocabulary)
-        summary = _summary(config, targets, events)
-        write_json(draft / "features.json", summary)
-    tell(_STEPS, _STEPS, "")
+            engine.close()
+        shutil.rmtree(work)
     return summary
 
 
-def join_offline(offline: Path, targets: Targets) -> pa.Table:
-    """`join_histories` over the tables in `offline`, on a store that is thrown away."""
-    with tempfile.TemporaryDirectory() as folder:
-        store = open_embedded(Path(folder))
-        from feature_repo.entities import user
-        from feature_repo.services import TRAINING, recommend_service
-        from feature_repo.views import user_history
-
-        view = user_history(offline)
-        service = recommend_service(TRAINING, view)
-        store.apply([user, view, service])
-        try:
-            return join_histories(
-                store, service, targets, read_json(offline / ABOUT)["history_length"]
-            )
-        finally:
-            release_duckdb()
-
-
-def _summary(config: FeatureConfig, targets: Targets, events: pa.Table) -> dict[str, Any]:
-    return {
-        "counts": {
-            "users": targets.core_users,
-            "items": len(targets.vocabulary),
-            "events": targets.core_events,
-            "all_users": len(events["user_id"].unique()),
-            "all_events": len(events),
-            "longest_history": int(np.max(events["number"].to_numpy())),
-        },
-        "k_core": config.k_core,
-        "history_length": config.history_length,
-        "sample_users": _sample_users(targets),
-    }
-
-
-def _sample_users(targets: Targets) -> list[str]:
-    """Three users to show: a quarter, half and three quarters up the lengths of histories."""
-    users, lengths = targets.users[1::2], targets.before[1::2]
-    order = np.lexsort((users, lengths))
-    places = [len(order) // 4, len(order) // 2, 3 * len(order) // 4]
-    return [str(users[order[place]]) for place in dict.fromkeys(places)]
+def _duckdb(config: FeatureConfig) -> OpenEngine:
+    if config.engine.name != "duckdb":
+        raise KuberecError(
+            f"features.engine.name is {config.engine.name}: pass `open_engine`, as the pipeline's "
+            "step build-features does"
+        )
+    return lambda work: DuckDBTables(config.engine, work)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import ibis
 import ibis.expr.types as ir
 
-from ingestion.engines.functions import UTC
+from recommender.engines.functions import UTC
 
 _MONTHS = (
     *("january", "february", "march", "april", "may", "june"),

@@ -21,13 +21,13 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ingestion.cleaning.settings import CleaningConfig
-from ingestion.engines.settings import EngineConfig
 from ingestion.incremental.settings import IncrementalConfig
 from ingestion.privacy.settings import PrivacyConfig
 from ingestion.reading.settings import DownloadConfig, StorageConfig
 from ingestion.reading.table import TableSource, is_url, paths_of
 from ingestion.validation.quarantine_settings import QuarantineConfig
 from recommender.config import Section
+from recommender.engines.settings import EngineConfig
 from recommender.schema import ITEM_ID, TIMESTAMP, TITLE, USER_ID
 
 # Of strptime's; ingestion/patterns.py reads them.

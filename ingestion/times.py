@@ -4,10 +4,10 @@ import ibis
 import ibis.expr.types as ir
 
 from ingestion.engines.base import Engine
-from ingestion.engines.functions import UTC
 from ingestion.numbers import number
 from ingestion.patterns import parsed
 from ingestion.sources import EventsSource
+from recommender.engines.functions import UTC
 
 _UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 # Outside these years a number is hardly a time: most often the unit is wrong.

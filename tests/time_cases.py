@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion.engines.open import open_engine
-from ingestion.engines.settings import EngineConfig
 from ingestion.patterns import parsed
+from recommender.engines.settings import EngineConfig
 
 NOON = "2024-03-01 12:00:00"
 CASES = [

@@ -1,9 +1,4 @@
-"""The k-core of the events: every user and every item that is left has enough of them.
-
-Dropping rare users makes items rare and the other way round, so that both are repeated until
-nothing is dropped: the largest such set, which is one only (Seidman 1983, Social Networks 5;
-of bipartite graphs by Ahmed and others 2007). recommender.kcore is the same in memory.
-"""
+"""The k-core of the events: every user and every item that is left has enough of them."""
 
 import ibis
 import ibis.expr.types as ir
@@ -13,11 +8,9 @@ from ingestion.cleaning.settings import KCoreConfig
 from ingestion.engines.base import Keep
 from ingestion.errors import IngestError
 from recommender import schema
+from recommender.kcore import MAX_ROUNDS, core_edges
 
 RARE_USER, RARE_ITEM = "user outside the k-core", "item outside the k-core"
-# MovieLens-100K needs 1 to 4 for k of 5 to 100. What needs many is a chain, each link of which is
-# rare only once the one before it is gone.
-MAX_ROUNDS = 1000
 
 
 def k_core(config: KCoreConfig) -> Rule | None:
@@ -57,23 +50,14 @@ def _frequent(events: ir.Table, column: str, least: int, keep: Keep) -> ir.Table
 
 
 def _core(edges: ir.Table, config: KCoreConfig, keep: Keep) -> ir.Table:
-    for step in range(1, MAX_ROUNDS + 1):
-        users = _rare(edges, "user", config.user_events, keep)
-        left = edges.anti_join(users, "user")
-        items = _rare(left, "item", config.item_events, keep)
-        if users.count().execute() + items.count().execute() == 0:
-            return edges
-        edges = keep(f"core_edges_{step % 2}", left.anti_join(items, "item"))
-    raise IngestError(
-        f"events: the k-core of source.cleaning.k_core (user_events {config.user_events}, "
-        f"item_events {config.item_events}) is not found in {MAX_ROUNDS} rounds; lower the two, "
-        "or leave k_core out"
-    )
-
-
-def _rare(edges: ir.Table, end: str, least: int, keep: Keep) -> ir.Table:
-    often = edges.group_by(end).agg(events=edges.count())
-    return keep(f"core_rare_{end}", often.filter(often.events < least).select(end))
+    core = core_edges(edges, config.user_events, config.item_events, keep, MAX_ROUNDS)
+    if core is None:
+        raise IngestError(
+            f"events: the k-core of source.cleaning.k_core (user_events {config.user_events}, "
+            f"item_events {config.item_events}) is not found in {MAX_ROUNDS} rounds; lower the "
+            "two, or leave k_core out"
+        )
+    return core
 
 
 def _left(ids: ir.Table, column: str, numbers: ir.Column, keep: Keep) -> ir.Table:

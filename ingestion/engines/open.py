@@ -3,11 +3,14 @@
 from pathlib import Path
 
 from ingestion.engines.base import Engine
-from ingestion.engines.settings import EngineConfig
+from recommender.engines.settings import EngineConfig
 
 
-def open_engine(config: EngineConfig, work: Path) -> Engine:
+def open_engine(config: EngineConfig, work: Path, place: str = "source.engine") -> Engine:
     """Start the engine; what it puts on disk lies in `work`, an existing folder.
+
+    Args:
+        place: of `config` in a run's configuration, for messages.
 
     Raises:
         IngestError: Spark or Java is not there.
@@ -15,7 +18,7 @@ def open_engine(config: EngineConfig, work: Path) -> Engine:
     if config.name == "spark":
         from ingestion.engines.spark import SparkEngine
 
-        return SparkEngine(config, work)
+        return SparkEngine(config, work, place)
     from ingestion.engines.duckdb import DuckDBEngine
 
     return DuckDBEngine(config, work)

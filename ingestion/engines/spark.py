@@ -13,14 +13,14 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingestion.engines import functions
-from ingestion.engines.parquet import ROW_GROUP, write_batches
-from ingestion.engines.settings import EngineConfig
 from ingestion.engines.spark_session import start
 from ingestion.reading.files import SourceFile
 from ingestion.reading.raw import RawTable
 from ingestion.reading.spark_files import read_raw
 from ingestion.sources import TableSource
+from recommender.engines import functions
+from recommender.engines.parquet import ROW_GROUP, write_batches
+from recommender.engines.settings import EngineConfig
 
 
 class SparkEngine:
@@ -28,11 +28,11 @@ class SparkEngine:
 
     name = "spark"
 
-    def __init__(self, config: EngineConfig, work: Path) -> None:
+    def __init__(self, config: EngineConfig, work: Path, place: str) -> None:
         self._work = work / "spark-tables"
         self._work.mkdir()
         self._count = 0
-        self._session = start(config, work)
+        self._session = start(config, work, place)
         self.connection = ibis.pyspark.connect(self._session)
 
     def read(self, table: str, source: TableSource, files: list[SourceFile]) -> RawTable:
@@ -41,15 +41,24 @@ class SparkEngine:
     def keep(self, name: str, rows: ir.Table) -> ir.Table:
         return self.connection.table(self._stored(name, self._frame(rows)))
 
-    def write(self, rows: ir.Table, path: Path, target: pa.Schema) -> int:
-        folder = self._work / f"sorted-{path.stem}"
-        self._frame(rows).write.mode("overwrite").parquet(str(folder))
-        written = write_batches(_batches(folder), target, path)
+    def parquet(self, path: Path) -> ir.Table:
+        return self.connection.read_parquet(str(path))
+
+    def batches(self, rows: ir.Table, size: int) -> Iterator[pa.RecordBatch]:
+        self._count += 1
+        folder = self._work / f"sorted-{self._count}"
+        self._frame(rows).write.parquet(str(folder))
+        yield from _batches(folder, size)
         shutil.rmtree(folder)
-        return written
+
+    def write(self, rows: ir.Table, path: Path, target: pa.Schema) -> int:
+        return write_batches(self.batches(rows, ROW_GROUP), target, path)
 
     def moment(self, us: ir.Value) -> ir.Value:
         return functions.timestamp_micros(us)
+
+    def micros(self, moment: ir.Value) -> ir.Value:
+        return functions.unix_micros(moment)
 
     def as_json(self, columns: Iterable[tuple[str, ir.Value]]) -> ir.Value:
         return functions.to_json(ibis.struct(dict(columns))).cast("string")
@@ -72,8 +81,8 @@ class SparkEngine:
         return view
 
 
-def _batches(folder: Path) -> Iterator[pa.RecordBatch]:
+def _batches(folder: Path, size: int) -> Iterator[pa.RecordBatch]:
     """Rows of a folder that Spark wrote sorted: its files are in order."""
     for part in sorted(folder.glob("part-*.parquet")):
         with pq.ParquetFile(part) as file:
-            yield from file.iter_batches(ROW_GROUP)
+            yield from file.iter_batches(size)

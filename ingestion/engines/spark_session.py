@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ingestion.engines.settings import EngineConfig
 from ingestion.errors import IngestError
+from recommender.engines.settings import EngineConfig
 
 _LOGS = """rootLogger.level = error
 rootLogger.appenderRef.stderr.ref = stderr
@@ -40,29 +40,32 @@ _SAME_ROWS = {
 _MIB = {"MB": 1, "MiB": 1, "GB": 1024, "GiB": 1024}
 
 
-def start(config: EngineConfig, work: Path) -> Any:
+def start(config: EngineConfig, work: Path, place: str) -> Any:
     """A session of `config.spark_master`.
+
+    Args:
+        place: of `config` in a run's configuration, for messages.
 
     Raises:
         IngestError: pyspark or Java is not there, or the server cannot be reached.
     """
     if find_spec("pyspark") is None:
         raise IngestError(
-            "source.engine.name is spark, but pyspark is not installed: `make test-spark` makes an "
-            "environment that has it, .venv-spark; or set source.engine.name to duckdb"
+            f"{place}.name is spark, but pyspark is not installed: `make test-spark` makes an "
+            f"environment that has it, .venv-spark; or set {place}.name to duckdb"
         )
     remote = config.spark_master.startswith("sc://")
     if remote and find_spec("grpc") is None:
         raise IngestError(
-            f"source.engine.spark_master is '{config.spark_master}', and Spark Connect needs more "
+            f"{place}.spark_master is '{config.spark_master}', and Spark Connect needs more "
             "packages: install 'pyspark[connect]'; or name a master such as local[*], yarn, or "
             "spark://host:7077"
         )
     if not remote and not _java():
         raise IngestError(
-            "source.engine.name is spark, which needs Java 17 or newer, and there is no `java` in "
+            f"{place}.name is spark, which needs Java 17 or newer, and there is no `java` in "
             "PATH or JAVA_HOME; on Debian: apt install openjdk-17-jre-headless; or set "
-            "source.engine.name to duckdb"
+            f"{place}.name to duckdb"
         )
     # Workers run our functions: by this Python, which has what they import.
     os.environ["PYSPARK_PYTHON"] = sys.executable
@@ -91,7 +94,7 @@ def start(config: EngineConfig, work: Path) -> Any:
         said = str(java.getMessage() if java is not None else error) or type(error).__name__
         raise IngestError(
             f"Spark at '{config.spark_master}' does not start: {said.splitlines()[0]}; check "
-            "source.engine.spark_master and spark_conf"
+            f"{place}.spark_master and spark_conf"
         ) from error
 
 

@@ -11,7 +11,6 @@ import ibis
 import ibis.expr.types as ir
 
 from ingestion.engines.open import open_engine
-from ingestion.engines.settings import EngineConfig
 from ingestion.errors import ValidationFailed
 from ingestion.sources import folder_name
 from ingestion.validation import drift, results
@@ -21,6 +20,7 @@ from ingestion.validation.quarantine import quarantined
 from ingestion.validation.settings import ValidationConfig
 from ingestion.validation.snapshot_measures import own_measures
 from recommender import schema
+from recommender.engines.settings import EngineConfig
 from recommender.errors import KuberecError
 from recommender.files import atomic_directory, read_json, write_json
 

@@ -12,18 +12,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from feature_repo.build import build_features, join_offline
+from feature_repo.build import build_features
 from feature_repo.config import EVENT_TIME, FeatureConfig
 from feature_repo.online import materialize, online_histories
-from feature_repo.store import STORE_VARIABLE, open_store, store_folder
+from feature_repo.store import (
+    STORE_VARIABLE,
+    open_embedded,
+    open_store,
+    release_duckdb,
+    store_folder,
+)
 from feature_repo.titles import item_titles
-from feature_repo.windows import FeatureError, find_targets
+from feature_repo.windows import FeatureError
 from recommender import schema
 from recommender.errors import KuberecError
-from recommender.files import read_json, sha256_file, sha256_tree, write_json
+from recommender.files import read_json, sha256_file, sha256_tree
 
 Event = tuple[str, str, int, int]  # user, item, microseconds, position
 CONFIG = FeatureConfig(k_core=3, history_length=12)
@@ -68,10 +75,13 @@ def write_inputs(folder: Path, log: list[Event], items: int = 15) -> Path:
 
 
 def by_user(log: list[Event]) -> dict[str, list[str]]:
-    """The reference: every user's items, by time and then by place in the file."""
+    """The reference: every user's items, by time and then by place in the file, each event once."""
     histories: dict[str, list[str]] = {}
-    for user, item, _, _ in sorted(log, key=lambda event: (event[0], event[2], event[3])):
-        histories.setdefault(user, []).append(item)
+    seen = set()
+    for user, item, time, _ in sorted(log, key=lambda event: (event[0], event[2], event[3])):
+        if (user, item, time) not in seen:
+            histories.setdefault(user, []).append(item)
+        seen.add((user, item, time))
     return histories
 
 
@@ -141,41 +151,42 @@ def test_windows_are_what_came_before_and_nothing_else(tmp_path: Path, seed: int
 
 
 def test_event_times_are_strictly_increasing(built: Path, log: list[Event]) -> None:
-    table = pq.read_table(built / "windows" / "offline" / "user_history.parquet")
+    table = pq.read_table(built / "windows" / "offline" / "events.parquet")
     expected = by_user(log)
-    times: dict[str, list[datetime]] = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
     for row in table.to_pylist():
-        seen = times.setdefault(row["user_id"], [])
-        seen.append(row[EVENT_TIME])
-        assert row["event_count"] == min(len(seen), CONFIG.history_length)
-        assert row["history"] == expected[row["user_id"]][: len(seen)][-CONFIG.history_length :]
-        assert row[EVENT_TIME] - row["last_event_time"] < timedelta(milliseconds=1)
-    for seen in times.values():
-        assert all(earlier < later for earlier, later in pairwise(seen))
+        rows.setdefault(row["user_id"], []).append(row)
+    assert list(rows) == sorted(expected)
+    for user, own in rows.items():
+        assert [row["item_id"] for row in own] == expected[user]
+        assert all(a[EVENT_TIME] < b[EVENT_TIME] for a, b in pairwise(own))
+        assert all(row[EVENT_TIME] - row["timestamp"] < timedelta(milliseconds=1) for row in own)
+        for earlier, row in pairwise([{"timestamp": None}, *own]):
+            tied = row["timestamp"] == earlier["timestamp"]
+            assert row["rank"] == (earlier["rank"] + 1 if tied else 0)
 
 
-def test_one_event_of_the_future_is_noticed(built: Path, tmp_path: Path) -> None:
-    # Of histories that are full the number of events tells nothing.
-    whole = tmp_path / "whole"
-    build_features(built / "snapshot", built / "item_vectors", FeatureConfig(k_core=3), whole)
-    table = pq.read_table(whole / "offline" / "user_history.parquet")
-    items = pa.array([history[-1].as_py() for history in table["history"]])
-    users = table["user_id"].to_pylist()  # in the order of users and times
-    number = pa.array([place - users.index(user) + 1 for place, user in enumerate(users)])
-    events = table.append_column("item_id", items).append_column("number", number)
-    targets = find_targets(events, CONFIG.k_core)
-    joined = join_offline(whole / "offline", targets)
-    assert joined["user_id"].to_pylist() == targets.users.tolist()
-    # One target becomes known a microsecond too soon, as a wrong clock would make it.
-    times = table[EVENT_TIME].cast(pa.int64()).to_numpy().copy()
-    of_user = table["user_id"].to_numpy() == targets.users[0]
-    times[of_user & (times == targets.cutoffs[0].astype(np.int64))] -= 1
-    leaking = pa.array(times).cast(table.schema.field(EVENT_TIME).type)
-    place = table.column_names.index(EVENT_TIME)
-    pq.write_table(table.set_column(place, EVENT_TIME, leaking), tmp_path / "user_history.parquet")
-    write_json(tmp_path / "offline.json", read_json(whole / "offline" / "offline.json"))
-    with pytest.raises(RuntimeError, match=r"1 of \d+ histories differ from what came before"):
-        join_offline(tmp_path, targets)
+def test_feast_joins_the_same_histories(built: Path) -> None:
+    """Feast's own point-in-time join, just before each cut-off. It takes rows up to a time."""
+    windows = pq.read_table(built / "windows" / "windows.parquet")
+    moments = pc.subtract(windows["cutoff"].cast(pa.int64()), 1)
+    asked = pa.table(
+        {"user_id": windows["user_id"], "event_timestamp": moments.cast(windows["cutoff"].type)}
+    )
+    asked = asked.append_column("row", pa.array(range(len(asked))))
+    store = open_embedded(built / "join")
+    from feature_repo.entities import user
+    from feature_repo.services import TRAINING, recommend_service
+    from feature_repo.views import user_history
+
+    view = user_history(built / "windows" / "offline")
+    service = recommend_service(TRAINING, view)
+    store.apply([user, view, service])
+    joined = store.get_historical_features(asked.to_pandas(), features=service).to_arrow()
+    release_duckdb()
+    found = dict(zip(joined["row"].to_pylist(), joined["history"].to_pylist(), strict=True))
+    expected = windows["history"].to_pylist()
+    assert [found[row] for row in range(len(expected))] == expected
 
 
 def test_online_is_the_latest_of_offline(home: Path, log: list[Event]) -> None:

@@ -28,8 +28,8 @@ from ingestion.cleaning.texts import clean_items
 from ingestion.cleaning.times import out_of_time
 from ingestion.engines.base import Engine
 from ingestion.engines.open import open_engine
-from ingestion.engines.settings import EngineConfig
 from ingestion.sources import ItemsSource
+from recommender.engines.settings import EngineConfig
 
 DAY = 86_400
 Engines = dict[str, Engine]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ingestion.engines.open import open_engine
-from ingestion.engines.settings import EngineConfig
 from ingestion.errors import IngestError
+from recommender.engines.settings import EngineConfig
 
 
 def test_without_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from ingestion.cleaning.rule import Rule
 from ingestion.cleaning.settings import BotsConfig
 from ingestion.engines.base import Engine
 from ingestion.engines.open import open_engine
-from ingestion.engines.settings import EngineConfig
+from recommender.engines.settings import EngineConfig
 
 DAY = 86_400.0
 

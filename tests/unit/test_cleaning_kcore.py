@@ -3,19 +3,18 @@
 from collections import Counter
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 from cleaning_tables import dropped, events_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_cores import k_core as in_memory
 
-import recommender.kcore
 from ingestion.cleaning import kcore
 from ingestion.cleaning.settings import KCoreConfig
 from ingestion.engines.base import Engine
 from ingestion.engines.open import open_engine
-from ingestion.engines.settings import EngineConfig
 from ingestion.errors import IngestError
+from recommender.engines.settings import EngineConfig
 
 pairs = st.tuples(st.integers(0, 9).map(str), st.integers(0, 9).map(str), st.just(0.0))
 
@@ -35,11 +34,27 @@ def core(engine: Engine, events: list, users: int, items: int) -> list:
     return [event for position, event in enumerate(events) if position not in gone]
 
 
+@given(st.lists(pairs, max_size=60), st.integers(1, 4))
+def test_in_memory_it_is_the_largest_set_where_all_are_frequent(events: list, k: int) -> None:
+    users, items = [event[0] for event in events], [event[1] for event in events]
+    kept = in_memory(users, items, k)
+    # The fixed point of dropping one rare end at a time is the same: nothing more had to go.
+    remaining = list(events)
+    while rare := [
+        event
+        for event in remaining
+        if sum(event[0] == other[0] for other in remaining) < k
+        or sum(event[1] == other[1] for other in remaining) < k
+    ]:
+        remaining = [event for event in remaining if event != rare[0]]
+    assert sorted(remaining) == sorted(e for e, stays in zip(events, kept, strict=True) if stays)
+
+
 @settings(max_examples=12, deadline=None)
 @given(st.lists(pairs, min_size=1, max_size=80), st.integers(2, 4))
 def test_the_same_as_in_memory(engine: Engine, events: list, k: int) -> None:
-    users, items, _ = (np.array(column) for column in zip(*events, strict=True))
-    kept = recommender.kcore.k_core(users, items, k)
+    users, items, _ = zip(*events, strict=True)
+    kept = in_memory(users, items, k)
     assert core(engine, events, k, k) == [e for e, stays in zip(events, kept, strict=True) if stays]
 
 

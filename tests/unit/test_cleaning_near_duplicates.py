@@ -14,7 +14,7 @@ from ingestion.cleaning.near_duplicates import lsh, merged, ngrams, similarity
 from ingestion.cleaning.settings import NearDuplicatesConfig
 from ingestion.engines.base import Engine
 from ingestion.engines.open import open_engine
-from ingestion.engines.settings import EngineConfig
+from recommender.engines.settings import EngineConfig
 
 CONFIG = NearDuplicatesConfig(action="merge", threshold=0.8)
 WORDS = [f"word{n}" for n in range(500)]

@@ -13,7 +13,7 @@ from ingestion.cleaning.repeats import _HASH, candidates, duplicate_rows
 from ingestion.cleaning.repeats_in_time import REPEAT, repeats_in_time
 from ingestion.engines.base import Engine
 from ingestion.engines.open import open_engine
-from ingestion.engines.settings import EngineConfig
+from recommender.engines.settings import EngineConfig
 
 # Times of a few whole and half seconds, so that ties and events at a window's very end are common.
 times = st.integers(0, 24).map(lambda half: half / 2)

@@ -13,8 +13,8 @@ from ingestion.cleaning.bots import reason_of
 from ingestion.cleaning.repeats_in_time import REPEAT
 from ingestion.cleaning.rules import event_rules, item_rules, user_rules
 from ingestion.engines.open import open_engine
-from ingestion.engines.settings import EngineConfig
 from ingestion.sources import SourceConfig
+from recommender.engines.settings import EngineConfig
 
 DAY = 86_400
 

@@ -14,9 +14,9 @@ from ingestion.cleaning.settings import CleaningConfig
 from ingestion.cleaning.texts import clean_items
 from ingestion.engines.base import Engine
 from ingestion.engines.open import open_engine
-from ingestion.engines.settings import EngineConfig
 from ingestion.errors import IngestError
 from ingestion.sources import ItemsSource
+from recommender.engines.settings import EngineConfig
 from recommender.text import clean_text
 
 # Characters that cleaning has something to do with, beside those that it has not.

@@ -16,7 +16,7 @@ from ingestion.cleaning import times
 from ingestion.cleaning.settings import CleaningConfig
 from ingestion.engines.base import Engine
 from ingestion.engines.open import open_engine
-from ingestion.engines.settings import EngineConfig
+from recommender.engines.settings import EngineConfig
 
 DAY = 86_400.0
 EVENTS = [("u", "a", day * DAY) for day in (-3, -1, 0, 1, 3)] + [("u", "a", DAY + 0.000001)]

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingestion.engines.open import open_engine
-from ingestion.engines.settings import EngineConfig
 from ingestion.errors import IngestError
 from ingestion.ingest import ingest
 from ingestion.reading.raw import RAW_LINE, RAW_POSITION
 from ingestion.sources import SourceConfig
 from recommender import schema
+from recommender.engines.settings import EngineConfig
 
 
 def source(folder: Path, pattern: str, **events: Any) -> SourceConfig:

@@ -1,16 +1,11 @@
-"""Vocabulary, k-core, windows and batches."""
-
-from collections import Counter
+"""Vocabulary, windows and batches."""
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from recommender_data import write_windows
 
 from recommender.errors import KuberecError
-from recommender.kcore import k_core
 from recommender.sequences import (
     Vocabulary,
     epoch_batches,
@@ -29,26 +24,6 @@ def test_vocabulary_skips_unknown_items_and_survives_a_file(tmp_path):
     assert vocabulary.index("?") == vocabulary.index(None) == 0
     with pytest.raises(ValueError, match="twice"):
         Vocabulary(["a", "a"])
-
-
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=60), st.integers(1, 4))
-def test_k_core_is_the_largest_set_where_all_are_frequent(events, k):
-    users = np.array([f"u{user}" for user, _ in events], dtype=str)
-    items = np.array([f"i{item}" for _, item in events], dtype=str)
-    kept = k_core(users, items, k)
-    assert kept.shape == (len(events),)
-    assert all(count >= k for count in Counter(users[kept]).values())
-    assert all(count >= k for count in Counter(items[kept]).values())
-    # The fixed point of dropping one rare end at a time is the same: nothing more had to go.
-    remaining = list(events)
-    while rare := [
-        event
-        for event in remaining
-        if sum(event[0] == other[0] for other in remaining) < k
-        or sum(event[1] == other[1] for other in remaining) < k
-    ]:
-        remaining = [event for event in remaining if event != rare[0]]
-    assert kept.sum() == len(remaining)
 
 
 def test_pad_keeps_the_latest_on_the_right():

@@ -1,4 +1,4 @@
-"""Where the tables of an ingestion are computed: `source.engine`."""
+"""Where tables are computed: `source.engine` of ingestion, `features.engine` of features."""
 
 from typing import Literal
 

@@ -18,6 +18,16 @@ def timestamp_micros(us: int) -> Any:
     """Spark: microseconds since 1970 as a time."""
 
 
+@ibis.udf.scalar.builtin(signature=((UTC,), dt.int64))
+def epoch_us(moment: Any) -> Any:
+    """DuckDB: a time as microseconds since 1970."""
+
+
+@ibis.udf.scalar.builtin(signature=((UTC,), dt.int64))
+def unix_micros(moment: Any) -> Any:
+    """Spark: a time as microseconds since 1970."""
+
+
 @ibis.udf.scalar.builtin
 def to_json(row) -> dt.json:  # type: ignore[no-untyped-def]  # of any struct type
     """Both: a struct as a JSON object."""
