@@ -7,6 +7,7 @@ that the latest item is always at the last position.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from recommender.files import read_json, write_json
 
 SPLITS = ("train", "valid", "test")
 COLUMNS = {"user_id", "split", "history", "target"}
+OVERLAP = "overlap"  # a column that may lack: events that the user's row before ends with
 
 
 class Vocabulary:
@@ -64,6 +66,9 @@ class Split:
 def load_windows(windows_dir: Path, vocabulary: Vocabulary | None = None) -> dict[str, Split]:
     """The splits of windows.parquet, as indices of `vocabulary` (default: its vocabulary.json).
 
+    A user's training windows are put together, oldest first, each event once: one row a user in
+    every split. Training cuts it up anew every epoch (`epoch_windows`).
+
     Raises:
         KuberecError: a column, a split or a target is missing or unknown.
     """
@@ -72,12 +77,15 @@ def load_windows(windows_dir: Path, vocabulary: Vocabulary | None = None) -> dic
     table = pq.read_table(windows_dir / "windows.parquet")
     if missing := COLUMNS - set(table.column_names):
         raise KuberecError(f"windows.parquet in '{windows_dir}' lacks columns {sorted(missing)}")
-    rows = table.select(sorted(COLUMNS)).sort_by("user_id").to_pylist()
+    columns = sorted(COLUMNS | ({OVERLAP} & set(table.column_names)))
+    rows = table.select(columns).sort_by("user_id").to_pylist()  # stable: a user's in their order
     splits = {}
     for name in SPLITS:
         chosen = [row for row in rows if row["split"] == name]
         if not chosen:
             raise KuberecError(f"windows.parquet in '{windows_dir}' has no rows of split '{name}'")
+        if name == "train":
+            chosen = _put_together(chosen)
         targets = np.array([vocabulary.index(row["target"]) for row in chosen], dtype=np.int64)
         if name != "train" and not targets.all():
             unknown = chosen[int(np.argmin(targets))]["target"]
@@ -85,6 +93,17 @@ def load_windows(windows_dir: Path, vocabulary: Vocabulary | None = None) -> dic
         histories = [vocabulary.encode(row["history"] or ()) for row in chosen]
         splits[name] = Split([row["user_id"] for row in chosen], histories, targets)
     return splits
+
+
+def _put_together(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a user: the histories of consecutive windows, without what they share."""
+    users: list[dict[str, Any]] = []
+    for row in rows:
+        if users and users[-1]["user_id"] == row["user_id"]:
+            users[-1]["history"] += row["history"][row.get(OVERLAP) or 0 :]
+        else:
+            users.append(row | {"history": list(row["history"] or ())})
+    return users
 
 
 def item_counts(histories: Iterable[np.ndarray], items: int) -> np.ndarray:

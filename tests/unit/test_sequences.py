@@ -1,6 +1,7 @@
 """Vocabulary, windows and batches."""
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from recommender_data import write_windows
@@ -94,6 +95,26 @@ def test_windows_come_by_split_with_unknown_items_skipped(tmp_path):
     ):
         assert train.tolist() == valid.tolist()
         assert test.tolist() == [*valid.tolist(), target]
+
+
+def test_a_users_training_windows_are_one_history_with_each_event_once(tmp_path):
+    rows = [
+        ("b", "train", ["i1"], None, 0),
+        ("a", "train", ["i0", "i1", "i2"], None, 0),
+        ("a", "train", ["i2", "gone", "i0"], None, 1),
+        ("a", "train", ["gone", "i0", "i1"], None, 2),
+    ]
+    for user in "ab":
+        rows += [(user, "valid", ["i1"], "i2", 0), (user, "test", ["i1", "i2"], "i0", 0)]
+    names = ("user_id", "split", "history", "target", "overlap")
+    table = pa.table([pa.array(column) for column in zip(*rows, strict=True)], names)
+    pq.write_table(table, tmp_path / "windows.parquet")
+    splits = load_windows(tmp_path, Vocabulary(["i0", "i1", "i2"]))
+    assert [splits[name].users for name in splits] == [["a", "b"]] * 3
+    histories = [history.tolist() for history in splits["train"].histories]
+    assert histories == [[1, 2, 3, 1, 2], [2]]  # i0 i1 i2 (gone) i0 i1
+    assert item_counts(splits["train"].histories, 3).tolist() == [0, 2, 3, 1]
+    assert splits["test"].histories[0].tolist() == [2, 3]
 
 
 def test_a_lacking_column_or_split_is_named(tmp_path):
