@@ -7,10 +7,9 @@ finding nothing costs no import of Feast.
 from pathlib import Path
 from typing import Any
 
-from feature_repo.store import EMBEDDED_SETTINGS, read_settings
+from feature_repo.store import EMBEDDED_SETTINGS, place_files, read_settings
 from recommender.errors import KuberecError
 
-_SQLITE_URL = "sqlite:///"
 # What reading online has no use for, and may not have the packages of.
 _NOT_NEEDED = ("offline_store", "batch_engine", "openlineage", "mlflow")
 
@@ -31,7 +30,7 @@ def open_online(store: Path) -> Any:
     store = Path(store).absolute()
     raw = _read_settings(store)
     home = store if store.is_dir() else store.parent
-    for file in _find_files(raw, home):
+    for file in place_files(raw, home):
         if not file.is_file():
             raise StoreUnavailable(
                 f"no '{file.name}' in '{file.parent}': fill the feature store first "
@@ -72,25 +71,3 @@ def _read_settings(store: Path) -> dict[str, Any]:
     except KuberecError as error:
         raise StoreUnavailable(str(error)) from error
     return {key: value for key, value in raw.items() if key not in _NOT_NEEDED}
-
-
-def _find_files(raw: dict[str, Any], home: Path) -> list[Path]:
-    """Files of this machine that the store consists of; their paths in `raw` become absolute.
-
-    Feast itself would look for a relative registry in the working directory.
-    """
-    if isinstance(raw["registry"], str):
-        raw["registry"] = {"path": raw["registry"]}
-    sections = [raw["registry"]]
-    online = raw.setdefault("online_store", {"type": "sqlite"})
-    if isinstance(online, dict) and online.get("type", "sqlite") == "sqlite":
-        online.setdefault("path", "data/online.db")
-        sections.append(online)
-    files = []
-    for section in sections:
-        place = str(section.get("path", ""))
-        path = place.removeprefix(_SQLITE_URL)
-        if path and "://" not in path:
-            files.append(home / path)
-            section["path"] = place[: len(place) - len(path)] + str(files[-1])
-    return files

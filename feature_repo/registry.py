@@ -4,18 +4,23 @@ Feast opens whatever it can parse. A registry of a newer Feast or Kuberec, or on
 numbers for ids, it reads without a word, and no user is ever found. Here all of that is refused.
 """
 
+import random
 import re
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from feature_repo.facts import FORMAT, FORMAT_TAG
-from feature_repo.store import import_feast, read_settings
+from feature_repo.store import import_feast, place_files, read_settings
 from recommender.errors import KuberecError
 from recommender.files import atomic_file
 
 _KEYS = {"user": "user_id", "item": "item_id"}  # entity: join key
 _VIEWS = {"user_history": "user", "item_features": "item"}
 _KINDS = ("sqlite", "redis", "postgres")
+_RACES = ("IntegrityError", "ConcurrentVersionConflict", "UniqueViolation")
+_TRIES, _PAUSE_S = 6, 0.1
 
 
 class RegistryError(KuberecError):
@@ -26,9 +31,9 @@ def make_store(raw: dict[str, Any], place: str, repository: Path | None = None) 
     """feast.FeatureStore of settings whose variables are filled in.
 
     Args:
-        raw: content of a feature_store.yaml.
+        raw: content of a feature_store.yaml, after `place_files`.
         place: the file that it is from, for messages.
-        repository: what relative paths in it are relative to.
+        repository: its folder, for the offline store.
 
     Raises:
         RegistryError: saying what is wrong with the settings or the registry, and what to do.
@@ -37,16 +42,17 @@ def make_store(raw: dict[str, Any], place: str, repository: Path | None = None) 
     import_feast()
     from feast import FeatureStore, RepoConfig
 
-    registry = raw["registry"]
-    path = str(registry.get("path", "") if isinstance(registry, dict) else registry)
-    if "://" not in path:
-        check_file(repository / path if repository else Path(path))
+    path = str(raw["registry"].get("path", ""))
+    if path and "://" not in path:
+        check_file(Path(path))
     try:
         config = RepoConfig(**raw, **({"repo_path": repository} if repository else {}))
     except Exception as error:  # pydantic's, and Feast's own
         raise RegistryError(f"'{place}': Feast does not take it: {_first(error)}") from error
     try:
-        return FeatureStore(config=config)
+        store = FeatureStore(config=config)
+        _ = store.registry  # Feast opens it at the first use
+        return store
     except Exception as error:  # of the registry's own library too
         raise RegistryError(
             f"'{place}': its registry cannot be opened ({type(error).__name__}: {_first(error)}): "
@@ -150,11 +156,36 @@ def find_service(store: Any, name: str, place: str) -> Any:
         ) from error
 
 
+def register(store: Any, objects: Sequence[Any], place: str) -> None:
+    """Apply Feast's objects to a store's registry, beside others who do so now.
+
+    A registry in a database keeps each object by itself, so nobody's is lost; but of two who
+    register a view for the first time, Feast 0.67 fails one. Its second try finds what is there.
+
+    Raises:
+        RegistryError: the registry has what ours would replace (`check_compatible`), or fails.
+    """
+    check_compatible(store, place)
+    for attempt in range(_TRIES):
+        try:
+            store.apply(list(objects))
+            return
+        except Exception as error:  # of the registry's own library
+            if type(error).__name__ not in _RACES or attempt == _TRIES - 1:
+                raise RegistryError(
+                    f"'{place}': its registry does not take our definitions "
+                    f"({type(error).__name__}: {_first(error)}): {_what_to_do(error)}"
+                ) from error
+        time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))
+        store.refresh_registry()
+
+
 def registered_versions(settings: Path, folder: Path | None = None) -> list[str]:
     """Model versions that the registry of a feature_store.yaml has a FeatureService for."""
     from feature_repo.services import VERSION_TAG
 
     raw = read_settings(settings, folder)
+    place_files(raw, settings.parent)
     store = make_store(raw, str(settings), settings.parent)
     return [
         service.tags[VERSION_TAG]

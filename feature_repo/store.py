@@ -19,6 +19,7 @@ STORE_VARIABLE = "KUBEREC_FEATURE_STORE"
 SETTINGS_VARIABLE = "FEAST_FS_YAML_FILE_PATH"
 REPOSITORY = Path(__file__).parent
 EMBEDDED_SETTINGS = REPOSITORY / "feature_store.yaml"
+_SQLITE_URL = "sqlite:///"
 
 
 def store_folder(home: Path) -> Path:
@@ -113,7 +114,30 @@ def _open(settings: Path, folder: Path, registry: Path | None) -> Any:
     raw = read_settings(settings, folder)
     if registry is not None:
         raw["registry"] = {"path": str(registry)}
+    place_files(raw, settings.parent)
     return make_store(raw, str(settings), settings.parent)
+
+
+def place_files(raw: dict[str, Any], home: Path) -> list[Path]:
+    """Files of this machine that a store consists of; their paths in `raw` become absolute.
+
+    Feast itself looks for a relative registry in the working directory.
+    """
+    if not isinstance(raw["registry"], dict):
+        raw["registry"] = {"path": str(raw["registry"] or "")}
+    sections = [raw["registry"]]
+    online = raw.setdefault("online_store", {"type": "sqlite"})
+    if isinstance(online, dict) and online.get("type", "sqlite") == "sqlite":
+        online.setdefault("path", "data/online.db")
+        sections.append(online)
+    files = []
+    for section in sections:
+        place = str(section.get("path", ""))
+        path = place.removeprefix(_SQLITE_URL)
+        if path and "://" not in path:
+            files.append(home / path)
+            section["path"] = place[: len(place) - len(path)] + str(files[-1])
+    return files
 
 
 def read_settings(settings: Path, folder: Path | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from components.step import state_home
+from pipelines import features
 from pipelines import rollout as rollout_commands
 from pipelines.cluster import commands
 from pipelines.erase import command as erase
@@ -63,6 +64,7 @@ app.command()(erase.pseudonym)
 
 
 app.add_typer(rollout_commands.app)
+app.add_typer(features.app)
 
 
 @app.command()

@@ -65,7 +65,8 @@ def fill(store: Any, folder: Path, histories: Histories, versions: Sequence[str]
         }
     )
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pandas(rows), folder / "user_history.parquet")
+    table = pa.Table.from_pandas(rows)
+    pq.write_table(table, folder / "user_history.parquet", coerce_timestamps="us")
     view = user_history(folder)
     store.apply([user, view, *(recommend_service(version, view) for version in versions)])
     store.write_to_online_store(view.name, df=rows)

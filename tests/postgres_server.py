@@ -1,13 +1,13 @@
 """A real PostgreSQL, with pgvector, for one test module."""
 
-import os
-import signal
+import contextlib
 import tempfile
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 
 
@@ -51,17 +51,20 @@ class PostgresServer:
     def kill(self) -> None:
         """As a machine that goes down: no connection is closed in order."""
         process = self._server.get_postmaster_info().process
-        children = process.children()
-        os.kill(process.pid, signal.SIGQUIT)  # an immediate shutdown; its recovery is a crash's
-        process.wait(20)
-        for child in children:
-            child.wait(20)
+        every = [process, *process.children()]
+        for each in every:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        psutil.wait_procs(every, 20)
 
     def start(self) -> None:
         """Again, after `kill`."""
         self._server.start()
 
     def close(self) -> None:
+        """For good; nobody needs what an orderly end would write to the disk."""
+        if self._server.get_postmaster_info().is_running():
+            self.kill()
         self._server.cleanup()
 
     def _parts(self, database: str) -> dict[str, str]:
