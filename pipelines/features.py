@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from components.step import state_home
+from pipelines import features_replay
 from pipelines.options import console
 
 app = typer.Typer(
@@ -50,3 +51,6 @@ def status(
     from pipelines.features_status import print_status
 
     print_status(state_home(), console, as_json=as_json, exact=exact, prometheus=prometheus)
+
+
+app.command("replay")(features_replay.replay)
