@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from feature_repo.config import FeatureConfig
 from feature_repo.offline.cutoffs import FeatureError
-from feature_repo.offline.histories import Known, strictly_before, train_cut
+from feature_repo.offline.histories import Known, at, strictly_before, train_cut
 from recommender import schema
 from recommender.engines.base import TableEngine
 
@@ -35,8 +35,8 @@ def window_rows(
 ) -> ir.Table:
     """Rows of windows.parquet, by user: train, oldest first, then valid and test.
 
-    `leaks`, a column more, is whether the history is any other than the latest events whose time,
-    not whose number, is before the cut-off.
+    `leaks`, a column more, is whether the history is any other than the latest events that are
+    before the cut-off by their times; it is cut by their numbers.
 
     Args:
         lists: of feature_repo.offline.histories.
@@ -55,17 +55,17 @@ def window_rows(
     end = known(rows.cut)
     rows = rows.mutate(
         history=rows["items"][ibis.greatest(end - length, 0) : end],
-        cutoff_us=rows.moments[rows.cut - 1],
+        known=end,
+        cutoff_us=at(rows.moments, rows.cut),
     )
     before = rows.moments.filter(lambda moment: moment < rows.cutoff_us).length()
+    is_train = rows.split == "train"
     return rows.select(
         schema.USER_ID,
         "split",
         "history",
         cutoff=engine.moment(rows.cutoff_us),
-        target=ibis.ifelse(rows.split == "train", ibis.null("string"), rows["items"][rows.cut - 1]),
-        overlap=ibis.ifelse(
-            (rows.split == "train") & (rows.place > 0), config.train_overlap, 0
-        ).cast("int64"),
-        leaks=rows.history != rows["items"][ibis.greatest(before - length, 0) : before],
+        target=ibis.ifelse(is_train, ibis.null("string"), at(rows["items"], rows.cut)),
+        overlap=ibis.ifelse(is_train & (rows.place > 0), config.train_overlap, 0).cast("int64"),
+        leaks=(rows.known != before) | (rows.history.length() != ibis.least(rows.known, length)),
     )

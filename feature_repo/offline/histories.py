@@ -94,9 +94,14 @@ def history_rows(
         history_times=rows.times[start:end],
         history_ranks=rows.ranks[start:end],
         event_count=end - start,
-        last_event_time=engine.moment(rows.times[end - 1]),
-        **{EVENT_TIME: engine.moment(rows.moments[end - 1])},
+        last_event_time=engine.moment(at(rows.times, end)),
+        **{EVENT_TIME: engine.moment(at(rows.moments, end))},
     )
+
+
+def at(values: ir.ArrayValue, number: ir.IntegerValue) -> ir.Value:
+    """What a list of all events has for the event of a number."""
+    return values[(number - 1).cast("int32")]  # Spark takes no longer one
 
 
 def train_cut(rows: ir.Table, config: FeatureConfig) -> ir.IntegerValue:
