@@ -98,6 +98,21 @@ def build_lookup(vocabulary: Sequence[str], max_length: int, max_seen: int) -> A
     return _model(graph)
 
 
+def vocabulary_of(lookup: Any) -> list[str]:
+    """The item ids that a lookup graph knows, in the order of their indices.
+
+    Args:
+        lookup: path of the .onnx file.
+    """
+    import onnx
+
+    for node in onnx.load(str(lookup)).graph.node:
+        if node.op_type == "LabelEncoder":
+            keys = next(each.strings for each in node.attribute if each.name == "keys_strings")
+            return [key.decode() for key in keys]
+    raise ValueError(f"'{lookup}' is no lookup graph: it encodes no item ids")
+
+
 def build_decode(vocabulary: Sequence[str], k: int) -> Any:
     """Indices to strings: item_indices int64 [B, K] -> item_ids [B, K]; 0 and unknown give ""."""
     from onnx import TensorProto, helper

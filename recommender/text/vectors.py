@@ -27,12 +27,17 @@ def encode_items(
     cache_dir: Path,
     out_dir: Path,
     progress: Progress = silent,
+    fitted_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Write item_vectors/ for a snapshot's items.
 
     vectors.parquet has `item_id`, `vector` (each of `text.features`, L2-normalised, side by side;
     empty lists where there is none) and, with `text.image_column`, `image` (L2-normalised, null
     where an item has none). Of TF-IDF, what was fitted lies beside it.
+
+    Args:
+        fitted_dir: where TF-IDF lies as it was fitted to other items: these then get vectors of the
+            same space. By default it is fitted to these.
 
     Returns:
         The content of encoder.json: encoder, dim, count, parts (a dict for each of `text.features`,
@@ -62,7 +67,7 @@ def encode_items(
                 part = _encoder_part(encoder)
             else:
                 progress(0, len(texts), "texts to TF-IDF")
-                fitted = fit_tfidf(texts, config)
+                fitted = TfidfSvd.load(fitted_dir) if fitted_dir else fit_tfidf(texts, config)
                 fitted.save(draft)
                 matrix = fitted.transform(texts)
                 part = _tfidf_part(fitted)
