@@ -11,6 +11,7 @@ import json
 import random
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, ClassVar
 
 from feature_repo.stores.base import (
@@ -24,7 +25,8 @@ from feature_repo.stores.base import (
 )
 from feature_repo.stores.layout import ViewLayout, from_us, to_us, unique
 
-_AT_ONCE = 500  # scripts in one pipeline
+_AT_ONCE = 500  # rows in one pipeline
+_A_SCRIPT = 20  # rows written by one script: nobody else is served while it runs
 _TRIES = 5  # at a server that does not answer, some 3 s in all
 _PAUSE_S = 0.1
 
@@ -45,14 +47,15 @@ redis.call('HSET', KEYS[1], unpack(ARGV, 4 + n))
 if ARGV[2] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
 return 1
 """
-# A row is written if there is none, or its event time (a protobuf Timestamp: 0x08, then seconds
-# as a varint) is before a second. KEYS: row, and where that is possible the mark. ARGV: token or
-# '', that second or '', seconds to live or 0, then field, value, … with the time's first.
+# Rows are written where there is none, or its event time (a protobuf Timestamp: 0x08, then seconds
+# as a varint) is before a second. KEYS: rows, and where that is possible the mark. ARGV: token or
+# '', that second or '', seconds to live or 0, number of rows, number of fields, these, the time's
+# first, then each row's values.
 _PUT = """
-if KEYS[2] and ARGV[1] ~= '' and redis.call('HGET', KEYS[2], 'token') ~= ARGV[1] then return -1 end
-local stored = redis.call('HGET', KEYS[1], ARGV[4])
-if stored then
-  if ARGV[2] == '' then return 0 end
+local rows, n = tonumber(ARGV[4]), tonumber(ARGV[5])
+if #KEYS > rows and redis.call('HGET', KEYS[rows + 1], 'token') ~= ARGV[1] then return {-1} end
+local function before(stored)
+  if ARGV[2] == '' then return false end
   local seconds = 0
   if string.byte(stored, 1) == 8 then
     local scale, place = 1, 2
@@ -63,11 +66,21 @@ if stored then
     until byte < 128
     if place > 11 then seconds = -1 end
   end
-  if seconds >= tonumber(ARGV[2]) then return 0 end
+  return seconds < tonumber(ARGV[2])
 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 4))
-if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
-return 1
+local written, pairs_of_row = {}, {}
+for field = 1, n do pairs_of_row[2 * field - 1] = ARGV[5 + field] end
+for row = 1, rows do
+  local stored = redis.call('HGET', KEYS[row], ARGV[6])
+  written[row] = (not stored or before(stored)) and 1 or 0
+  if written[row] == 1 then
+    local start = 5 + n * row
+    for field = 1, n do pairs_of_row[2 * field] = ARGV[start + field] end
+    redis.call('HSET', KEYS[row], unpack(pairs_of_row))
+    if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[row], ARGV[3]) end
+  end
+end
+return written
 """
 _MARK = """
 if ARGV[3] ~= '' and redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
@@ -189,29 +202,27 @@ class RedisRows:
         return count
 
     def put(self, rows: EncodedRows, before_s: int | None, mark: Mark | None) -> list[int]:
-        before = "" if before_s is None else str(before_s)
-        token = mark.token if mark else ""
-        names = [self._fields[name] for name in rows.values]
-        left: list[int] = []
         if self._cluster and mark:  # its key lies elsewhere, so it is checked once for all rows
             self._own(mark)
-        places = range(len(rows.ids))
+        fields = [self._time_field, *(self._fields[name] for name in rows.values)]
+        head = (mark.token if mark else "", "" if before_s is None else before_s, self._ttl)
+        mark_key = [self._mark_key] if mark and not self._cluster else []
+        size = 1 if self._cluster else _A_SCRIPT  # keys of one script lie on one node
+        moments = [timestamp_bytes(us) for us in rows.times_us]
+        left: list[int] = []
         for start in range(0, len(rows.ids), _AT_ONCE):
-            part = places[start : start + _AT_ONCE]
-            columns = [column[start : start + _AT_ONCE] for column in rows.values.values()]
             commands = []
-            for place, *raws in zip(part, *columns, strict=True):
-                keys: list[Any] = [self._key(rows.ids[place])]
-                if not self._cluster and mark:
-                    keys.append(self._mark_key)
-                pairs = [each for pair in zip(names, raws, strict=True) for each in pair]
-                moment = timestamp_bytes(rows.times_us[place])
-                arguments = (token, before, self._ttl, self._time_field, moment, *pairs)
-                commands.append(self._script(_PUT, keys, arguments))
-            answers = self._pipeline(commands, [_PUT])
-            if -1 in answers:
+            for first in range(start, min(start + _AT_ONCE, len(rows.ids)), size):
+                part = slice(first, min(first + size, start + _AT_ONCE))
+                keys = [self._key(each) for each in rows.ids[part]]
+                columns = (moments[part], *(column[part] for column in rows.values.values()))
+                values = chain.from_iterable(zip(*columns, strict=True))
+                arguments = (*head, len(keys), len(fields), *fields, *values)
+                commands.append(self._script(_PUT, [*keys, *mark_key], arguments))
+            written = list(chain.from_iterable(self._pipeline(commands, [_PUT])))
+            if -1 in written:
                 raise self._taken()
-            left += [place for place, answer in zip(part, answers, strict=True) if not answer]
+            left += [start + place for place, done in enumerate(written) if not done]
         if mark:
             self._set_mark(mark, checked=True)
         return left

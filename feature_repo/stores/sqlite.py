@@ -27,6 +27,8 @@ _BUSY_S = 30.0
 _AT_ONCE = 500  # keys in one query
 # Feast stores times as if UTC were the machine's zone, where an hour may be there twice.
 _MARGIN_S = 3600
+# Keys come from all over the index: a small cache would write its pages again and again.
+_CACHE_KIB, _LOG_PAGES = 64 * 1024, 16_000
 _MARKS = "kuberec_materialized"
 
 
@@ -49,6 +51,8 @@ class SqliteRows:
                 self._database.execute("PRAGMA journal_mode=WAL").fetchall()
             # A transaction may be lost with the machine's power, never the order of them.
             self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            self._database.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}").fetchall()
             self._database.execute(
                 f"CREATE TABLE IF NOT EXISTS {_MARKS} "
                 "(name TEXT PRIMARY KEY, token TEXT, content TEXT)"

@@ -8,13 +8,11 @@ from json import dumps, loads
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from feature_stores import REDIS_SETTINGS, RedisServer, redis_server
+from offline_tables import Rows, tables
 from tiny_version import catalogue, write_tiny_version
 
-from feature_repo.config import EVENT_TIME
 from feature_repo.online import materialize, online_histories
 from feature_repo.store import SETTINGS_VARIABLE, registry_file, store_folder, versions
 from recommender.errors import KuberecError
@@ -59,36 +57,7 @@ def at(day: int) -> datetime:
     return datetime(2026, 11, day, 12, tzinfo=UTC)
 
 
-def tables(folder: Path, rows: list[tuple[str, list[str], datetime]]) -> Path:
-    """Offline tables as feature_repo.build leaves them: a row an event."""
-    (folder / "offline").mkdir(parents=True)
-    users, histories, times = zip(*rows, strict=True)
-    stamp = pa.timestamp("us", tz="UTC")
-    history = pa.table(
-        {
-            "user_id": pa.array(users),
-            "history": pa.array(histories, pa.list_(pa.string())),
-            "event_count": pa.array([len(each) for each in histories], pa.int64()),
-            "last_event_time": pa.array(times, stamp),
-            EVENT_TIME: pa.array(times, stamp),
-        }
-    )
-    pq.write_table(history, folder / "offline" / "user_history.parquet")
-    items = pa.table(
-        {
-            "item_id": ["item-1"],
-            "title": ["One"],
-            "categories": pa.array([["kind"]]),
-            "popularity": pa.array([1], pa.int64()),
-            "vector": pa.array([[1.0, 0.0]], pa.list_(pa.float32())),
-            EVENT_TIME: pa.array([max(times)], stamp),
-        }
-    )
-    pq.write_table(items, folder / "offline" / "item_features.parquet")
-    return folder
-
-
-ROWS = [("ann", ["item-1", "item-2"], at(10)), ("gone", ["item-5"], at(11))]
+ROWS: Rows = [("ann", ["item-1", "item-2"], at(10)), ("gone", ["item-5"], at(11))]
 
 
 def test_rows_go_to_redis_and_the_registry_to_its_file(store: ClusterStore, tmp_path: Path) -> None:
@@ -103,16 +72,32 @@ def test_rows_go_to_redis_and_the_registry_to_its_file(store: ClusterStore, tmp_
     assert versions(store_folder(store.home)) == ["v1"]
 
 
-def test_older_data_leaves_what_is_newer_and_who_is_gone(
+def test_older_data_leaves_what_is_newer_and_adds_who_is_not_there(
     store: ClusterStore, tmp_path: Path
 ) -> None:
     materialize(tables(tmp_path / "new", ROWS), store.home, "v1")
-    later = [("ann", ["item-9"], at(9)), ("bob", ["item-3"], at(12))]
-    materialize(tables(tmp_path / "old", later), store.home, "v2")
+    earlier: Rows = [("ann", ["item-9"], at(9)), ("bob", ["item-3"], at(8))]
+    result = materialize(tables(tmp_path / "old", earlier), store.home, "v2")
+    assert [result["views"]["user_history"][each] for each in ("mode", "written")] == ["older", 1]
     expected = {"ann": ["item-1", "item-2"], "gone": ["item-5"], "bob": ["item-3"]}
     assert online_histories(store.home, expected) == expected
-    materialize(tables(tmp_path / "newer", [("ann", ["item-7"], at(13))]), store.home, "v2")
-    assert online_histories(store.home, ["ann"]) == {"ann": ["item-7"]}
+    assert versions(store_folder(store.home)) == ["v1", "v2"]
+
+
+def test_who_is_gone_stays_for_one_more_version(store: ClusterStore, tmp_path: Path) -> None:
+    """Newer data decides: also where it takes events away."""
+    materialize(tables(tmp_path / "1", ROWS), store.home, "v1")
+    materialize(tables(tmp_path / "2", [("ann", ["item-7"], at(12))]), store.home, "v2")
+    expected = {"ann": ["item-7"], "gone": ["item-5"]}
+    assert online_histories(store.home, expected) == expected
+    again = materialize(
+        tables(tmp_path / "2 again", [("ann", ["item-7"], at(12))]), store.home, "v3"
+    )
+    assert again["views"]["user_history"]["mode"] == "unchanged"
+    assert online_histories(store.home, expected) == expected
+    last = materialize(tables(tmp_path / "3", [("ann", ["item-8"], at(13))]), store.home, "v4")
+    assert last["views"]["user_history"]["deleted"] == 1
+    assert online_histories(store.home, expected) == {"ann": ["item-8"], "gone": []}
 
 
 def test_a_store_that_is_away_leaves_the_registry_and_says_so(
@@ -122,13 +107,14 @@ def test_a_store_that_is_away_leaves_the_registry_and_says_so(
     before = sha256_file(registry_file(store.home))
     store.redis.kill()
     with pytest.raises(
-        KuberecError, match=r"online store of '.*feature_store.yaml' was not filled"
+        KuberecError, match=r"online store \(Redis\) of '.*feature_store.yaml' does not"
     ):
         materialize(tables(tmp_path / "again", ROWS), store.home, "v2")
     assert sha256_file(registry_file(store.home)) == before
     assert versions(store_folder(store.home)) == ["v1"]
     store.redis.start()
     materialize(tables(tmp_path / "third", ROWS), store.home, "v2")
+    assert versions(store_folder(store.home)) == ["v1", "v2"]
     assert online_histories(store.home, ["ann"]) == {"ann": ["item-1", "item-2"]}
 
 

@@ -260,7 +260,7 @@ def test_other_data_replaces_all_of_the_old(tmp_path: Path, log: list[Event]) ->
     # Older events than those before, and a user less: last write must not win, nor the newer one.
     assert online_histories(home, [*expected, "gone"]) == expected | {"gone": []}
     services = {service.name for service in open_store(store_folder(home)).list_feature_services()}
-    assert services == {f"recommend_{'a' * 12}", f"recommend_{'b' * 12}"}
+    assert services == {f"recommend_{'a' * 12}", f"recommend_{'b' * 12}", "user_analysis"}
 
 
 @pytest.fixture
@@ -275,7 +275,7 @@ def unchanged(home: Path) -> Iterator[None]:
 def test_a_kill_leaves_the_store_readable(built: Path, home: Path, log: list[Event]) -> None:
     script = (
         "import os, sys; from pathlib import Path; from feature_repo.online import materialize;"
-        "stop = lambda done, total, message: os.kill(os.getpid(), 9) if done == 3 else None;"
+        "stop = lambda done, total, what: os.kill(os.getpid(), 9) if what == 'switch' else None;"
         "materialize(Path(sys.argv[1]), Path(sys.argv[2]), 'killed000000', stop)"
     )
     arguments = [str(built / "windows"), str(home)]

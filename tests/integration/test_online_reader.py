@@ -23,10 +23,19 @@ from feature_stores import (
     sqlite_store,
 )
 
-from feature_repo.online import _replace_content
 from feature_repo.online_reader import OnlineReader, StoredFeatures
 from feature_repo.online_store import StoreUnavailable, open_online
 from recommender.files import sha256_tree
+
+
+def replace_content(source: Path, target: Path) -> None:
+    """Everything of one database in place of another's, as one transaction."""
+    with (
+        contextlib.closing(sqlite3.connect(source)) as new,
+        contextlib.closing(sqlite3.connect(target, timeout=30)) as old,
+    ):
+        old.execute("PRAGMA journal_mode=WAL").fetchall()
+        new.backup(old)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +107,7 @@ def test_a_read_sees_all_of_the_old_or_all_of_the_new(tmp_path: Path) -> None:
         reader = OnlineReader(folder, SERVICE)
         answers = [await reader.read(["u1", "u3"])]
         files = tmp_path / "new" / "online.db", folder / "online.db"
-        switch = asyncio.create_task(asyncio.to_thread(_replace_content, *files))
+        switch = asyncio.create_task(asyncio.to_thread(replace_content, *files))
         while not switch.done():
             answers.append(await reader.read(["u1", "u3"]))
         answers.append(await reader.read(["u1", "u3"]))
@@ -114,7 +123,7 @@ def test_a_read_sees_all_of_the_old_or_all_of_the_new(tmp_path: Path) -> None:
 def test_a_read_does_not_wait_for_who_writes_anew(tmp_path: Path) -> None:
     folder = sqlite_store(tmp_path / "store")
     sqlite_store(tmp_path / "new", {"u1": (["n1"], datetime(2025, 1, 1, tzinfo=UTC))})
-    _replace_content(tmp_path / "new" / "online.db", folder / "online.db")
+    replace_content(tmp_path / "new" / "online.db", folder / "online.db")
 
     async def ask() -> list[StoredFeatures]:
         reader = OnlineReader(folder, SERVICE)
