@@ -42,17 +42,18 @@ def take_census(store: Any, view: str, exact: bool = False, tell: Tell | None = 
         KuberecError: the registry has no such view, or the store is of a kind not known.
     """
     layout = ViewLayout(store, view)
+    kind = store.config.online_store.type
+    if kind == "redis":  # first, since it says at once if nobody is there
+        count, all_seen, newest = _of_redis(store.config, layout, exact, tell or (lambda _: None))
+    else:
+        count, key = (_of_sqlite if kind == "sqlite" else _of_postgres)(store.config, layout)
+        all_seen, newest = True, None
     with contextlib.closing(open_rows(store, view)) as rows:
         mark = rows.mark()
-        content = dict(mark.content) if mark else {}
-        if store.config.online_store.type == "redis":
-            found = _of_redis(store.config, layout, exact, tell or (lambda _: None))
-            return Census(*found, content)
-        of_kind = _of_sqlite if store.config.online_store.type == "sqlite" else _of_postgres
-        count, key = of_kind(store.config, layout)
-        # Each kind has its own way with zones, which `rows` knows.
-        newest = rows.read([layout.entity_id(key)])[0] if key else None
-        return Census(count, True, newest.event_time if newest else None, content)
+        if kind != "redis" and key:  # each kind has its own way with zones, which `rows` knows
+            row = rows.read([layout.entity_id(key)])[0]
+            newest = row.event_time if row else None
+    return Census(count, all_seen, newest, dict(mark.content) if mark else {})
 
 
 def _of_sqlite(config: Any, layout: ViewLayout) -> tuple[int, bytes | None]:
@@ -96,13 +97,16 @@ def _of_redis(
 ) -> tuple[int, bool, datetime | None]:
     from feast.infra.online_stores.redis import RedisOnlineStore
     from google.protobuf.timestamp_pb2 import Timestamp
+    from redis.backoff import NoBackoff
     from redis.exceptions import RedisError
+    from redis.retry import Retry
 
     prefix, project = layout.key("")[:-8], layout.project.encode()
     time_field = f"_ts:{layout.name}"
     looked, count, newest_us = 0, 0, None
     try:
         with contextlib.closing(RedisOnlineStore()._get_client(config.online_store)) as client:
+            client.set_retry(Retry(NoBackoff(), 0))  # 8 s otherwise, before it says so
             total = client.dbsize()
             total = (
                 sum(total.values()) if isinstance(total, dict) else total

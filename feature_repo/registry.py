@@ -27,8 +27,8 @@ class RegistryError(KuberecError):
     """A registry, or settings of a feature store, that cannot be worked with."""
 
 
-def make_store(raw: dict[str, Any], place: str, repository: Path | None = None) -> Any:
-    """feast.FeatureStore of settings whose variables are filled in.
+def make_config(raw: dict[str, Any], place: str, repository: Path | None = None) -> Any:
+    """feast.RepoConfig of settings whose variables are filled in; nothing is opened.
 
     Args:
         raw: content of a feature_store.yaml, after `place_files`.
@@ -36,19 +36,30 @@ def make_store(raw: dict[str, Any], place: str, repository: Path | None = None) 
         repository: its folder, for the offline store.
 
     Raises:
-        RegistryError: saying what is wrong with the settings or the registry, and what to do.
+        RegistryError: saying what is wrong with the settings.
     """
     _check_settings(raw, place)
     import_feast()
-    from feast import FeatureStore, RepoConfig
+    from feast import RepoConfig
 
+    try:
+        return RepoConfig(**raw, **({"repo_path": repository} if repository else {}))
+    except Exception as error:  # pydantic's, and Feast's own
+        raise RegistryError(f"'{place}': Feast does not take it: {_first(error)}") from error
+
+
+def make_store(raw: dict[str, Any], place: str, repository: Path | None = None) -> Any:
+    """feast.FeatureStore of settings as for `make_config`.
+
+    Raises:
+        RegistryError: saying what is wrong with the settings or the registry, and what to do.
+    """
+    config = make_config(raw, place, repository)
     path = str(raw["registry"].get("path", ""))
     if path and "://" not in path:
         check_file(Path(path))
-    try:
-        config = RepoConfig(**raw, **({"repo_path": repository} if repository else {}))
-    except Exception as error:  # pydantic's, and Feast's own
-        raise RegistryError(f"'{place}': Feast does not take it: {_first(error)}") from error
+    from feast import FeatureStore
+
     try:
         store = FeatureStore(config=config)
         _ = store.registry  # Feast opens it at the first use

@@ -1,4 +1,4 @@
-"""A user's rows in online stores: SQLite files, and the Redis of a feature_store.yaml."""
+"""A user's rows in online stores: SQLite files, and Redis or PostgreSQL of a feature_store.yaml."""
 
 import contextlib
 import mmap
@@ -9,13 +9,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from feature_repo.store import own_settings, registry_file, store_folder
+from feature_repo.store import own_settings, place_files, read_settings, store_folder
 from pipelines.erase.needle import Needle
 from pipelines.erase.report import Report, counted
+from recommender.errors import KuberecError
 from recommender.schema import USER_ID
 
 _STRING = 2  # Feast's ValueType of a key's value
 _BUSY_S = 10.0
+_FEAST_TABLES = """
+    SELECT table_schema, table_name FROM information_schema.columns
+    WHERE table_schema = %s AND column_name IN ('entity_key', 'feature_name')
+    GROUP BY 1, 2 HAVING count(*) = 2 ORDER BY 2
+"""
 
 
 def is_sqlite(head: bytes) -> bool:
@@ -99,64 +105,96 @@ def _empty_log(database: sqlite3.Connection) -> bool:
 
 
 def erase_shared_store(home: Path, needle: Needle, report: Report) -> None:
-    """Delete a user's keys in the online store that FEAST_FS_YAML_FILE_PATH names, if it does.
+    """Delete a user's rows in the online store that FEAST_FS_YAML_FILE_PATH names, if it does.
 
-    Redis alone: of other kinds it says that they are to be done by hand.
+    SQLite, Redis and PostgreSQL: of other kinds it says that they are to be done by hand.
     """
     settings = own_settings()
     if settings is None:
         return
-    store = _open(home)
-    config = store.config
+    try:
+        config = _config(settings, home)
+    except KuberecError as error:
+        by_hand = f"delete the rows of entity user_id = {', '.join(needle.ids)} there"
+        report.left(f"online store of '{settings}'", str(error), f"{by_hand}, or run this again")
+        return
     kind = str(config.online_store.type)
     if kind == "sqlite":
-        path = Path(config.online_store.path)
-        erase_sqlite(path if path.is_absolute() else settings.parent / path, needle, report)
+        erase_sqlite(Path(config.online_store.path), needle, report)
         return
-    if kind != "redis":
-        report.left(
-            f"online store of '{settings}'",
-            f"a store of type {kind}, which this command cannot erase from",
-            f"delete the rows of entity user_id = {', '.join(needle.ids)} there",
-        )
-        return
-    place = f"Redis of '{settings}'"
+    erase, name, unit = _WAYS[kind]
+    place = f"{name} of '{settings}'"
     try:
-        client = _redis(config)
-        keys = [key for key in _redis_keys(config, needle) if client.exists(key)]
-        if not report.dry:
-            for key in keys:
-                client.delete(key)
-    except Exception as error:  # of Redis' own library
+        count = erase(config, _entity_keys(needle), report.dry)
+    except Exception as error:  # of the store's own library
         what = f"it does not answer ({type(error).__name__}: {error})"
         report.left(place, what, "run this again when it does")
         return
-    if keys:
-        report.erased(place, counted(len(keys), "key"))
+    if count:
+        report.erased(place, counted(count, unit))
 
 
-def _open(home: Path) -> Any:
-    from feature_repo.store import open_store
+def _config(settings: Path, home: Path) -> Any:
+    """Of the store; its registry, which may be down, is not opened."""
+    from feature_repo.registry import make_config
 
-    return open_store(store_folder(home), registry=registry_file(home))
+    raw = read_settings(settings, store_folder(home))
+    place_files(raw, settings.parent)
+    return make_config(raw, str(settings), settings.parent)
 
 
-def _redis(config: Any) -> Any:
+def _erase_redis(config: Any, entity_keys: Sequence[Any], dry: bool) -> int:
+    from feast.infra.online_stores.helpers import _redis_key
     from feast.infra.online_stores.redis import RedisOnlineStore
 
-    return RedisOnlineStore()._get_client(config.online_store)
+    client = RedisOnlineStore()._get_client(config.online_store)
+    version = config.entity_key_serialization_version
+    keys = [_redis_key(config.project, key, version) for key in entity_keys]
+    found = [key for key in keys if client.exists(key)]
+    if not dry:
+        for key in found:
+            client.delete(key)
+    return len(found)
 
 
-def _redis_keys(config: Any, needle: Needle) -> list[bytes]:
-    from feast.infra.online_stores.helpers import _redis_key
+def _erase_postgres(config: Any, entity_keys: Sequence[Any], dry: bool) -> int:
+    """Values deleted from every table of Feast's in the store's schema, then their room freed.
+
+    What was deleted stays in the write-ahead log and in backups for as long as these are kept.
+    """
+    from feast.infra.key_encoding_utils import serialize_entity_key
+    from feast.infra.utils.postgres.connection_utils import _get_conn
+    from psycopg import sql
+
+    version = config.entity_key_serialization_version
+    keys = [serialize_entity_key(key, version) for key in entity_keys]
+    count = 0
+    with contextlib.closing(_get_conn(config.online_store)) as connection:
+        connection.autocommit = True  # VACUUM runs in no transaction
+        tables = connection.execute(_FEAST_TABLES, (config.online_store.db_schema,)).fetchall()
+        for names in tables:
+            table = sql.Identifier(*names)
+            found = sql.SQL("SELECT count(*) FROM {} WHERE entity_key = ANY(%s)").format(table)
+            (rows,) = connection.execute(found, (keys,)).fetchone() or (0,)
+            count += rows
+            if rows and not dry:
+                delete = sql.SQL("DELETE FROM {} WHERE entity_key = ANY(%s)").format(table)
+                connection.execute(delete, (keys,))
+                connection.execute(sql.SQL("VACUUM {}").format(table))
+    return count
+
+
+def _entity_keys(needle: Needle) -> list[Any]:
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
 
     return [
-        _redis_key(
-            config.project,
-            EntityKey(join_keys=[USER_ID], entity_values=[Value(string_val=user_id)]),
-            config.entity_key_serialization_version,
-        )
+        EntityKey(join_keys=[USER_ID], entity_values=[Value(string_val=user_id)])
         for user_id in needle.ids
     ]
+
+
+_WAYS = {
+    "redis": (_erase_redis, "Redis", "key"),
+    "postgres": (_erase_postgres, "PostgreSQL", "value"),
+}
