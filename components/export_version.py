@@ -22,9 +22,11 @@ def export_version(
     serving: dict,
     data_fingerprint: str,
     windows_fingerprint: str,
+    vectors_fingerprint: str,
     compressed_fingerprint: str,
     evaluation_fingerprint: str,
     windows: dsl.Input[dsl.Dataset],
+    item_vectors: dsl.Input[dsl.Dataset],
     compressed: dsl.Input[dsl.Model],
     evaluation_report: dsl.Input[dsl.Artifact],
     model_version: dsl.Output[dsl.Model],
@@ -38,9 +40,10 @@ def export_version(
         serving: the run's section; only its `triton` part goes into the version and its name:
             an endpoint can move to another port without becoming another version.
         data_fingerprint: of `ingest`.
-        windows_fingerprint, compressed_fingerprint, evaluation_fingerprint: of the inputs, for the
-            pipeline's cache.
+        windows_fingerprint, vectors_fingerprint, compressed_fingerprint, evaluation_fingerprint: of
+            the inputs, for the pipeline's cache.
         windows: of `build_features`; golden requests are histories of its test split.
+        item_vectors: of `encode_items`; how it made them travels with the version, for new items.
         compressed: of `compress`.
         evaluation_report: of `evaluate`.
         model_version: the folder of contract 2 in docs/DESIGN.md; not made if the parity is broken.
@@ -85,6 +88,7 @@ def export_version(
                 Path(model_version.path),
                 Path(compressed.path),
                 Path(windows.path),
+                Path(item_vectors.path),
                 ExportConfig.model_validate(export),
                 facts,
                 triton,

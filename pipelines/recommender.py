@@ -114,10 +114,12 @@ def recommender(
         export=export,
         serving=serving,
         windows=windows,
+        item_vectors=item_vectors,
         compressed=compressed.outputs["compressed"],
         evaluation_report=evaluated.outputs["evaluation_report"],
         data_fingerprint=data_fingerprint,
         windows_fingerprint=windows_fingerprint,
+        vectors_fingerprint=vectors_fingerprint,
         compressed_fingerprint=compressed.outputs["compressed_fingerprint"],
         evaluation_fingerprint=evaluated.outputs["evaluation_fingerprint"],
     )

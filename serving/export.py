@@ -7,24 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from recommender.errors import Check, require
+from recommender.errors import require
 from recommender.files import atomic_directory, fingerprint, read_json, sha256_file
-from recommender.onnx_session import open_session
 from recommender.progress import Progress, silent
 from recommender.settings import ExportConfig
-from recommender.string_graphs import build_decode, build_lookup
-from serving.parity import check_on_triton, golden_answers
+from serving.handover import (
+    GATE,
+    checks_of,
+    looked_up,
+    quantisation_row,
+    seal,
+    triton_rows,
+    write_graphs,
+)
+from serving.item_map import export_item_map
+from serving.parity import golden_answers
 from serving.settings import TritonConfig
-from serving.triton.repository import write_repository
-from serving.version import ModelVersion, write_manifest
-
-GATE = "export"
+from serving.triton.repository import Shapes
+from serving.version import ModelVersion
 
 
 def write_version(
     target: Path,
     compressed: Path,
     windows: Path,
+    vectors: Path,
     config: ExportConfig,
     facts: Mapping[str, Any],
     triton: TritonConfig | None = None,
@@ -36,7 +43,10 @@ def write_version(
         target: becomes a Triton model repository with kuberec.json and golden.json.
         compressed: ranker.onnx (served), ranker_fp32.onnx (for GPUs), student/ and ledger.json.
         windows: the golden requests are histories of its test split, and the odd ones: empty,
-            unknown items only, with exclusions.
+            unknown items only, with exclusions. Its validation split says how much a new item's
+            score is raised.
+        vectors: item_vectors/, that the model was trained with: how texts become vectors travels
+            with the version.
         config: number of golden requests, and the limits of the parity.
         facts: config, data_fingerprint, metrics, code: what kuberec.json says beside the rest.
 
@@ -50,51 +60,44 @@ def write_version(
     vocabulary = read_json(compressed / "student" / "vocabulary.json")
     ranker = compressed / "ranker.onnx"
     gpu_ranker = compressed / "ranker_fp32.onnx"
-    weights = [sha256_file(ranker), sha256_file(gpu_ranker)]
-    version = fingerprint([dict(facts), vocabulary, *weights])[:12]
     with (
         atomic_directory(Path(target)) as draft,
         tempfile.TemporaryDirectory(dir=Path(target).parent, prefix=".export-") as scratch,
     ):
         workdir = Path(scratch)
         progress(0, 4, "building the string graphs")
-        lookup, decode = workdir / "lookup.onnx", workdir / "decode.onnx"
         shape = read_json(compressed / "student" / "model.json")["config"]
-        lookup.write_bytes(
-            build_lookup(vocabulary, shape["max_length"], config.max_seen).SerializeToString()
-        )
-        decode.write_bytes(build_decode(vocabulary, config.k).SerializeToString())
         repository = draft / "repository"
-        write_repository(repository, lookup, ranker, decode, triton, gpu_ranker)
-        requests = golden_requests(windows, config.golden_requests)
-        golden = golden_answers(repository, requests)
+        lookup = write_graphs(
+            repository,
+            workdir,
+            vocabulary,
+            Shapes(shape["max_length"], config.max_seen, config.k),
+            ranker,
+            gpu_ranker,
+            triton,
+        )
+        maps = export_item_map(compressed / "student", windows, vectors, repository)
+        weights = [sha256_file(path) for path in (ranker, gpu_ranker, *maps)]
+        version = fingerprint([dict(facts), vocabulary, *weights])[:12]
+        golden = golden_answers(repository, golden_requests(windows, config.golden_requests))
         progress(1, 4, "comparing torch with ONNX Runtime")
-        rows = _graph_parity(compressed, lookup, requests)
+        rows = _graph_parity(compressed, lookup, [each.model_dump() for each in golden])
         progress(2, 4, "comparing ONNX Runtime with Triton")
-        for way, found in check_on_triton(repository, workdir / "triton", golden).items():
-            rows.append(
-                {
-                    "from": "ONNX Runtime INT8",
-                    "to": f"Triton, {way}",
-                    "requests": int(found["requests"]),
-                    "max_abs_score_diff": found["max_abs_score_diff"],
-                    "top_k_overlap": found["min_overlap"],
-                }
-            )
-        checks = _checks(rows, config)
+        rows += triton_rows(repository, workdir / "triton", golden)
+        checks = checks_of(rows, config)
         require(GATE, checks)
         progress(3, 4, "sealing the version")
         everything = dict(facts) | {
             "ledger": ledger,
             "parity": rows,
             "checks": [check.as_dict() for check in checks],
+            "items": {"trained": len(vocabulary), "added": [], "parent": None},
         }
-        write_manifest(repository, version, golden, everything)
-        for path in list(repository.iterdir()):
-            path.rename(draft / path.name)
-        repository.rmdir()
+        sealed = seal(repository, draft, version, golden, everything)
     progress(4, 4, f"version {version}")
-    return ModelVersion.model_validate(read_json(Path(target) / "kuberec.json"))
+    sealed.directory = Path(target)
+    return sealed
 
 
 def golden_requests(windows: Path, count: int) -> list[dict[str, list[str]]]:
@@ -120,57 +123,13 @@ def _graph_parity(
     compressed: Path, lookup: Path, requests: Sequence[Mapping[str, Sequence[str]]]
 ) -> list[dict[str, Any]]:
     """torch ↔ ONNX Runtime on the student, and FP32 ↔ INT8: what quantisation changes."""
-    from recommender.export import rank, top_k_overlap, torch_onnx_parity
+    from recommender.export import torch_onnx_parity
     from recommender.model import load_model
 
-    session = open_session(lookup)
-    inputs = [
-        session.run(
-            ["history_ids", "seen_ids"],
-            {
-                name: np.array(request[name], dtype=object).reshape(1, len(request[name]))
-                for name in ("history", "exclude")
-            },
-        )
-        for request in requests
-    ]
-    history_ids, seen_ids = (np.concatenate(parts) for parts in zip(*inputs, strict=True))
+    ids = looked_up(lookup, requests)
     full = compressed / "ranker_fp32.onnx"
-    found = torch_onnx_parity(load_model(compressed / "student"), full, history_ids, seen_ids)
-    (fp32, fp32_scores), (int8, int8_scores) = (
-        rank(open_session(path), history_ids, seen_ids)
-        for path in (full, compressed / "ranker.onnx")
-    )
-    common = {"requests": len(requests)}
+    found = torch_onnx_parity(load_model(compressed / "student"), full, *ids)
     return [
-        {"from": "torch", "to": "ONNX Runtime FP32"} | found | common,
-        {
-            "from": "ONNX Runtime FP32",
-            "to": "ONNX Runtime INT8",
-            "max_abs_score_diff": float(np.abs(fp32_scores - int8_scores).max()),
-            "top_k_overlap": top_k_overlap(fp32, int8),
-        }
-        | common,
+        {"from": "torch", "to": "ONNX Runtime FP32"} | found | {"requests": len(requests)},
+        quantisation_row(full, compressed / "ranker.onnx", *ids),
     ]
-
-
-def _checks(rows: Sequence[Mapping[str, Any]], config: ExportConfig) -> list[Check]:
-    """A hand-over must not change answers; quantisation may, within its own limit."""
-    checks = []
-    for row in rows:
-        name = f"{row['from']} → {row['to']}"
-        quantised = "INT8" in row["to"]
-        floor = config.min_quantized_overlap if quantised else config.min_overlap
-        overlap = row["top_k_overlap"]
-        checks.append(Check(f"{name}: top-K overlap", overlap, f">= {floor:g}", overlap >= floor))
-        if not quantised:
-            difference, limit = row["max_abs_score_diff"], config.max_score_difference
-            checks.append(
-                Check(
-                    f"{name}: largest score difference",
-                    difference,
-                    f"<= {limit:g}",
-                    difference <= limit,
-                )
-            )
-    return checks

@@ -64,4 +64,5 @@ def write_vectors(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     table = pa.table({"item_id": vocabulary(), "vector": list(vectors)})
     pq.write_table(table, directory / "vectors.parquet")
+    write_json(directory / "encoder.json", {"parts": [{"name": "encoder", "dim": TEXT_DIM}]})
     return directory

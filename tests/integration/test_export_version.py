@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from recommender_data import random_model, vocabulary, write_windows
+from recommender_data import random_model, vocabulary, write_vectors, write_windows
 
 from components.export_version import export_version
 from recommender.export import export_ranker
@@ -14,7 +14,7 @@ from recommender.model import save_model
 
 EXPORT = {"k": 10, "max_seen": 20, "golden_requests": 6}
 FINGERPRINTS = {
-    f"{name}_fingerprint": name for name in ("data", "windows", "compressed", "evaluation")
+    f"{name}_fingerprint": name for name in ("data", "windows", "vectors", "compressed", "evaluation")
 }
 
 pytestmark = pytest.mark.timeout(120)
@@ -34,6 +34,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SimpleNamespac
     write_json(root / "evaluation.json", {"test": {"model": {"ndcg@10": 0.5}}})
     return {
         "windows": SimpleNamespace(path=str(write_windows(root / "windows"))),
+        "item_vectors": SimpleNamespace(path=str(write_vectors(root / "item_vectors"))),
         "compressed": SimpleNamespace(path=str(compressed)),
         "evaluation_report": SimpleNamespace(path=str(root / "evaluation.json")),
     }
