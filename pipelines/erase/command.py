@@ -57,6 +57,7 @@ def erase_user(
             runs=runs,
             old_keys=old_keys or [],
             dry_run=dry_run,
+            request_log=loaded.serving.transformer.request_log,
         )
     _show(report, console)
     versions = model_versions([home, *([runs] if runs.is_dir() else [])])
@@ -111,7 +112,9 @@ def _not_reached(versions: list[str]) -> list[str]:
         "the source still has the user; so do copies of it, such as .kuberec/data",
         f"model versions{trained} were trained with the user's events: weights are not changed; "
         "run the pipeline again and remove what it replaces",
-        "a transformer that runs remembers what clients asked of it for minutes, in memory alone",
+        "a transformer that runs remembers what clients asked of it for minutes, in memory alone; "
+        "the latest rows of its request log are not written yet: where there is one, run this "
+        "again after serving.transformer.request_log.flush_s",
         "not reached from here: a cluster's artifacts and published versions, its pods' logs, "
         "other online stores, backups (docs/data/privacy.md)",
     ]

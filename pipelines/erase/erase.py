@@ -10,6 +10,7 @@ from ingestion.privacy.erased import read_erased, remember_erased
 from ingestion.privacy.pseudonyms import pseudonym, read_key, user_key
 from ingestion.sources import SourceConfig
 from pipelines.erase.files import erase_folder, golden_with
+from pipelines.erase.logs import log_folder, log_ids, log_keys, tell_other_keys
 from pipelines.erase.needle import Needle
 from pipelines.erase.online import erase_shared_store
 from pipelines.erase.report import Report, counted
@@ -17,6 +18,7 @@ from recommender.errors import KuberecError
 from recommender.files import read_json
 from recommender.schema import USER_ID
 from reporting.page import render
+from serving.transformer.request_log.settings import RequestLogConfig
 from serving.version import MANIFEST
 
 
@@ -44,6 +46,7 @@ def erase_user(
     runs: Path,
     old_keys: Sequence[str] = (),
     dry_run: bool = False,
+    request_log: RequestLogConfig | None = None,
 ) -> Report:
     """Erase a user from run folders, the state home and the online store, and look again.
 
@@ -54,12 +57,17 @@ def erase_user(
         user_id: as the source has it, also where pseudonyms are stored.
         home: state folder: increments, feature store, serving state, caches.
         runs: folder of runs; those of other sources, in which an id is somebody else's, are left.
+        request_log: says where the log is, if not in `home`, and the key of its pseudonyms.
 
     Raises:
         KuberecError: the id is blank; a key of pseudonyms is missing.
     """
     report = Report(dry_run)
-    needle = Needle(stored_ids(user_id, source, old_keys))
+    request_log = request_log or RequestLogConfig()
+    log = log_folder(request_log, home)
+    keys = log_keys(request_log, log, old_keys)
+    ids = stored_ids(user_id, source, old_keys)
+    needle = Needle([*ids, *log_ids(ids, keys)])
     state = home / "ingest" / source.slug
     if not dry_run and user_id not in read_erased(state):
         remember_erased(state, [user_id])
@@ -76,6 +84,11 @@ def erase_user(
     if home.is_dir():
         erase_folder(home, needle, report, columns, skip)
         _forget_steps(home, report)
+    elsewhere = [log] if log.is_dir() and not log.is_relative_to(home) else []
+    for folder in elsewhere:
+        erase_folder(folder, needle, report, columns, skip)
+    if keys:
+        tell_other_keys(log, keys, report)
     erase_shared_store(home, needle, report)
     for root in dict.fromkeys([*folders, home]):
         for version, count in golden_with(root, histories):
@@ -85,7 +98,7 @@ def erase_user(
                 "the version is sealed: replace it by a new one and remove it",
             )
     if not dry_run:
-        _look_again([*folders, home], needle, report, columns, skip)
+        _look_again([*folders, home, *elsewhere], needle, report, columns, skip)
     return report
 
 

@@ -14,6 +14,7 @@ import pytest
 import redis
 import yaml
 from feature_stores import REDIS_SETTINGS, RedisServer, redis_server
+from replay_tables import KEY, log_row, write_log
 from typer.testing import CliRunner
 
 from feature_repo.build import build_features
@@ -26,6 +27,7 @@ from pipelines.cli import app
 from pipelines.config import load_config
 from recommender import schema
 from recommender.files import read_json
+from recommender.pseudonyms import pseudonym
 from serving.settings import TransformerConfig
 from serving.transformer.features import FeatureSource, FeatureStatus
 
@@ -68,6 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("machine")
     with pytest.MonkeyPatch.context() as patch, redis_server(folder) as server:
         patch.setenv("KUBEREC_HOME", str(folder / "home"))
+        patch.setenv("KUBEREC_LOG_KEY", KEY.decode())
         patch.setenv("KUBEREC_REDIS", f"127.0.0.1:{server.port}")
         registry = store_folder(folder / "home") / "shared.db"
         patch.setenv("KUBEREC_FEATURE_REGISTRY", str(registry))
@@ -133,6 +136,11 @@ def _write_run(place: Place) -> None:
     (place.run / "run.log").write_text("ingest 1/1\n")
     asked = [{"user_id": CARLA, "history": ["i1"]}, {"user_id": "u3", "history": []}]
     (place.home / "serving" / "rollout.json").write_text(json.dumps({"requests": asked}))
+    write_log(
+        place.home / "request_log",
+        [log_row(name, [(1, "i1")], 10**15) for name in (CARLA, "u3", CARLA, DAVE)]
+        + [log_row(DAVE, [(1, "i1")], 10**15, request_id=f"for {CARLA}", model_version="v2")],
+    )
     (place.home / "cache" / "steps").mkdir(parents=True)
     (place.home / "cache" / "steps" / "0a.json").write_text("{}")
 
@@ -168,6 +176,10 @@ def test_nothing_is_left_of_the_user_and_all_of_the_others(place: Place) -> None
     assert {"redis", "home/feature_store/online.db", "home/serving/rollout.json"} <= set(before)
     assert "home/serving/logs/transformer.log" in before
     assert any(name.startswith("home/ingest/small/increments/") for name in before)
+    known_as = pseudonym(CARLA, KEY)
+    assert [name.split("/")[1:3] for name in place.mentions(known_as)] == [
+        ["request_log", "version=v1"]
+    ]
     stores = [store_folder(place.home), place.config.parent / "feature_store.yaml"]
     assert [status(store, CARLA) for store in stores] == [FeatureStatus.OK] * 2
     others = contents(place)
@@ -180,7 +192,14 @@ def test_nothing_is_left_of_the_user_and_all_of_the_others(place: Place) -> None
     done = erase(place)
     assert done.exit_code == 0, done.output
     assert place.mentions(CARLA) == []
+    assert place.mentions(known_as) == []
     assert contents(place) == others
+    logged = [
+        row["user_id"]
+        for path in sorted((place.home / "request_log").rglob("*.parquet"))
+        for row in pq.read_table(path).to_pylist()
+    ]
+    assert logged == [pseudonym(name, KEY) for name in ("u3", DAVE, DAVE)]
     assert [status(store, CARLA) for store in stores] == [FeatureStatus.UNKNOWN] * 2
     assert [status(store, DAVE) for store in stores] == [FeatureStatus.OK] * 2
     assert online_histories(place.home, [CARLA, DAVE])[CARLA] == []
@@ -199,6 +218,7 @@ def contents(place: Place) -> dict[str, Any]:
             rows = pq.read_table(path).to_pylist()
             found[str(path)] = [
                 row for row in map(str, rows) if CARLA not in row and "erased user" not in row
+                and pseudonym(CARLA, KEY) not in row and "[erased]" not in row
                 and "'row': '{}'" not in row
             ]  # fmt: skip
     with sqlite3.connect(store_folder(place.home) / "online.db") as database:
