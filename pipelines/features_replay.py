@@ -131,7 +131,7 @@ def _offline(features: str | None, runs: Path, home: Path) -> Path:
     Raises:
         KuberecError: there is none.
     """
-    from feature_repo.replay.events import EVENTS
+    from feature_repo.offline import EVENTS
     from feature_repo.store import store_folder
     from pipelines.runs import list_runs
 
@@ -159,7 +159,7 @@ def _offline(features: str | None, runs: Path, home: Path) -> Path:
 
 
 def _tables_below(run: Path) -> Path | None:
-    from feature_repo.replay.events import EVENTS
+    from feature_repo.offline import EVENTS
 
     return next((path.parent for path in sorted(run.glob(f"steps/**/offline/{EVENTS}"))), None)
 

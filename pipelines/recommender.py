@@ -60,7 +60,8 @@ def recommender(
     snapshot = ingested.outputs["snapshot"]
     data_fingerprint = ingested.outputs["data_fingerprint"]
 
-    validated = validate(validation=validation, snapshot=snapshot).set_caching_options(False)
+    validated = validate(validation=validation, features=features, snapshot=snapshot)
+    validated.set_caching_options(False)
     validated_gate = gate_behind("validate", validated.outputs["validation_report"])
     encoded = encode_items(text=text, snapshot=snapshot, data_fingerprint=data_fingerprint)
     encoded.after(validated_gate)

@@ -41,7 +41,8 @@ def summarize(
         "created": manifest["created"],
         "data": _data(read_json(snapshot / "snapshot.json"), read_json(windows / "features.json")),
         "vectors": read_json(item_vectors / "encoder.json"),
-        "validation": _validation(checked) | {"data_docs": str(validation / "data_docs")},
+        "validation": _validation(checked)
+        | {"data_docs": str(validation / "data_docs"), "skew": _skew(validation / "skew.json")},
         "training": _training(read_json(model / "training.json")),
         "evaluation": {
             "protocol": f"{measured['protocol']}; {measured['users']:,} users",
@@ -112,6 +113,14 @@ def _validation(checked: Mapping[str, Any]) -> dict[str, Any]:
         "compared": checked["drift"]["said"],
         "drift": [_finding(row) for row in drift if row["observed"] is not None],
     }
+
+
+def _skew(found: Path) -> dict[str, Any] | None:
+    """What a replay of logged requests said; None where none was asked for."""
+    if not found.is_file():
+        return None
+    content = read_json(found)
+    return {"said": content["said"], "causes": (content["report"] or {}).get("causes", [])}
 
 
 def _finding(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_repo.replay.events import ABOUT, EVENTS
+from feature_repo.offline import ABOUT, EVENTS
 from feature_repo.replay.log_files import SCHEMA, partition
 from recommender.files import write_json
 from recommender.pseudonyms import key_id, pseudonym

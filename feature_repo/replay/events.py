@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from feature_repo.offline import ABOUT, EVENTS
 from recommender.errors import KuberecError
 from recommender.files import read_json
 from recommender.pseudonyms import DIGITS
 
-EVENTS, ABOUT = "events.parquet", "offline.json"
 _BLOCK = 64  # bytes, of SHA-256
 
 

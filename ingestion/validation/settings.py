@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
+from ingestion.validation.skew_settings import SkewConfig
 from recommender.config import Section
 
 Severity = Literal["critical", "warning"]
@@ -111,6 +112,7 @@ class ValidationConfig(Section):
     personal: PersonalConfig = PersonalConfig()
     interactions: InteractionsConfig = InteractionsConfig()
     drift: DriftConfig = DriftConfig()
+    skew: SkewConfig = SkewConfig()
     warn_only: list[str] = Field(
         [], description="checks that are reported but stop nothing, as 'events.timestamp.newest'"
     )
