@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo.config import EVENT_TIME, FeatureConfig
+from feature_repo.live.origin import KEY, origin_of
 from feature_repo.offline import ABOUT, EVENTS, HISTORIES
 from feature_repo.offline.cutoffs import (
     FeatureError,
@@ -115,7 +116,9 @@ def write_windows(
             found = engine.batches(window_rows(engine, lists, config, known), HISTORY_ROWS)
             windows.add(without_leaks(found))
     about = {"history_length": config.history_length, "covered_until_us": last_us}
-    write_json(offline / ABOUT, about)
+    about |= {"owner": config.owner} if config.owner else {}
+    source = origin_of(snapshot)  # for events that come later, live
+    write_json(offline / ABOUT, about | ({KEY: source} if source else {}))
     tell("vocabulary")
     vocabulary = core.select("item").distinct().join(ids.items, "item")[schema.ITEM_ID]
     names = sorted(vocabulary.to_pyarrow().to_pylist())

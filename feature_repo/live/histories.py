@@ -1,0 +1,149 @@
+"""Live events into the online store's histories, whichever store it is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from feature_repo.facts import LENGTH_TAG, read_facts
+from feature_repo.live.events import Event
+from feature_repo.live.merge import Entry
+from feature_repo.live.rows import Merged, merged
+from feature_repo.store import registry_file, store_folder
+from feature_repo.stores.base import OnlineRow, OnlineRows, StoreDown
+from recommender.errors import KuberecError
+
+VIEW = "user_history"
+_DEFAULT_LENGTH = 1000  # of features.history_length
+_USERS = 500  # of one change: others wait for no longer than it takes
+
+
+class Applied(NamedTuple):
+    outcomes: list[str]  # of each event
+    untimed: int  # histories whose events had no times
+
+
+class LiveHistories:
+    """The histories of a state home's feature store; for one thread at a time.
+
+    The store is opened at the first use, and again after it was down, or when another
+    materialisation has changed what is known of it. Usable as a context manager.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = Path(home)
+        self._rows: OnlineRows | None = None
+        self._files: tuple[Path, ...] = ()
+        self._opened: tuple[Any, ...] = ()
+        self.length = _DEFAULT_LENGTH  # latest events that a history holds, once it is open
+
+    def open(self) -> None:
+        """Connect; nothing happens where that is done already.
+
+        Raises:
+            KuberecError: nothing was materialised yet, or the store is of an unknown kind.
+            StoreDown: it does not answer.
+        """
+        if self._rows is not None and self._opened == _identities(self._files):
+            return
+        self.close()
+        from feature_repo.store import open_store
+        from feature_repo.stores.open import open_rows
+
+        folder = store_folder(self._home)
+        registry = registry_file(self._home)
+        if not registry.is_file():
+            raise KuberecError(
+                f"no feature store in '{folder}': live events go into histories that a pipeline "
+                "has materialised; run one first (`kuberec run CONFIG`), or set KUBEREC_HOME to "
+                "the state folder of one"
+            )
+        store = open_store(folder)
+        self._files = (registry, *_online_files(store))
+        self._opened = _identities(self._files)
+        self._rows = open_rows(store, VIEW)
+        self.length = _history_length(store, folder)
+
+    def apply(self, events: Sequence[Event]) -> Applied:
+        """Merge events, in any order, into their users' histories.
+
+        Idempotent: to apply the same again, whole or in part, changes nothing.
+
+        Raises:
+            StoreDown: events may have been applied in part. Apply them again.
+            KuberecError: as of `open`.
+        """
+        self.open()
+        assert self._rows is not None
+        places: dict[str, list[int]] = {}
+        for place, event in enumerate(events):
+            places.setdefault(event.user_id, []).append(place)
+        outcomes = [""] * len(events)
+        untimed = 0
+        users = list(places)
+        for start in range(0, len(users), _USERS):
+            part = users[start : start + _USERS]
+            groups = [[_entry(events[place]) for place in places[user]] for user in part]
+            for user, done in zip(part, self._change(part, groups), strict=True):
+                untimed += done.untimed
+                for place, outcome in zip(places[user], done.outcomes, strict=True):
+                    outcomes[place] = outcome
+        return Applied(outcomes, untimed)
+
+    def _change(self, users: list[str], groups: list[list[Entry]]) -> list[Merged]:
+        assert self._rows is not None
+        last: list[Merged] = []
+
+        def new(rows: Sequence[OnlineRow | None]) -> list[OnlineRow | None]:
+            # May be called again when others write too: what it says last is what was written.
+            last[:] = [
+                merged(row, group, self.length) for row, group in zip(rows, groups, strict=True)
+            ]
+            return [each.row for each in last]
+
+        try:
+            self._rows.change(users, new)
+        except StoreDown:
+            self.close()
+            raise
+        return last
+
+    def close(self) -> None:
+        rows, self._rows = self._rows, None
+        if rows is not None:
+            rows.close()
+
+    def __enter__(self) -> "LiveHistories":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _entry(event: Event) -> Entry:
+    return Entry(event.time_us, event.rank, event.item_id)
+
+
+def _history_length(store: Any, folder: Path) -> int:
+    """Of the view as it was registered; else of the offline tables beside it."""
+    said = store.get_feature_view(VIEW).tags.get(LENGTH_TAG)
+    return int(said or read_facts(folder / "offline").history_length or _DEFAULT_LENGTH)
+
+
+def _online_files(store: Any) -> list[Path]:
+    from feature_repo.online_store import online_file
+
+    path = online_file(store.config)
+    return [] if path is None else [path if path.is_absolute() else store.config.repo_path / path]
+
+
+def _identities(files: Sequence[Path]) -> tuple[Any, ...]:
+    """Changes when a file is another one: a new registry, a database put in place of the old."""
+    found: list[tuple[int, int] | None] = []
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return tuple(found)
