@@ -31,7 +31,7 @@ from ingestion.reading.landing import source_files
 from ingestion.reading.raw import RawTable, count_swallowed
 from ingestion.rejects import Outcome, check_rejects
 from ingestion.sift import Sift, near_duplicates
-from ingestion.snapshot import account, write_rejects, write_tables
+from ingestion.snapshot import account, write_rejects, write_table, write_tables
 from ingestion.sources import SourceConfig
 from ingestion.validation.quarantine import quarantine_rules
 from recommender import schema
@@ -74,6 +74,31 @@ def ingest(
             engine.close()
         shutil.rmtree(work)
         write_json(draft / "snapshot.json", summary)
+    return summary
+
+
+def ingest_items(
+    config: SourceConfig, out_dir: Path, progress: Progress | None = None
+) -> dict[str, Any]:
+    """The items alone, by the same rules: items.parquet in the folder `out_dir`, and what became
+    of the rows read: {"read", "kept", "rejected"}, the last by reason.
+
+    Raises:
+        IngestError, PermissionError: as `ingest`.
+    """
+    with atomic_directory(out_dir) as draft:
+        work = draft / "work"
+        work.mkdir()
+        engine = open_engine(config.engine, work)
+        try:
+            with EventPartitions(config, None, work) as partitions:
+                tell = progress or (lambda message: None)
+                run = _Run(engine, config, work, read_erased(None), partitions, tell)
+                run.make_items()
+                summary = run.write_items(draft)
+        finally:
+            engine.close()
+        shutil.rmtree(work)
     return summary
 
 
@@ -187,6 +212,14 @@ class _Run:
     def _finish(self, table: str, sift: Sift) -> None:
         self._outcomes[table] = sift.outcome()
         check_rejects(self._outcomes[table], self._config.max_reject_fraction)
+
+    def write_items(self, draft: Path) -> dict[str, Any]:
+        outcome = self._outcomes["items"]
+        return {
+            "read": outcome.raw.rows,
+            "kept": write_table(self._engine, "items", self._kept["items"], draft),
+            "rejected": outcome.reasons,
+        }
 
     def write(self, draft: Path) -> dict[str, Any]:
         """The parquet files; the content of snapshot.json."""

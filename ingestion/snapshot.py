@@ -34,11 +34,14 @@ def write_tables(
         if table == "users" and "users" not in kept:
             written[table] = _write_users(folder)
             continue
-        rows = kept[table]
-        rows = rows.order_by(*(rows[name] for name in _ORDER[table]))
-        target = _with_riders(table, rows)
-        written[table] = engine.write(rows, schema.table_path(folder, table), target)
+        written[table] = write_table(engine, table, kept[table], folder)
     return written
+
+
+def write_table(engine: Engine, table: str, rows: ir.Table, folder: Path) -> int:
+    """The kept rows of one table, in its order; how many there are."""
+    ordered = rows.order_by(*(rows[name] for name in _ORDER[table]))
+    return engine.write(ordered, schema.table_path(folder, table), _with_riders(table, ordered))
 
 
 def write_rejects(engine: Engine, outcomes: dict[str, Outcome], folder: Path) -> None:

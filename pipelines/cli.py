@@ -10,6 +10,7 @@ from rich.console import Console
 
 from components.step import state_home
 from pipelines import features
+from pipelines import items as items_commands
 from pipelines import rollout as rollout_commands
 from pipelines.cluster import commands
 from pipelines.erase import command as erase
@@ -64,6 +65,7 @@ app.command()(erase.pseudonym)
 
 
 app.add_typer(rollout_commands.app)
+app.add_typer(items_commands.app)
 app.add_typer(features.app)
 
 

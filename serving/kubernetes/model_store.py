@@ -72,6 +72,31 @@ def publish(
     return uri
 
 
+def fetch_published(uri: str, mount: Path | None, folder: Path) -> Path:
+    """A published version as a folder here, verified: of a pvc:// store the mounted one itself.
+
+    Args:
+        uri: as `publish` returned it.
+        mount: where a pvc:// store's claim is mounted here.
+        folder: an existing, empty folder for what has to be copied.
+
+    Raises:
+        VersionError: it is not as it was sealed. StoreError: it cannot be read.
+    """
+    scheme, base = _parse(uri)
+    if scheme == "pvc":
+        claim, _, path = base.partition("/")
+        return _load_published(_mounted(claim, mount) / path, uri).directory
+    with _errors_of(uri):
+        files = _file_system(scheme, uri)
+        root = uri.partition("://")[2]
+        for name in [*_read_remote(files, root, uri).files, MANIFEST]:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            files.get_file(f"{root}/{name}", str(target))
+    return _load_published(folder, uri).directory
+
+
 def _parse(store: str) -> tuple[str, str]:
     """Scheme and the rest of a store's address."""
     scheme, separator, base = store.partition("://")
