@@ -55,6 +55,7 @@ class LogWriter:
         self._waiting: deque[tuple[Entry, int]] = deque()
         self._offered = self._taken = 0  # bytes; each is written by one thread alone
         self._held: list[pa.RecordBatch] = []
+        self._held_rows = self._held_bytes = 0
         self._flush_at = float("inf")
         self._files = 0
         self._sweep_at, self._since_sweep = -float("inf"), 0
@@ -95,21 +96,22 @@ class LogWriter:
         taken = [self._waiting.popleft() for _ in range(count)]
         entries = [entry for entry, _ in taken]
         try:
-            self._held.append(self._as_rows(entries))
+            batch = self._as_rows(entries)
+            self._held.append(batch)
+            # Summed up here: asking all of them again each time made answers six times slower.
+            self._held_rows += batch.num_rows
+            self._held_bytes += batch.nbytes
         except Exception as error:  # a defect of ours, which must not end the thread
             self._failed(sum(entry.ask.rows for entry in entries), error)
         self._taken += sum(size for _, size in taken)
         if self._flush_at == float("inf"):
             self._flush_at = self._clock() + self._config.flush_s
-        rows = sum(batch.num_rows for batch in self._held)
-        if (
-            rows >= self._config.max_rows_per_file
-            or sum(batch.nbytes for batch in self._held) > _MAX_HELD
-        ):
+        if self._held_rows >= self._config.max_rows_per_file or self._held_bytes > _MAX_HELD:
             self._flush()
 
     def _flush(self) -> None:
         held, self._held, self._flush_at = self._held, [], float("inf")
+        self._held_rows = self._held_bytes = 0
         if not held:
             return
         rows = pa.Table.from_batches(held, schema=SCHEMA)
