@@ -34,6 +34,12 @@ class FeatureConfig(Section):
         description="rows of the offline histories: just before each cut-off and the latest; or "
         "after every event, exact at any time, but each with a whole history",
     )
+    owner: str = Field(
+        "",
+        max_length=200,
+        description="who answers for the features: a team or an address; `kuberec features status` "
+        "and Feast show it",
+    )
     engine: EngineConfig = EngineConfig()
 
     @model_validator(mode="after")

@@ -115,7 +115,10 @@ def write_windows(
             histories.add(engine.batches(history_rows(engine, lists, config, known), HISTORY_ROWS))
             found = engine.batches(window_rows(engine, lists, config, known), HISTORY_ROWS)
             windows.add(without_leaks(found))
-    about = {"history_length": config.history_length, "covered_until_us": last_us}
+    about: dict[str, Any] = {
+        "history_length": config.history_length,
+        "covered_until_us": last_us,
+    }
     about |= {"owner": config.owner} if config.owner else {}
     source = origin_of(snapshot)  # for events that come later, live
     write_json(offline / ABOUT, about | ({KEY: source} if source else {}))

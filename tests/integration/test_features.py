@@ -33,7 +33,7 @@ from recommender.errors import KuberecError
 from recommender.files import read_json, sha256_file, sha256_tree
 
 Event = tuple[str, str, int, int]  # user, item, microseconds, position
-CONFIG = FeatureConfig(k_core=3, history_length=12)
+CONFIG = FeatureConfig(k_core=3, history_length=12, owner="shop team")
 
 
 def random_log(seed: int, users: int = 12, items: int = 15, events: int = 400) -> list[Event]:
@@ -243,6 +243,7 @@ def test_feast_itself_applies_the_repository_and_keeps_the_store(
     assert applied.returncode == 0, applied.stdout + applied.stderr
     services = {service.name for service in open_store(store_folder(home)).list_feature_services()}
     assert services == {"recommend_0123456789ab", "user_analysis"}
+    assert open_store(store_folder(home)).get_feature_view("user_history").owner == "shop team"
     assert online_histories(home, by_user(log)) == before
 
 
