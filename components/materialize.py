@@ -24,7 +24,7 @@ def materialize(
         version: of `export_version`; its FeatureService is `recommend_<version>`.
         target: where the version will serve, "embedded" or "kserve"; the latter's online store is
             that of the feature_store.yaml which FEAST_FS_YAML_FILE_PATH names.
-        online_report: rows a view, as a JSON file.
+        online_report: of each view rows, how many were written and how fast, as a JSON file.
     """
     from pathlib import Path
 
@@ -45,5 +45,9 @@ def materialize(
             )
         result = run(Path(windows.path), state_home(), version, progress)
         write_json(Path(online_report.path), result)
-        rows = ", ".join(f"{count:,} of {view}" for view, count in result["rows"].items())
+        rows = ", ".join(
+            f"{of['rows']:,} of {view} ({of['mode']}: {of['written']:,} written"
+            + (f", {of['rows_per_s']:,}/s)" if of["written"] else ")")
+            for view, of in result["views"].items()
+        )
         progress(1, 1, f"{rows} online")

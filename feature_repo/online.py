@@ -96,6 +96,9 @@ def materialize(
         # Who looks for the version finds its rows in place.
         service = recommend_service(version, defined.history)
         register(store, [defined.user, defined.history, service], _place())
+        for view, outcome in outcomes.items():  # last: what is registered has no such notes
+            if outcome.mode not in ("unchanged", "older"):
+                _note_interval(store, view, offline / f"{view}.parquet")
     _note_version(folder, version)
     return {
         "service": service_name(version),
@@ -170,7 +173,7 @@ def _registering(home: Path, tell: Progress) -> Iterator[Any]:
 
 
 def _bring_up(store: Any, view: str, offline: Path, tell: Progress) -> Any:
-    """The Outcome of one view, which Feast's registry is told of too."""
+    """The Outcome of one view."""
     from feature_repo.facts import read_facts
     from feature_repo.materialize.run import ViewRun
     from feature_repo.materialize.state import Source
@@ -199,10 +202,7 @@ def _bring_up(store: Any, view: str, offline: Path, tell: Progress) -> Any:
         tempfile.TemporaryDirectory(dir=offline.parent, prefix=".scratch-") as scratch,
     ):
         layout = ViewLayout(store, view)
-        outcome = ViewRun(rows, layout, source, offline.parent, shared).run(Path(scratch), told)
-    if outcome.mode not in ("unchanged", "older"):
-        _note_interval(store, view, table)
-    return outcome
+        return ViewRun(rows, layout, source, offline.parent, shared).run(Path(scratch), told)
 
 
 def _note_interval(store: Any, view: str, table: Path) -> None:

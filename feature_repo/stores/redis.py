@@ -27,7 +27,8 @@ from feature_repo.stores.layout import ViewLayout, from_us, to_us, unique
 
 _AT_ONCE = 500  # rows in one pipeline
 _A_SCRIPT = 20  # rows written by one script: nobody else is served while it runs
-_TRIES = 5  # at a server that does not answer, some 3 s in all
+_TRIES = 6  # at a server that does not answer, some 3 s in all
+_TIMEOUT_S = 10.0  # of a server that takes commands and is silent, if the settings say nothing
 _PAUSE_S = 0.1
 
 # A row is replaced if it is what was read: the hash over its fields says so.
@@ -113,6 +114,19 @@ class RedisRows:
         self._mark_key = f"kuberec:materialized:{layout.table}"
         with self._down():
             self._client = RedisOnlineStore()._get_client(config.online_store)
+            self._set_limits()
+
+    def _set_limits(self) -> None:
+        """The client would try for half a minute by itself, and wait for ever."""
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        if not self._cluster:
+            self._client.set_retry(Retry(NoBackoff(), 0))
+            settings = self._client.connection_pool.connection_kwargs
+            for name in ("socket_timeout", "socket_connect_timeout"):
+                if settings.get(name) is None:
+                    settings[name] = _TIMEOUT_S
 
     def _key(self, entity_id: str) -> bytes:
         return self._layout.key(entity_id) + self._project
