@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from feature_repo.config import EVENT_TIME
-from feature_repo.store import open_store
+from feature_repo.store import REPOSITORY, open_store
 
 USERS = [f"user-{number}" for number in range(5000)]
 _ITEMS = 20_000
@@ -29,14 +30,10 @@ def make_redis(folder: Path, port: int, version: str) -> Path:
 
     folder.mkdir()
     settings = folder / "feature_store.yaml"
-    settings.write_text(
-        "project: kuberec\n"
-        "provider: local\n"
-        "registry: {path: registry.db}\n"
-        f"online_store: {{type: redis, connection_string: '127.0.0.1:{port}'}}\n"
-        "offline_store: {type: duckdb}\n"
-        "entity_key_serialization_version: 3\n"
-    )
+    shipped = yaml.safe_load((REPOSITORY / "feature_store_redis.yaml").read_text(encoding="utf-8"))
+    online = {"type": "redis", "connection_string": f"127.0.0.1:{port}"}
+    raw = shipped | {"registry": {"path": "registry.db"}, "online_store": online}
+    settings.write_text(yaml.safe_dump(raw))
     _fill(FeatureStore(repo_path=str(folder)), folder, version)
     return settings
 

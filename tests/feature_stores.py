@@ -23,14 +23,9 @@ from feature_repo.store import REPOSITORY, import_feast, open_store, service_nam
 
 SERVICE = service_name("v1")
 # A cluster's feature_store.yaml: where the store is, is said by variables.
-REDIS_SETTINGS = """\
-project: kuberec
-provider: local
-registry: {path: "${KUBEREC_FEATURE_REGISTRY}", cache_ttl_seconds: 60}
-online_store: {type: redis, connection_string: "${KUBEREC_REDIS}"}
-offline_store: {type: duckdb}
-entity_key_serialization_version: 3
-"""
+REDIS_SETTINGS = (REPOSITORY.parent / "manifests/base/pipeline/feature_store.yaml").read_text(
+    encoding="utf-8"
+)
 Histories = Mapping[str, tuple[list[str] | None, datetime]]
 HISTORIES: Histories = {
     "u1": (["i1", "i2", "i3"], datetime(2024, 3, 31, 1, 30, tzinfo=UTC)),
@@ -98,14 +93,8 @@ def redis_store(folder: Path, port: int, histories: Histories = HISTORIES) -> Pa
 
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "feature_store.yaml"
-    settings.write_text(
-        "project: kuberec\n"
-        "provider: local\n"
-        "registry: {path: registry.db}\n"
-        f"online_store: {{type: redis, connection_string: '127.0.0.1:{port}'}}\n"
-        "offline_store: {type: duckdb}\n"
-        "entity_key_serialization_version: 3\n"
-    )
+    text = REDIS_SETTINGS.replace("${KUBEREC_FEATURE_REGISTRY}", "registry.db")
+    settings.write_text(text.replace("${KUBEREC_REDIS}", f"127.0.0.1:{port}"))
     fill(FeatureStore(repo_path=folder), folder / "offline", histories)
     return settings
 

@@ -21,11 +21,18 @@ def _load(path: str) -> Any:
     return yaml.safe_load((MANIFESTS / path).read_text())
 
 
-@pytest.mark.parametrize("kind", ["base", "overlays/production"])
-def test_features_are_written_where_they_are_read(kind: str) -> None:
-    assert _load(f"{kind}/endpoint/feature_store.yaml") == _load(
-        f"{kind}/pipeline/feature_store.yaml"
-    )
+def test_features_are_written_where_they_are_read_as_the_repository_says() -> None:
+    """Pods have the registry in a file; a trial's pipeline too, on the volume of the state home."""
+    shipped = yaml.safe_load((ROOT / "feature_repo/feature_store_redis.yaml").read_text())
+    by_file = {"path": "${KUBEREC_FEATURE_REGISTRY}"}
+    sentinels = {"redis_type": "redis_sentinel", "sentinel_master": "kuberec"}
+    online = {"base": {}, "overlays/production": sentinels}
+    registries = {"base": by_file, "overlays/production": shipped["registry"]}
+    for kind, added in online.items():
+        expected = shipped | {"online_store": shipped["online_store"] | added}
+        pipeline = _load(f"{kind}/pipeline/feature_store.yaml")
+        assert pipeline == expected | {"registry": registries[kind]}
+        assert _load(f"{kind}/endpoint/feature_store.yaml") == expected | {"registry": by_file}
 
 
 def test_slots_scale_alike() -> None:
