@@ -1,5 +1,6 @@
 """What a replay says of a logged row is what a plain reading of the definitions says."""
 
+import re
 import shutil
 import tempfile
 from datetime import UTC, datetime
@@ -260,6 +261,9 @@ def test_a_key_longer_than_a_block_is_hashed_as_the_rfc_says(tmp_path: Path) -> 
 
 def test_every_cause_has_a_meaning_and_what_is_not_named_otherwise_is_skew() -> None:
     assert set(MEANING) == set(Cause)
+    guide = (Path(__file__).parents[2] / "docs/features/replay.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `(\w+)` \| \W*(\w+)\W* \|", guide, re.MULTILINE)
+    assert told == [(cause.value, cause.kind.value) for cause in Cause]
     assert {cause for cause in Cause if cause.kind is Kind.SKEW} == {
         Cause.MISSING_USER, Cause.FUTURE_EVENT, Cause.UNKNOWN_ITEM, Cause.EXTRA_EVENT,
         Cause.LATE_EVENT, Cause.ORDER, Cause.TRUNCATED, Cause.NOT_MATERIALISED, Cause.UNEXPLAINED,
