@@ -14,6 +14,7 @@ from pipelines import items as items_commands
 from pipelines import rollout as rollout_commands
 from pipelines.cluster import commands
 from pipelines.erase import command as erase
+from pipelines.events import command as events
 from pipelines.options import ConfigPath, Overrides, console
 from recommender.errors import KuberecError
 
@@ -67,6 +68,7 @@ app.command()(erase.pseudonym)
 app.add_typer(rollout_commands.app)
 app.add_typer(items_commands.app)
 app.add_typer(features.app)
+app.add_typer(events.app)
 
 
 @app.command()

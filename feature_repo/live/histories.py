@@ -1,5 +1,7 @@
 """Live events into the online store's histories, whichever store it is."""
 
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +10,7 @@ from feature_repo.facts import LENGTH_TAG, read_facts
 from feature_repo.live.events import Event
 from feature_repo.live.merge import Entry
 from feature_repo.live.rows import Merged, merged
-from feature_repo.store import registry_file, store_folder
+from feature_repo.store import own_settings, registry_file, registry_place, store_folder
 from feature_repo.stores.base import OnlineRow, OnlineRows, StoreDown
 from recommender.errors import KuberecError
 
@@ -29,11 +31,15 @@ class LiveHistories:
     materialisation has changed what is known of it. Usable as a context manager.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, recheck_s: float = 60.0) -> None:
+        """`recheck_s`: how often a registry in a database, which no file tells of, is looked at."""
         self._home = Path(home)
+        self._recheck_s = recheck_s
         self._rows: OnlineRows | None = None
-        self._files: tuple[Path, ...] = ()
+        self._registry: Path | None = None
+        self._online: Path | None = None
         self._opened: tuple[Any, ...] = ()
+        self._until = math.inf  # when it is opened again, whatever the files say
         self.length = _DEFAULT_LENGTH  # latest events that a history holds, once it is open
 
     def open(self) -> None:
@@ -43,25 +49,36 @@ class LiveHistories:
             KuberecError: nothing was materialised yet, or the store is of an unknown kind.
             StoreDown: it does not answer.
         """
-        if self._rows is not None and self._opened == _identities(self._files):
+        if self._rows is not None and self._is_as_opened():
             return
         self.close()
+        from feature_repo.online_store import online_file
         from feature_repo.store import open_store
         from feature_repo.stores.open import open_rows
 
         folder = store_folder(self._home)
-        registry = registry_file(self._home)
-        if not registry.is_file():
+        self._registry = registry_file(self._home)
+        shared = _registry_is_shared()
+        if not self._registry.is_file() and not shared:
             raise KuberecError(
                 f"no feature store in '{folder}': live events go into histories that a pipeline "
                 "has materialised; run one first (`kuberec run CONFIG`), or set KUBEREC_HOME to "
                 "the state folder of one"
             )
+        # Before it is read: what changes meanwhile is seen at the next look.
+        files = _identity(self._registry, content=True)
         store = open_store(folder)
-        self._files = (registry, *_online_files(store))
-        self._opened = _identities(self._files)
+        online = online_file(store.config)
+        self._online = online and store.config.repo_path / online
+        self._opened = files, _identity(self._online, content=False)
+        self._until = time.monotonic() + self._recheck_s if shared else math.inf
         self._rows = open_rows(store, VIEW)
         self.length = _history_length(store, folder)
+
+    def _is_as_opened(self) -> bool:
+        """Neither registered anew, nor another database in place of the one that is open."""
+        now = _identity(self._registry, content=True), _identity(self._online, content=False)
+        return self._opened == now and time.monotonic() < self._until
 
     def apply(self, events: Sequence[Event]) -> Applied:
         """Merge events, in any order, into their users' histories.
@@ -129,21 +146,18 @@ def _history_length(store: Any, folder: Path) -> int:
     return int(said or read_facts(folder / "offline").history_length or _DEFAULT_LENGTH)
 
 
-def _online_files(store: Any) -> list[Path]:
-    from feature_repo.online_store import online_file
+def _registry_is_shared() -> bool:
+    """Whether it is in a database. A file of it in the home is then a copy, if it is there."""
+    settings = own_settings()
+    return settings is not None and not isinstance(registry_place(settings), Path)
 
-    path = online_file(store.config)
-    return [] if path is None else [path if path.is_absolute() else store.config.repo_path / path]
 
-
-def _identities(files: Sequence[Path]) -> tuple[Any, ...]:
-    """Changes when a file is another one: a new registry, a database put in place of the old."""
-    found: list[tuple[int, int] | None] = []
-    for file in files:
-        try:
-            status = file.stat()
-        except OSError:
-            found.append(None)
-        else:
-            found.append((status.st_dev, status.st_ino))
-    return tuple(found)
+def _identity(file: Path | None, content: bool) -> tuple[int, ...] | None:
+    """Which file it is; with `content`, also as of when."""
+    try:
+        status = file.stat() if file else None
+    except OSError:
+        return None
+    if status is None:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns if content else 0

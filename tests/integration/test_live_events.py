@@ -1,0 +1,257 @@
+"""Live events in SQLite, Redis and PostgreSQL: any order, any writer, within a second."""
+
+import asyncio
+import itertools
+import json
+import multiprocessing
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from feature_stores import (
+    SERVICE,
+    postgres_store,
+    redis_server,
+    redis_store,
+    sqlite_store,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from live_log import START_US, Sent, by_hand, deliveries, fields, lines, logs
+from postgres_server import postgres_server
+from small_windows import timelines, write_events
+
+from feature_repo.live.histories import VIEW, LiveHistories
+from feature_repo.live.intake import Intake
+from feature_repo.live.rows import entries_of
+from feature_repo.online_reader import OnlineReader
+from feature_repo.store import SETTINGS_VARIABLE, open_store, store_folder
+from feature_repo.stores.open import open_rows
+from recommender.files import read_json, write_json
+
+pytestmark = pytest.mark.timeout(180)
+KUBEREC = Path(sys.executable).parent / "kuberec"
+KINDS = ("sqlite", "redis", "postgres")
+LENGTH = 1000  # of a store whose offline tables do not say
+
+
+class Home:
+    """A state home with a filled feature store; settings are in the environment."""
+
+    def __init__(self, home: Path, store: Path) -> None:
+        self.home = home
+        self.store = store  # as OnlineReader takes it
+
+    def histories(self, length: int = LENGTH) -> LiveHistories:
+        opened = LiveHistories(self.home)
+        opened.open()
+        opened.length = length
+        return opened
+
+    def stored(self, users: Any) -> dict[str, Any]:
+        rows = open_rows(open_store(store_folder(self.home)), VIEW)
+        try:
+            return dict(zip(users, rows.read(list(users)), strict=True))
+        finally:
+            rows.close()
+
+    def read(self, *users: str) -> dict[str, list[str]]:
+        """As a transformer does."""
+
+        async def ask() -> dict[str, list[str]]:
+            reader = OnlineReader(self.store, SERVICE)
+            found = await reader.read(users)
+            await reader.close()
+            return {user: each.history for user, each in zip(users, found, strict=True)}
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def home(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Home]:
+    folder = tmp_path_factory.mktemp(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(SETTINGS_VARIABLE, raising=False)
+        patch.setenv("KUBEREC_HOME", str(folder))
+        if request.param == "sqlite":
+            yield Home(folder, sqlite_store(store_folder(folder)))
+            return
+        server = redis_server(folder) if request.param == "redis" else postgres_server()
+        with server as running:
+            store = store_folder(folder)
+            given_redis = request.param == "redis"
+            settings = (
+                redis_store(store, running.port) if given_redis else postgres_store(store, running)
+            )
+            patch.setenv(SETTINGS_VARIABLE, str(settings))
+            yield Home(folder, settings)
+
+
+_prefixes = itertools.count()
+
+
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.data(), logs(), st.integers(1, 7))
+def test_any_order_and_duplicates_end_in_the_same_histories(
+    home: Home, data: st.DataObject, log: list[Sent], length: int
+) -> None:
+    expected = by_hand(log, length)
+    stores = []
+    for batches in ([log], data.draw(deliveries(log))):  # in order, and as it may come
+        prefix = f"{next(_prefixes)}-"
+        with home.histories(length) as histories:
+            for batch in batches:
+                own = [Sent((prefix + user, *rest)) for user, *rest in batch]
+                Intake(histories, None).take(lines(own))
+        rows = home.stored([prefix + user for user in expected])
+        assert [entries_of(row)[0] for row in rows.values()] == list(expected.values())
+        stores.append(list(rows.values()))
+    assert stores[0] == stores[1]
+
+
+def test_histories_end_as_the_offline_tables_have_them(home: Home, tmp_path: Path) -> None:
+    from feature_repo.config import FeatureConfig
+    from feature_repo.offline.write import write_windows
+    from recommender.engines.duckdb import DuckDBTables
+
+    users = [f"off{n}" for n in range(4)]
+    chance = random.Random(8)
+    log = [
+        (chance.choice(users), f"i{chance.randrange(5)}", chance.randrange(12) * 400_000, place)
+        for place in range(150)
+    ]
+    config = FeatureConfig(k_core=3, history_length=9)
+    (tmp_path / "engine").mkdir()
+    engine = DuckDBTables(config.engine, tmp_path / "engine")
+    try:
+        write_windows(engine, write_events(tmp_path / "snapshot", log), config, tmp_path / "out")
+        table = engine.parquet(tmp_path / "out" / "offline" / "user_history.parquet")
+        latest = {
+            row["user_id"]: row for row in table.order_by("event_time").to_pyarrow().to_pylist()
+        }
+    finally:
+        engine.close()
+    sent = [
+        Sent((user, each.item, each.time, each.rank))
+        for user, line in timelines(log).items()
+        for each in line
+    ]
+    chance.shuffle(sent)
+    with home.histories(9) as histories:
+        for start in range(0, len(sent), 7):
+            Intake(histories, None).take(lines(sent[start : start + 7]))
+    for user, row in home.stored(users).items():
+        offline = latest[user]
+        assert [each.item for each in entries_of(row)[0]] == offline["history"]
+        assert [each.time_us for each in entries_of(row)[0]] == offline["history_times"]
+        assert [each.rank for each in entries_of(row)[0]] == offline["history_ranks"]
+        assert row.values["event_count"].int64_val == offline["event_count"]
+        last = int(offline["last_event_time"].timestamp())
+        assert row.values["last_event_time"].unix_timestamp_val == last
+
+
+def push_all(home: Path, log: list[Sent], meet: Any) -> None:
+    with LiveHistories(home) as histories:
+        histories.open()
+        meet.wait(100)
+        for start in range(0, len(log), 5):
+            Intake(histories, None).take(lines(log[start : start + 5]))
+
+
+def test_two_who_push_for_the_same_users_lose_nothing(home: Home) -> None:
+    users = ("both-a", "both-b")
+    log = [Sent((users[n % 2], f"i{n}", START_US + 1000 * (n * 37 % 400), 0)) for n in range(400)]
+    context = multiprocessing.get_context("spawn")
+    meet = context.Barrier(2)
+    halves = [log[part::4] + log[part + 1 :: 4] for part in (0, 2)]
+    other = context.Process(target=push_all, args=(home.home, halves[0], meet))
+    other.start()
+    push_all(home.home, halves[1], meet)
+    other.join(100)
+    assert other.exitcode == 0
+    expected = by_hand(log, LENGTH)
+    rows = home.stored(users)
+    assert {user: entries_of(row)[0] for user, row in rows.items()} == expected
+
+
+def test_an_older_event_never_takes_the_place_of_a_newer_one(home: Home) -> None:
+    """With Feast's own push it does, on SQLite."""
+    with home.histories() as histories:
+        intake = Intake(histories, None)
+        intake.take(lines([Sent(("keep", "newer", START_US + 10, 0))]))
+        intake.take(lines([Sent(("keep", "older", START_US, 0))]))
+    assert home.read("keep") == {"keep": ["older", "newer"]}
+    row = home.stored(["keep"])["keep"]
+    assert row.values["event_count"].int64_val == 2
+
+
+def test_an_event_is_read_by_the_endpoint_within_a_second(home: Home) -> None:
+    async def measure() -> list[float]:
+        reader = OnlineReader(home.store, SERVICE)
+        seconds = []
+        with home.histories() as histories:
+            intake = Intake(histories, None)
+            for number in range(20):
+                started = time.perf_counter()
+                intake.take(lines([Sent(("soon", f"i{number}", START_US + number, 0))]))
+                (found,) = await reader.read(["soon"])
+                seconds.append(time.perf_counter() - started)
+                assert found.history[-1] == f"i{number}"
+        await reader.close()
+        return seconds
+
+    assert max(asyncio.run(measure())[1:]) < 1
+
+
+def kuberec(home: Home, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(KUBEREC), *arguments], input=stdin, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize("home", ["sqlite"], indirect=True)
+def test_the_command_takes_a_file_and_keeps_what_it_refuses(home: Home, tmp_path: Path) -> None:
+    events = tmp_path / "events.jsonl"
+    good = [json.dumps(fields("cli", f"i{n}", START_US + n)) for n in (3, 1, 2, 1)]
+    events.write_text("\n".join([good[0], "not json", *good[1:], '{"user_id": "cli"}']))
+    done = kuberec(home, "events", "push", str(events), "--user-ids", "stored")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "6 events: 3 applied, 1 duplicate, 2 refused" in done.stdout
+    rejects = home.home / "live" / "rejects.jsonl"
+    assert f"2 of 6 events were refused: they are in '{rejects}'" in " ".join(done.stderr.split())
+    kept = [json.loads(line) for line in rejects.read_text().splitlines()][-2:]
+    assert [(each["place"], each["reason"]) for each in kept] == [
+        ("events.jsonl:2", "not JSON"),
+        ("events.jsonl:6", "missing item_id"),
+    ]
+    assert home.read("cli") == {"cli": ["i1", "i2", "i3"]}
+
+
+def test_a_consumer_sees_that_a_history_is_shorter_now(home: Home) -> None:
+    """Materialisation registers the view anew, with the length that holds from then on."""
+    about = store_folder(home.home) / "offline" / "offline.json"
+    with LiveHistories(home.home, recheck_s=0.0) as histories:
+        histories.apply([])
+        assert histories.length == LENGTH
+        write_json(about, {"history_length": 2, "covered_until_us": 0})
+        try:
+            from feature_repo.views import user_history
+
+            store = open_store(store_folder(home.home))
+            store.apply([user_history(about.parent)])
+            sent = [Sent(("short", f"i{n}", START_US + n, 0)) for n in range(4)]
+            Intake(histories, None).take(lines(sent))
+            assert histories.length == 2
+            assert home.read("short") == {"short": ["i2", "i3"]}
+        finally:
+            assert read_json(about)["history_length"] == 2
+            about.unlink()
