@@ -170,7 +170,7 @@ def test_nothing_is_left_of_the_user_and_all_of_the_others(place: Place) -> None
     before = place.mentions(CARLA)
     for name in (
         *("snapshot/events", "snapshot/users", "snapshot/rejects", "windows/windows"),
-        "windows/offline/user_history",
+        *("windows/offline/user_history", "windows/offline/events"),
     ):
         assert f"runs/{place.run.name}/steps/p/{name}.parquet" in before
     assert {"redis", "home/feature_store/online.db", "home/serving/rollout.json"} <= set(before)
