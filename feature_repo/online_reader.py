@@ -10,6 +10,7 @@ import asyncio
 import gc
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,10 +120,10 @@ class OnlineReader:
         def fetch() -> list[StoredFeatures]:
             if self._file and _identity(self._file) != self._opened_file:
                 raise StoreUnavailable(f"'{self._file}' was removed or replaced")
-            return _stored(
-                online.online_read(self._config, self._table, keys, list(self._names)),
-                TIMES in self._names,
-            )
+            rows = online.online_read(self._config, self._table, keys, list(self._names))
+            if self._config.online_store.type == "postgres":
+                rows = [(_as_written(moment), values) for moment, values in rows]
+            return _stored(rows, TIMES in self._names)
 
         return await self._worker.run(fetch)
 
@@ -175,6 +176,11 @@ def _identity(file: Path | None) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return (status.st_dev, status.st_ino) if status else None
+
+
+def _as_written(moment: datetime | None) -> datetime | None:
+    """Feast gives PostgreSQL a UTC time without a zone, which it takes for one of its own zone."""
+    return moment.replace(tzinfo=UTC) if moment else None
 
 
 def _stored(rows: Sequence[tuple[Any, Any]], with_times: bool) -> list[StoredFeatures]:

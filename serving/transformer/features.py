@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from feature_repo.online_reader import StoredFeatures
 from serving.settings import TransformerConfig, ViewFreshness
-from serving.transformer import metrics
+from serving.transformer import feature_metrics, metrics
 from serving.transformer.errors import RequestFailed
 from serving.transformer.reader_keeper import Reader, ReaderKeeper, describe
 
@@ -216,6 +216,7 @@ class FeatureSource:
             if event_time is None:
                 found.append(UserFeatures(history, -1.0, FeatureStatus.UNKNOWN))
                 continue
+            feature_metrics.saw(view, min(event_time, now))
             age = max(0.0, now - event_time)  # clocks differ a little
             if counted:
                 ages.observe(age)

@@ -101,8 +101,15 @@ def read_all(store: Path) -> dict[str, StoredFeatures]:
 def test_histories_come_back_from_postgres_as_they_were(
     server: PostgresServer, tmp_path: Path
 ) -> None:
-    settings = postgres_store(tmp_path, server)
-    found = read_all(settings)
+    """Whatever zone the server is in."""
+    import psycopg
+
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("ALTER ROLE postgres SET timezone = 'Asia/Kolkata'")
+        try:
+            found = read_all(postgres_store(tmp_path, server))
+        finally:
+            connection.execute("ALTER ROLE postgres RESET timezone")
     assert {user: row[:2] for user, row in found.items()} == {
         user: row[:2] for user, row in EXPECTED.items()
     }
