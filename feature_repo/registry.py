@@ -19,7 +19,7 @@ from recommender.files import atomic_file
 _KEYS = {"user": "user_id", "item": "item_id"}  # entity: join key
 _VIEWS = {"user_history": "user", "item_features": "item"}
 _KINDS = ("sqlite", "redis", "postgres")
-_RACES = ("IntegrityError", "ConcurrentVersionConflict", "UniqueViolation")
+_RACES = ("IntegrityError", "ConcurrentVersionConflict", "UniqueViolation", "DuplicateTable")
 _TRIES, _PAUSE_S = 6, 0.1
 
 
@@ -171,7 +171,8 @@ def register(store: Any, objects: Sequence[Any], place: str) -> None:
     """Apply Feast's objects to a store's registry, beside others who do so now.
 
     A registry in a database keeps each object by itself, so nobody's is lost; but of two who
-    register a view for the first time, Feast 0.67 fails one. Its second try finds what is there.
+    register a view for the first time, or make its table, Feast 0.67 fails one. Its second try
+    finds what is there.
 
     Raises:
         RegistryError: the registry has what ours would replace (`check_compatible`), or fails.
@@ -179,16 +180,17 @@ def register(store: Any, objects: Sequence[Any], place: str) -> None:
     check_compatible(store, place)
     for attempt in range(_TRIES):
         try:
-            store.apply(list(objects))
+            # Anew each time: after a failure its connections are not to be used again.
+            type(store)(config=store.config).apply(list(objects))
+            store.refresh_registry()
             return
-        except Exception as error:  # of the registry's own library
+        except Exception as error:  # of the registry's own library, or of the online store's
             if type(error).__name__ not in _RACES or attempt == _TRIES - 1:
                 raise RegistryError(
                     f"'{place}': its registry does not take our definitions "
                     f"({type(error).__name__}: {_first(error)}): {_what_to_do(error)}"
                 ) from error
         time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))
-        store.refresh_registry()
 
 
 def registered_versions(settings: Path, folder: Path | None = None) -> list[str]:
