@@ -54,11 +54,11 @@ def store(
     return redis_store(folder, redis.port)
 
 
-def read(store: Path, *requests: list[str]) -> list[list[StoredFeatures]]:
+def read(store: Path, *requests: list[str], with_times: bool = False) -> list[list[StoredFeatures]]:
     """The answers to requests that are made at the same time."""
 
     async def ask() -> list[list[StoredFeatures]]:
-        reader = OnlineReader(store, SERVICE)
+        reader = OnlineReader(store, SERVICE, with_times)
         try:
             return await asyncio.gather(*(reader.read(request) for request in requests))
         finally:
@@ -72,6 +72,16 @@ def test_each_user_gets_his_own_row_in_order(store: Path) -> None:
     (rows,) = read(store, users)
     assert rows == [EXPECTED.get(user, StoredFeatures([], None)) for user in users]
     assert read(store, []) == [[]]
+
+
+def test_a_reader_for_a_log_also_has_the_time_of_each_event(store: Path) -> None:
+    ((three, many, empty, nobody),) = read(store, ["u1", "u3", "u2", "nobody"], with_times=True)
+    last_us = int(datetime(2024, 3, 31, 1, 30, tzinfo=UTC).timestamp()) * 10**6
+    assert list(three.times or ()) == [last_us - 2 * 10**6, last_us - 10**6, last_us]
+    assert three[:2] == EXPECTED["u1"][:2]
+    assert len(many.times or ()) == 200
+    assert not empty.times
+    assert not nobody.times
 
 
 def test_requests_that_share_a_read_get_their_own_rows(store: Path) -> None:

@@ -157,7 +157,7 @@ def find(used: History, history: History) -> tuple[list[int], History]:
     return places, unmatched
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(cases())
 def test_the_engine_says_what_the_definitions_say(case: Case) -> None:
     folder = Path(tempfile.mkdtemp())
