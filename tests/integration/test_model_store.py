@@ -16,7 +16,7 @@ from tiny_version import catalogue, write_tiny_version
 
 from feature_repo.store import service_name
 from recommender.files import sha256_tree
-from serving.kubernetes.model_store import StoreError, publish
+from serving.kubernetes.model_store import StoreError, fetch_published, publish
 from serving.version import MANIFEST, REGISTRY, VersionError, load_version
 
 pytestmark = pytest.mark.timeout(180)
@@ -57,6 +57,7 @@ def test_a_claim_gets_the_whole_version_once(version: Path, registry: Path, tmp_
     assert told == [f"publishing to {uri}", f"{uri} is published already"]
     assert place.stat().st_mtime_ns == before
     assert [path.name for path in place.parent.iterdir()] == ["v1"]
+    assert fetch_published(uri, mount, tmp_path) == place  # read where it is
 
 
 def test_what_is_published_is_not_replaced(version: Path, registry: Path, tmp_path: Path) -> None:
@@ -143,6 +144,10 @@ def test_a_bucket_gets_the_whole_version_once(
         for info in s3.ls(f"{BUCKET}/once/v1", True)
         if info["type"] == "file"
     }
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    assert fetch_published(uri, None, copy) == copy
+    assert sha256_tree(copy) == sha256_tree(version)
     other = write_tiny_version(tmp_path / "other" / "v1", catalogue(), "v1", seed=3)
     with pytest.raises(VersionError, match="has other files than"):
         publish(other, registry, f"s3://{BUCKET}/once")
