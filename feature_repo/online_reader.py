@@ -149,7 +149,8 @@ def read_room() -> Admits:
 
 def _history_view(opened: Any, store: Path, service: str) -> Any:
     """The FeatureView, as the service projects it, that has the feature `history`."""
-    from feature_repo.registry import check_view, find_service
+    from feature_repo.compatibility import check_view
+    from feature_repo.registry import find_service
 
     try:
         for projection in find_service(opened, service, str(store)).feature_view_projections:

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ def read_status(home: Path, exact: bool = False, tell: Tell | None = None) -> di
         "registry": {"type", "where"}},
         "views": [{"name", "kind": "view" | "on demand", "description", "owner", "entity", "rows",
         "rows_exact", "newest_event", "lag_s", "covered_until", "offline_until", "behind_s",
-        "history_length", "materialized_at", "materialized_rows", "services", "versions"}]}
+        "history_length", "materialized_at", "materialized_rows", "under_way_rows" (of a
+        materialisation that has not ended, or was killed), "services", "versions"}]}
 
     Raises:
         StoreDown: the online store does not answer.
@@ -121,7 +122,14 @@ def _view(
         "history_length": int(view.tags[LENGTH_TAG]) if LENGTH_TAG in view.tags else None,
         "materialized_at": at if isinstance(at, str) else _iso(at),
         "materialized_rows": kept.get("rows"),
+        "under_way_rows": _under_way(census.mark),
     }
+
+
+def _under_way(mark: Mapping[str, Any]) -> int | None:
+    """Rows that a materialisation has written which has not ended, or was killed."""
+    running = mark.get("running")
+    return int(running.get("written") or 0) if isinstance(running, Mapping) else None
 
 
 def _on_demand(view: Any) -> dict[str, Any]:
@@ -135,6 +143,7 @@ def _on_demand(view: Any) -> dict[str, Any]:
             (
                 *("rows", "rows_exact", "newest_event", "lag_s", "covered_until", "offline_until"),
                 *("behind_s", "history_length", "materialized_at", "materialized_rows"),
+                "under_way_rows",
             )
         ),
     }
@@ -164,7 +173,8 @@ def _online_place(config: Any) -> str:
     if online.type == "sqlite":
         return str(online.path)
     if online.type == "redis":
-        return str(online.connection_string).split(",")[0]
+        parts = str(online.connection_string).split(",")
+        return ",".join(part for part in parts if "=" not in part)
     return f"{online.host}:{online.port}/{online.database}"
 
 

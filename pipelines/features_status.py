@@ -74,6 +74,8 @@ def _cells(view: dict[str, Any], now: str) -> list[str]:
         materialised = f"{_long(ago.total_seconds())} ago"
         if view["materialized_rows"] is not None:
             materialised += f", {view['materialized_rows']:,} rows"
+    if view["under_way_rows"] is not None:
+        materialised += f"; under way or killed, {view['under_way_rows']:,} rows in"
     return [
         view["name"],
         ("" if view["rows_exact"] else "~") + f"{view['rows']:,}",

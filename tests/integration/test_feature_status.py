@@ -1,5 +1,6 @@
 """What `kuberec features status` says, and that erasing a user reaches every kind of store."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -18,12 +19,15 @@ from feature_stores import (
     redis_store,
     sqlite_store,
 )
+from offline_tables import tables
 from postgres_server import PostgresServer, postgres_server
 from typer.testing import CliRunner
 
 from feature_repo import census
+from feature_repo.online import materialize
 from feature_repo.status import read_status
 from feature_repo.store import SETTINGS_VARIABLE, open_store, store_folder
+from feature_repo.stores.open import open_rows
 from pipelines import cli
 from pipelines.erase.needle import Needle
 from pipelines.erase.online import erase_shared_store
@@ -112,6 +116,35 @@ def test_erasing_a_user_leaves_the_others(home: Path) -> None:
         assert kept == {
             user: [] if user == "u1" else history or [] for user, (history, _) in HISTORIES.items()
         }
+
+
+def test_what_was_materialised_and_what_was_killed_half_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBEREC_HOME", str(tmp_path))
+    rows = [("ann", ["item-1"], datetime(2026, 11, 2, tzinfo=UTC))]
+    materialize(tables(tmp_path / "windows", rows), tmp_path, "v1")
+    items, user, activity = read_status(tmp_path)["views"][:3]
+    assert [view["name"] for view in (items, user, activity)] == [
+        *("item_features", "user_history", "user_activity")
+    ]
+    for view in (items, user):
+        assert (view["rows"], view["materialized_rows"], view["behind_s"]) == (1, 1, 0.0)
+        ago = datetime.now(UTC) - datetime.fromisoformat(view["materialized_at"])
+        assert 0 <= ago.total_seconds() < 60
+        assert view["under_way_rows"] is None
+    assert (activity["kind"], activity["rows"], activity["services"]) == (
+        *("on demand", None),
+        ["user_analysis"],
+    )
+    store = open_store(store_folder(tmp_path))
+    with contextlib.closing(open_rows(store, "user_history")) as stored:
+        mark = stored.mark()
+        assert mark is not None
+        stored.claim(mark._replace(content={**mark.content, "running": {"written": 7}}))
+    done = CliRunner().invoke(cli.app, ["features", "status"], env={"COLUMNS": "200"})
+    line = next(line for line in done.output.splitlines() if line.startswith("user_history"))
+    assert "1 rows; under way or killed, 7 rows in" in line
 
 
 def test_json_and_metrics_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
