@@ -7,7 +7,7 @@ replaced; readers are not held up (write-ahead log).
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ _AT_ONCE = 500  # keys in one query
 _MARGIN_S = 3600
 # Keys come from all over the index: a small cache would write its pages again and again.
 _CACHE_KIB, _LOG_PAGES = 64 * 1024, 16_000
+Columns = Mapping[str, Sequence[bytes]]  # by feature
 _MARKS = "kuberec_materialized"
 
 
@@ -49,8 +50,6 @@ class SqliteRows:
             )
             if self._database.execute("PRAGMA journal_mode").fetchone() != ("wal",):
                 self._database.execute("PRAGMA journal_mode=WAL").fetchall()
-            # A transaction may be lost with the machine's power, never the order of them.
-            self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             self._database.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}").fetchall()
             self._database.execute(
@@ -59,22 +58,38 @@ class SqliteRows:
             )
             columns = self._database.execute(f"PRAGMA table_info({self._table})").fetchall()
             self._numbers = "value_num" in {column[1] for column in columns}
-        self._upsert = self._upsert_statement()
 
     @property
     def _table(self) -> str:
         return '"' + self._layout.table.replace('"', '""') + '"'
 
-    def _upsert_statement(self) -> str:
-        number = "value_num, " if self._numbers else ""
-        names = f"entity_key, feature_name, value, value_text, {number}event_ts, created_ts"
-        given = ", ".join("?" * (6 + self._numbers))
-        set_number = "value_num = excluded.value_num, " if self._numbers else ""
-        return (
-            f"INSERT INTO {self._table} ({names}) VALUES ({given}) "
-            "ON CONFLICT(entity_key, feature_name) DO UPDATE SET value = excluded.value, "
-            f"value_text = excluded.value_text, {set_number}event_ts = excluded.event_ts, "
-            "created_ts = excluded.created_ts"
+    def _write(self, keys: Sequence[bytes], times_us: Sequence[int], columns: Columns) -> None:
+        """Insert or update rows, all of an entity's features by one statement."""
+        if not keys or not columns:
+            return
+        given: list[Iterable[Any]] = [keys, [_to_feast(us) for us in times_us]]  # ?1 and ?2
+        values = []
+        for name, raws in columns.items():
+            given.append(raws)
+            value, text, number = f"?{len(given)}", "NULL", "NULL"
+            if name in self._layout.with_text:
+                texts, numbers = zip(*self._layout.texts(name, raws), strict=True)
+                given.append(texts)
+                text = f"?{len(given)}"
+                if self._numbers:
+                    given.append(numbers)
+                    number = f"?{len(given)}"
+            feature = "'" + name.replace("'", "''") + "'"
+            extra = f", {number}" if self._numbers else ""
+            values.append(f"(?1, {feature}, {value}, {text}{extra}, ?2, NULL)")
+        names = ["value", "value_text", *(["value_num"] if self._numbers else [])]
+        names += ["event_ts", "created_ts"]
+        update = ", ".join(f"{name} = excluded.{name}" for name in names)
+        self._database.executemany(
+            f"INSERT INTO {self._table} (entity_key, feature_name, {', '.join(names)}) "
+            f"VALUES {', '.join(values)} "
+            f"ON CONFLICT(entity_key, feature_name) DO UPDATE SET {update}",
+            zip(*given, strict=True),
         )
 
     def read(self, ids: Sequence[str]) -> list[OnlineRow | None]:
@@ -107,28 +122,10 @@ class SqliteRows:
                 if row is NO_ROW:
                     self._delete([key])
                 elif row is not None:
-                    self._database.executemany(self._upsert, self._one(key, row))
+                    encoded = self._layout.encode(row.values)
+                    columns = {name: [raw] for name, raw in encoded.items()}
+                    self._write([key], [to_us(row.event_time)], columns)
         return sum(row is not None for row in rows)
-
-    def _one(self, key: bytes, row: OnlineRow) -> Iterator[tuple[Any, ...]]:
-        encoded = self._layout.encode(row.values)
-        columns = {name: [raw] for name, raw in encoded.items()}
-        return self._tuples([key], [to_us(row.event_time)], columns)
-
-    def _tuples(
-        self, keys: Sequence[bytes], times_us: Sequence[int], columns: Any
-    ) -> Iterator[tuple[Any, ...]]:
-        """Of the upsert statement; a row's features lie side by side, as Feast writes them."""
-        names = list(columns)
-        seconds = [_to_feast(us) for us in times_us]
-        texts = [self._layout.texts(name, columns[name]) for name in names]
-        for key, second, *row in zip(keys, seconds, *columns.values(), *texts, strict=True):
-            raws, described = row[: len(names)], row[len(names) :]
-            for name, raw, (text, number) in zip(names, raws, described, strict=True):
-                if self._numbers:
-                    yield key, name, raw, text, number, second, None
-                else:
-                    yield key, name, raw, text, second, None
 
     def delete(self, ids: Sequence[str]) -> int:
         count = 0
@@ -147,7 +144,8 @@ class SqliteRows:
 
     def put(self, rows: EncodedRows, before_s: int | None, mark: Mark | None) -> list[int]:
         keys = [self._layout.key(each) for each in rows.ids]
-        with self._down(), self._transaction():
+        # The last parts may be lost with the machine's power, and the marks of them with them.
+        with self._down(), self._syncing("NORMAL" if mark else "FULL"), self._transaction():
             if mark:
                 self._check(mark)
             later = self._later(keys, before_s)
@@ -159,10 +157,9 @@ class SqliteRows:
                     name: [column[place] for place in places]
                     for name, column in rows.values.items()
                 }
-                self._database.executemany(self._upsert, self._tuples(keys_in, times, columns))
+                self._write(keys_in, times, columns)
             else:
-                tuples = self._tuples(keys, rows.times_us, rows.values)
-                self._database.executemany(self._upsert, tuples)
+                self._write(keys, rows.times_us, rows.values)
             if mark:
                 self._set_mark(mark)
         return [place for place, key in enumerate(keys) if key in later] if later else []
@@ -218,6 +215,14 @@ class SqliteRows:
 
     def close(self) -> None:
         self._database.close()
+
+    @contextlib.contextmanager
+    def _syncing(self, how: str) -> Iterator[None]:
+        self._database.execute(f"PRAGMA synchronous={how}")
+        try:
+            yield
+        finally:
+            self._database.execute("PRAGMA synchronous=FULL")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
