@@ -1,5 +1,6 @@
 """Do logged requests show the features that training is shown? Every row of a log, replayed."""
 
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -48,7 +49,7 @@ def replay(
             missing for no longer is freshness, not skew.
 
     Raises:
-        KuberecError: there is no such folder.
+        KuberecError: there is no such folder, or a file of it cannot be read.
     """
     import duckdb
 
@@ -60,27 +61,35 @@ def replay(
     files = log_files(log, version, since, until)
     days = [(day, list(of_day)) for day, of_day in groupby(files, key=lambda file: file.day)]
     left = _ALL if limit is None else limit
-    with duckdb.connect() as connection:
+    with tempfile.TemporaryDirectory() as spill, duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"SET temp_directory = '{spill}'")
         begin(connection)
-        if files:
-            progress(0, len(days) + 1, "events of the users in the log")
-            covered_from_us = load_events(connection, events, _paths(files), key)
-        for number, (day, of_day) in enumerate(reversed(days), 1):
-            progress(number, len(days) + 1, f"{day}")
-            left -= judge(
-                connection,
-                _paths(of_day),
-                events,
-                covered_from_us=covered_from_us,
-                key_id=key_id(key),
-                allow_lag_s=allow_lag_s,
-                since=since,
-                until=until,
-                limit=left,
-            )
-            if left <= 0:
-                break
+        try:
+            if files:
+                progress(0, len(days) + 1, "events of the users in the log")
+                covered_from_us = load_events(connection, events, _paths(files), key)
+            for number, (day, of_day) in enumerate(reversed(days), 1):
+                progress(number, len(days) + 1, f"{day}")
+                left -= judge(
+                    connection,
+                    _paths(of_day),
+                    events,
+                    covered_from_us=covered_from_us,
+                    key_id=key_id(key),
+                    allow_lag_s=allow_lag_s,
+                    since=since,
+                    until=until,
+                    limit=left,
+                )
+                if left <= 0:
+                    break
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            raise KuberecError(
+                f"the log '{log}' or the events cannot be read: {str(error).splitlines()[0]}. A "
+                "file that is gone was deleted meanwhile, for its age: run this again. One that is "
+                "damaged: remove it"
+            ) from error
         progress(len(days) + 1, len(days) + 1, "")
         return _report(connection, Path(log), allow_lag_s)
 

@@ -246,6 +246,15 @@ def test_no_rows_are_no_skew_and_no_folder_is_an_error(tmp_path: Path) -> None:
         offline_events(tmp_path / "log")
 
 
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    offline = write_events(tmp_path / "offline", EVENTS, 4, NOW)
+    write_log(tmp_path / "log", [log_row("u1", EVENTS["u1"], NOW)])
+    (path,) = (tmp_path / "log").rglob("*.parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(KuberecError, match=rf"cannot be read: .*{path.name}.*remove it"):
+        replay(tmp_path / "log", offline_events(offline), KEY)
+
+
 def test_a_key_longer_than_a_block_is_hashed_as_the_rfc_says(tmp_path: Path) -> None:
     from feature_repo.replay import replay as module
     from recommender.pseudonyms import key_id, pseudonym
