@@ -97,13 +97,19 @@ class PostgresRows:
     def _change(self, cursor: Any, keys: Sequence[bytes], new: Change) -> int:
         self._lock(cursor, keys)
         rows = new(self._read(cursor, keys, "FOR UPDATE"))
+        gone = [key for key, row in zip(keys, rows, strict=True) if row is NO_ROW]
+        if gone:
+            self._delete(cursor, gone)
+        # Rows with the same features go together.
+        groups: dict[tuple[str, ...], list[tuple[bytes, OnlineRow]]] = {}
         for key, row in zip(keys, rows, strict=True):
-            if row is NO_ROW:
-                self._delete(cursor, [key])
-            elif row is not None:
-                encoded = self._layout.encode(row.values)
-                columns = {name: [raw] for name, raw in encoded.items()}
-                self._upsert(cursor, [key], [to_us(row.event_time)], columns)
+            if row is not None and row is not NO_ROW:
+                groups.setdefault(tuple(row.values), []).append((key, row))
+        for names, group in groups.items():
+            encoded = [self._layout.encode(row.values) for _, row in group]
+            columns = {name: [each[name] for each in encoded] for name in names}
+            times = [to_us(row.event_time) for _, row in group]
+            self._upsert(cursor, [key for key, _ in group], times, columns)
         return sum(row is not None for row in rows)
 
     def _lock(self, cursor: Any, keys: Sequence[bytes]) -> None:
