@@ -19,20 +19,25 @@ from click.testing import CliRunner
 from feature_stores import (
     EXPECTED,
     HISTORIES,
+    REDIS_SETTINGS,
     SERVICE,
     fill,
     postgres_settings,
     postgres_store,
+    redis_server,
     sqlite_store,
 )
+from offline_tables import tables
 from postgres_server import PostgresServer, postgres_server
 
 from feature_repo.config import EVENT_TIME
+from feature_repo.online import materialize, online_histories
 from feature_repo.online_reader import OnlineReader, StoredFeatures
 from feature_repo.online_store import StoreUnavailable, open_online
 from feature_repo.registered import definitions
 from feature_repo.registry import register, write_snapshot
 from feature_repo.services import ANALYSIS, recommend_service
+from feature_repo.status import read_status
 from feature_repo.store import (
     EMBEDDED_SETTINGS,
     REPOSITORY,
@@ -88,14 +93,15 @@ def item_table(folder: Path, vectors: list[list[float]]) -> None:
     pq.write_table(table, folder / "item_features.parquet")
 
 
-def read_all(store: Path) -> dict[str, StoredFeatures]:
-    async def read() -> dict[str, StoredFeatures]:
-        reader = OnlineReader(store, SERVICE)
-        found = await reader.read(list(EXPECTED))
-        await reader.close()
-        return dict(zip(EXPECTED, found, strict=True))
+async def read(store: Path, service: str, users: list[str]) -> dict[str, StoredFeatures]:
+    reader = OnlineReader(store, service)
+    found = await reader.read(users)
+    await reader.close()
+    return dict(zip(users, found, strict=True))
 
-    return asyncio.run(read())
+
+def read_all(store: Path) -> dict[str, StoredFeatures]:
+    return asyncio.run(read(store, SERVICE, list(EXPECTED)))
 
 
 def test_histories_come_back_from_postgres_as_they_were(
@@ -254,6 +260,34 @@ def test_versions_register_at_the_same_time_and_each_pod_reads_a_copy(
     }
     assert not store.list_on_demand_feature_views()  # their code is not for pods
     assert read_all(tmp_path / "pod.yaml")["u1"].history == HISTORIES["u1"][0]
+
+
+def test_the_shipped_cluster_environment_from_materialisation_to_a_pod(
+    server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis and a registry in PostgreSQL, by feature_store_redis.yaml and variables alone; the pod
+    has Redis and the published file, as by manifests/overlays/production/endpoint."""
+    settings = REPOSITORY / "feature_store_redis.yaml"
+    monkeypatch.setenv(SETTINGS_VARIABLE, str(settings))
+    for name, value in server.environment(server.database()).items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "redis").mkdir()
+    rows = [("ann", ["item-1", "item-2"], AT), ("bob", ["item-1"], AT)]
+    with redis_server(tmp_path / "redis") as redis:
+        monkeypatch.setenv("KUBEREC_REDIS", f"127.0.0.1:{redis.port}")
+        for version in ("v1", "v2"):
+            home = tmp_path / f"home-{version}"  # two runs that know nothing of each other
+            materialize(tables(tmp_path / version, rows), home, version)
+            assert online_histories(home, ["ann"]) == {"ann": ["item-1", "item-2"]}
+        versions = {view["name"]: view["versions"] for view in read_status(home)["views"]}
+        assert versions["user_history"] == ["v1", "v2"]
+        for name in server.environment("any"):
+            monkeypatch.delenv(name)  # a pod has none of them
+        (tmp_path / "pod.yaml").write_text(REDIS_SETTINGS)
+        monkeypatch.setenv("KUBEREC_FEATURE_REGISTRY", str(registry_file(home)))
+        for version in ("v1", "v2"):
+            found = asyncio.run(read(tmp_path / "pod.yaml", f"recommend_{version}", ["bob"]))
+            assert found["bob"].history == ["item-1"]
 
 
 def test_a_registry_that_is_down_or_of_another_feast_is_said(
