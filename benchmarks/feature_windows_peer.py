@@ -41,10 +41,11 @@ def _timed(connection: duckdb.DuckDBPyConnection, events: Path, out: Path) -> No
         ), numbered AS (
           SELECT user_id, item_id, us,
             row_number() OVER (PARTITION BY user_id ORDER BY us, position) AS number,
-            row_number() OVER (PARTITION BY user_id, us ORDER BY position) - 1 AS rank
+            rank() OVER (PARTITION BY user_id ORDER BY us) AS first_of_ties
           FROM once
         )
-        SELECT *, number + max(us - number) OVER (PARTITION BY user_id ORDER BY number) AS event_us
+        SELECT *, number - first_of_ties AS rank,
+          number + max(us - number) OVER (PARTITION BY user_id ORDER BY number) AS event_us
         FROM numbered
         """
     )

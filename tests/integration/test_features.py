@@ -4,20 +4,20 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from small_windows import Event, assert_as_by_hand, windows
 
 from feature_repo.build import build_features
-from feature_repo.config import EVENT_TIME, FeatureConfig
+from feature_repo.config import FeatureConfig
 from feature_repo.online import materialize, online_histories
 from feature_repo.store import (
     STORE_VARIABLE,
@@ -32,7 +32,6 @@ from recommender import schema
 from recommender.errors import KuberecError
 from recommender.files import read_json, sha256_file, sha256_tree
 
-Event = tuple[str, str, int, int]  # user, item, microseconds, position
 CONFIG = FeatureConfig(k_core=3, history_length=12, owner="shop team")
 
 
@@ -85,37 +84,6 @@ def by_user(log: list[Event]) -> dict[str, list[str]]:
     return histories
 
 
-def reference_windows(log: list[Event], k: int, length: int) -> dict[tuple[str, str], Any]:
-    """(user, split): (history, target), written as plainly as the contract is."""
-    histories = by_user(log)
-    core = {(user, item) for user, items in histories.items() for item in items}
-    while True:
-        of_user = {u: sum(u == user for user, _ in core) for u in histories}
-        of_item = {i: sum(i == item for _, item in core) for _, i in core}
-        kept = {(u, i) for u, i in core if of_user[u] >= k and of_item[i] >= k}
-        if kept == core:
-            break
-        core = kept
-    windows: dict[tuple[str, str], Any] = {}
-    for user, items in histories.items():
-        firsts = [
-            place
-            for place, item in enumerate(items)
-            if (user, item) in core and item not in items[:place]
-        ]
-        if firsts:
-            valid, test = firsts[-2:]
-            windows[user, "train"] = (items[:valid][-length:], None)
-            windows[user, "valid"] = (items[:valid][-length:], items[valid])
-            windows[user, "test"] = (items[:test][-length:], items[test])
-    return windows
-
-
-def read_windows(folder: Path) -> dict[tuple[str, str], Any]:
-    rows = pq.read_table(folder / "windows.parquet").to_pylist()
-    return {(row["user_id"], row["split"]): (row["history"], row["target"]) for row in rows}
-
-
 @pytest.fixture(scope="module")
 def log() -> list[Event]:
     return random_log(seed=1)
@@ -135,57 +103,46 @@ def home(built: Path) -> Path:
     return built / "home"
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_windows_are_what_came_before_and_nothing_else(tmp_path: Path, seed: int) -> None:
-    log = random_log(seed)
-    snapshot = write_inputs(tmp_path, log)
-    summary = build_features(snapshot, tmp_path / "item_vectors", CONFIG, tmp_path / "windows")
-    expected = reference_windows(log, CONFIG.k_core, CONFIG.history_length)
-    assert read_windows(tmp_path / "windows") == expected
-    targets = {target for _, target in expected.values() if target}
-    vocabulary = read_json(tmp_path / "windows" / "vocabulary.json")
-    assert targets <= set(vocabulary)
+def test_a_build_is_what_brute_force_finds(built: Path, log: list[Event]) -> None:
+    assert_as_by_hand(built / "windows", log, CONFIG)
+    rows = windows(log, CONFIG)
+    vocabulary = read_json(built / "windows" / "vocabulary.json")
+    assert {row["target"] for row in rows if row["target"]} <= set(vocabulary)
     assert vocabulary == sorted(vocabulary)
-    assert summary["counts"]["users"] == len(expected) // 3
-    assert summary["sample_users"]
+    summary = read_json(built / "windows" / "features.json")
+    assert summary["counts"]["users"] == len({row["user_id"] for row in rows}) == len(rows) // 3
+    assert summary["counts"]["items"] == len(vocabulary)
+    assert len(summary["sample_users"]) == 3
+    left = {path.name for path in (built / "windows").iterdir()}
+    assert left == {"offline", "windows.parquet", "vocabulary.json", "features.json"}
 
 
-def test_event_times_are_strictly_increasing(built: Path, log: list[Event]) -> None:
-    table = pq.read_table(built / "windows" / "offline" / "events.parquet")
-    expected = by_user(log)
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for row in table.to_pylist():
-        rows.setdefault(row["user_id"], []).append(row)
-    assert list(rows) == sorted(expected)
-    for user, own in rows.items():
-        assert [row["item_id"] for row in own] == expected[user]
-        assert all(a[EVENT_TIME] < b[EVENT_TIME] for a, b in pairwise(own))
-        assert all(row[EVENT_TIME] - row["timestamp"] < timedelta(milliseconds=1) for row in own)
-        for earlier, row in pairwise([{"timestamp": None}, *own]):
-            tied = row["timestamp"] == earlier["timestamp"]
-            assert row["rank"] == (earlier["rank"] + 1 if tied else 0)
-
-
-def test_feast_joins_the_same_histories(built: Path) -> None:
+@pytest.mark.parametrize("rows", ["windows", "all"])
+def test_feast_joins_the_same_histories(built: Path, tmp_path: Path, rows: str) -> None:
     """Feast's own point-in-time join, just before each cut-off. It takes rows up to a time."""
-    windows = pq.read_table(built / "windows" / "windows.parquet")
-    moments = pc.subtract(windows["cutoff"].cast(pa.int64()), 1)
+    config = FeatureConfig(
+        k_core=3, history_length=5, train_windows="all", train_overlap=2, offline_rows=rows
+    )
+    build_features(built / "snapshot", built / "item_vectors", config, tmp_path / "windows")
+    table = pq.read_table(tmp_path / "windows" / "windows.parquet")
+    assert max(Counter(table["user_id"].to_pylist()).values()) > 5
+    moments = pc.subtract(table["cutoff"].cast(pa.int64()), 1)
     asked = pa.table(
-        {"user_id": windows["user_id"], "event_timestamp": moments.cast(windows["cutoff"].type)}
+        {"user_id": table["user_id"], "event_timestamp": moments.cast(table["cutoff"].type)}
     )
     asked = asked.append_column("row", pa.array(range(len(asked))))
-    store = open_embedded(built / "join")
+    store = open_embedded(tmp_path / "join")
     from feature_repo.entities import user
     from feature_repo.services import TRAINING, recommend_service
     from feature_repo.views import user_history
 
-    view = user_history(built / "windows" / "offline")
+    view = user_history(tmp_path / "windows" / "offline")
     service = recommend_service(TRAINING, view)
     store.apply([user, view, service])
     joined = store.get_historical_features(asked.to_pandas(), features=service).to_arrow()
     release_duckdb()
     found = dict(zip(joined["row"].to_pylist(), joined["history"].to_pylist(), strict=True))
-    expected = windows["history"].to_pylist()
+    expected = table["history"].to_pylist()
     assert [found[row] for row in range(len(expected))] == expected
 
 

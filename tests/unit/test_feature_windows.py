@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import ibis
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,8 @@ from feature_repo.offline import write
 from feature_repo.offline.write import write_windows
 from feature_repo.windows import FeatureError
 from recommender.engines.duckdb import DuckDBTables
+from recommender.engines.settings import EngineConfig
+from recommender.errors import KuberecError
 from recommender.files import read_json
 from recommender.sequences import Vocabulary, load_windows
 
@@ -138,6 +141,16 @@ def test_a_clock_that_is_too_coarse_is_noticed(
     monkeypatch.setattr(write, "event_lists", coarse)
     with pytest.raises(FeatureError, match=r"user 'u0', train at 1970-01-01 00:00:00\+00:00"):
         built(engine, tmp_path, log, FeatureConfig(k_core=3))
+
+
+def test_an_engine_without_room_says_so(tmp_path: Path) -> None:
+    engine = DuckDBTables(EngineConfig(memory="8MB", threads=1), tmp_path)
+    try:
+        numbers = ibis.range(0, 3_000_000).unnest().name("number").as_table()
+        with pytest.raises(KuberecError, match=r"no room for the table 'one'.*features\.engine\."):
+            engine.keep("one", numbers.agg(all=numbers.number.collect()))
+    finally:
+        engine.close()
 
 
 def test_what_cannot_be_is_said_before_anything_is_built() -> None:
