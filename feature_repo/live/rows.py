@@ -94,12 +94,20 @@ def _appended(row: OnlineRow, new: Sequence[Entry], length: int) -> OnlineRow | 
     behind = sorted(new)
     if behind[0].time_us <= times[-1] or len({(each[0], each[2]) for each in new}) < len(new):
         return None
+    from feast.protos.feast.types.Value_pb2 import Value
+
     start = max(0, len(items) + len(behind) - length)
-    return _row(
-        [*items[start:], *(each.item for each in behind)],
-        [*times[start:], *(each.time_us for each in behind)],
-        [*ranks[start:], *(each.rank for each in behind)],
-    )
+    last_us = behind[-1].time_us
+    values = {name: Value() for name in (HISTORY, TIMES, RANKS)}
+    for name, each in values.items():
+        each.CopyFrom(row.values[name])
+    grown = _lists(OnlineRow(row.event_time, values))
+    for column, field in zip(grown, ("item", "time_us", "rank"), strict=True):
+        column.extend(getattr(each, field) for each in behind)
+        del column[:start]
+    values[COUNT] = Value(int64_val=len(items) - start + len(behind))
+    values[LAST] = Value(unix_timestamp_val=last_us // 1_000_000)
+    return OnlineRow(from_us(last_us), values)
 
 
 def _lists(row: OnlineRow) -> tuple[Any, Any, Any]:
