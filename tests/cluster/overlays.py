@@ -21,7 +21,7 @@ _REFERENCES = ("volumeName", "storageContainerName", "gatewayClassName")
 
 def find_overlays() -> list[str]:
     """Folders below manifests/ that are applied as they are, whoever adds them."""
-    folders = [*MANIFESTS.glob("overlays/*"), MANIFESTS / "monitoring"]
+    folders = [*MANIFESTS.glob("overlays/*"), MANIFESTS / "monitoring", MANIFESTS / "live-events"]
     return sorted(
         str(folder.relative_to(MANIFESTS))
         for folder in folders
