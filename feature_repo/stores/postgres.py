@@ -5,12 +5,9 @@ a row's key, in one order, before they look; each writer of this module does. Ro
 are locked too (FOR UPDATE), which also holds up Feast's own writers.
 """
 
-import contextlib
 import json
-import random
-import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,10 +21,9 @@ from feature_repo.stores.base import (
     TakenOver,
 )
 from feature_repo.stores.layout import ViewLayout, from_us, to_us, unique
+from feature_repo.stores.postgres_client import PostgresClient
 
 _LOCKS = 64  # keys share locks: the server has room for some 6,000 in all
-_TRIES = 5  # at a server that does not answer, some 3 s in all
-_PAUSE_S = 0.1
 _MARKS = "kuberec_materialized"
 
 
@@ -40,11 +36,10 @@ class PostgresRows:
 
         self._layout = layout
         self._place = place
-        self._settings = config.online_store
-        self._connection: Any = None
+        self._client = PostgresClient(config.online_store, place)
         self._table = sql.Identifier(layout.table)
         self._numbers, self._vector = False, "bytea"
-        self._attempt(self._look)
+        self._client.attempt(self._look)
 
     def _look(self, cursor: Any) -> None:
         """What columns there are; and a table for marks, if need be."""
@@ -69,7 +64,7 @@ class PostgresRows:
 
     def read(self, ids: Sequence[str]) -> list[OnlineRow | None]:
         keys = [self._layout.key(each) for each in ids]
-        return list(self._attempt(partial(self._read, keys=keys, lock="")))
+        return list(self._client.attempt(partial(self._read, keys=keys, lock="")))
 
     def _read(self, cursor: Any, keys: Sequence[bytes], lock: str) -> list[OnlineRow | None]:
         from psycopg import sql
@@ -92,7 +87,7 @@ class PostgresRows:
 
     def change(self, ids: Sequence[str], new: Change) -> int:
         keys = [self._layout.key(each) for each in unique(ids)]
-        return int(self._attempt(partial(self._change, keys=keys, new=new)))
+        return int(self._client.attempt(partial(self._change, keys=keys, new=new)))
 
     def _change(self, cursor: Any, keys: Sequence[bytes], new: Change) -> int:
         self._lock(cursor, keys)
@@ -173,7 +168,7 @@ class PostgresRows:
         """The time that `_tuples` was given."""
         from zoneinfo import ZoneInfo
 
-        zone = self._connection.info.timezone
+        zone = self._client.timezone()
         return moment.astimezone(zone).replace(tzinfo=ZoneInfo("UTC"))
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -183,7 +178,7 @@ class PostgresRows:
             self._lock(cursor, keys)
             return self._delete(cursor, keys)
 
-        return int(self._attempt(forget)) if keys else 0
+        return int(self._client.attempt(forget)) if keys else 0
 
     def _delete(self, cursor: Any, keys: Sequence[bytes]) -> int:
         from psycopg import sql
@@ -210,7 +205,7 @@ class PostgresRows:
                 self._set_mark(cursor, mark)
             return [place for place, key in enumerate(keys) if key in later]
 
-        return list(self._attempt(write))
+        return list(self._client.attempt(write))
 
     def _later(self, cursor: Any, keys: Sequence[bytes], before_s: int | None) -> set[bytes]:
         """Which of these rows are to stay."""
@@ -225,7 +220,7 @@ class PostgresRows:
         return {bytes(key) for (key,) in cursor.fetchall()}
 
     def mark(self) -> Mark | None:
-        found = self._attempt(self._mark)
+        found = self._client.attempt(self._mark)
         return Mark(found[0], json.loads(found[1])) if found else None
 
     def _mark(self, cursor: Any) -> Any:
@@ -233,7 +228,7 @@ class PostgresRows:
         return cursor.execute(query, (self._layout.table,)).fetchone()
 
     def claim(self, mark: Mark) -> None:
-        self._attempt(lambda cursor: self._set_mark(cursor, mark))
+        self._client.attempt(lambda cursor: self._set_mark(cursor, mark))
 
     def _set_mark(self, cursor: Any, mark: Mark) -> None:
         cursor.execute(
@@ -256,47 +251,7 @@ class PostgresRows:
             cursor.execute(sql.SQL("SELECT DISTINCT entity_key FROM {}").format(self._table))
             return sorted(self._layout.entity_id(bytes(key)) for (key,) in cursor.fetchall())
 
-        return list(self._attempt(every))
+        return list(self._client.attempt(every))
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _attempt(self, work: Callable[[Any], Any]) -> Any:
-        """`work` in a transaction, anew while the server does not answer: all may be repeated."""
-        import psycopg
-
-        with self._down():
-            for attempt in range(_TRIES):
-                try:
-                    if self._connection is None:
-                        self._connection = self._connect()
-                    with self._connection.transaction(), self._connection.cursor() as cursor:
-                        return work(cursor)
-                except psycopg.OperationalError:  # deadlocks too
-                    self.close()
-                    if attempt == _TRIES - 1:
-                        raise
-                    time.sleep(_PAUSE_S * 2**attempt * random.uniform(0.7, 1.3))
-        raise AssertionError("unreachable")
-
-    def _connect(self) -> Any:
-        from feast.infra.utils.postgres.connection_utils import _get_conn
-
-        connection = _get_conn(self._settings)
-        connection.autocommit = True  # transactions are where they are said to be
-        return connection
-
-    @contextlib.contextmanager
-    def _down(self) -> Iterator[None]:
-        import psycopg
-
-        try:
-            yield
-        except psycopg.Error as error:
-            raise StoreDown(
-                f"{self._place} does not answer as it should ({type(error).__name__}: {error}): "
-                "check that it runs, can be reached from here, and that its host, user and "
-                "password are right; then run this again"
-            ) from error
+        self._client.close()

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from feature_stores import EXPECTED, HISTORIES, fill, redis_server
+import redis
+from feature_stores import EXPECTED, HISTORIES, RedisServer, fill, redis_server
 from postgres_server import postgres_server
 
 from feature_repo.store import import_feast
@@ -19,7 +21,7 @@ from feature_repo.stores.open import open_rows
 from recommender.errors import KuberecError
 
 pytestmark = pytest.mark.timeout(180)
-KINDS = ("sqlite", "redis", "postgres")
+KINDS = ("sqlite", "redis", "redis cluster", "postgres")
 NOON = datetime(2024, 7, 1, 12, tzinfo=UTC)
 Opens = Callable[[], BulkRows]
 
@@ -47,12 +49,21 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dic
     """Of each kind, Feast's settings of a running one."""
     folder = tmp_path_factory.mktemp("stores")
     with ExitStack() as stack:
-        redis = stack.enter_context(redis_server(tmp_path_factory.mktemp("redis")))
+        server = stack.enter_context(redis_server(tmp_path_factory.mktemp("redis")))
+        cluster = stack.enter_context(
+            redis_server(tmp_path_factory.mktemp("cluster"), ["--cluster-enabled", "yes"])
+        )
+        serve_all_slots(cluster)
         postgres = stack.enter_context(postgres_server())
         where = postgres.environment(postgres.database())
         yield {
             "sqlite": {"type": "sqlite", "path": str(folder / "online.db")},
-            "redis": {"type": "redis", "connection_string": f"127.0.0.1:{redis.port}"},
+            "redis": {"type": "redis", "connection_string": f"127.0.0.1:{server.port}"},
+            "redis cluster": {
+                "type": "redis",
+                "redis_type": "redis_cluster",
+                "connection_string": f"127.0.0.1:{cluster.port}",
+            },
             "postgres": {
                 "type": "postgres",
                 "host": where["PGHOST"],
@@ -66,6 +77,16 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dic
         }
 
 
+def serve_all_slots(server: RedisServer) -> None:
+    """Makes a cluster of one node ready."""
+    client = redis.Redis(port=server.port)
+    client.execute_command("CLUSTER ADDSLOTS", *range(16384))
+    deadline = time.monotonic() + 20
+    while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+        assert time.monotonic() < deadline, "the cluster does not come up"
+        time.sleep(0.05)
+
+
 @pytest.fixture(params=KINDS, scope="module")
 def store(
     request: pytest.FixtureRequest,
@@ -73,7 +94,7 @@ def store(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Any:
     """Filled by Feast itself."""
-    folder = tmp_path_factory.mktemp(request.param)
+    folder = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
     opened = feast_store(folder, settings[request.param])
     fill(opened, folder, HISTORIES)
     return opened
@@ -148,11 +169,11 @@ def test_feast_reads_what_was_written(store: Any, rows: BulkRows) -> None:
 def raw(store: Any, rows: Any, user: str) -> Any:
     """What the store has of a user, in its own form."""
     if store.config.online_store.type == "redis":
-        return rows._client.hgetall(rows._key(user))
+        return rows._client._client.hgetall(rows._key(user))
     query = "SELECT * FROM kuberec_user_history WHERE entity_key = {} ORDER BY feature_name"
     if store.config.online_store.type == "sqlite":
         return rows._database.execute(query.format("?"), [rows._layout.key(user)]).fetchall()
-    return rows._connection.execute(query.format("%s"), [rows._layout.key(user)]).fetchall()
+    return rows._client._connection.execute(query.format("%s"), [rows._layout.key(user)]).fetchall()
 
 
 def appended(number: int, moment: datetime) -> Callable[..., list[OnlineRow]]:
