@@ -69,8 +69,10 @@ def erase_user(
     ids = stored_ids(user_id, source, old_keys)
     needle = Needle([*ids, *log_ids(ids, keys)])
     state = home / "ingest" / source.slug
-    if not dry_run and user_id not in read_erased(state):
-        remember_erased(state, [user_id])
+    # Pseudonyms too: live events may name users by them.
+    unknown = [each for each in needle.ids if each not in read_erased(state)]
+    if not dry_run and unknown:
+        remember_erased(state, unknown)
     columns = [
         table.columns[USER_ID] for table in source.tables().values() if USER_ID in table.columns
     ]

@@ -28,6 +28,7 @@ from small_windows import timelines, write_events
 
 from feature_repo.live.histories import VIEW, LiveHistories
 from feature_repo.live.intake import Intake
+from feature_repo.live.origin import read_origin
 from feature_repo.live.rows import entries_of
 from feature_repo.online_reader import OnlineReader
 from feature_repo.store import SETTINGS_VARIABLE, open_store, store_folder
@@ -133,13 +134,18 @@ def test_histories_end_as_the_offline_tables_have_them(home: Home, tmp_path: Pat
     (tmp_path / "engine").mkdir()
     engine = DuckDBTables(config.engine, tmp_path / "engine")
     try:
-        write_windows(engine, write_events(tmp_path / "snapshot", log), config, tmp_path / "out")
+        snapshot = write_events(tmp_path / "snapshot", log)
+        write_json(snapshot / "snapshot.json", {"source": {"name": "Shop"}, "user_key": "1f0c22ab"})
+        write_windows(engine, snapshot, config, tmp_path / "out")
         table = engine.parquet(tmp_path / "out" / "offline" / "user_history.parquet")
         latest = {
             row["user_id"]: row for row in table.order_by("event_time").to_pyarrow().to_pylist()
         }
     finally:
         engine.close()
+    said = read_origin(tmp_path / "out" / "offline")
+    assert said is not None
+    assert (said["name"], said["user_key"]) == ("Shop", "1f0c22ab")
     sent = [
         Sent((user, each.item, each.time, each.rank))
         for user, line in timelines(log).items()

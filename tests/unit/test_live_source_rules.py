@@ -17,6 +17,7 @@ from ingestion.privacy.erased import remember_erased
 from ingestion.privacy.pseudonyms import key_id, pseudonym
 from ingestion.reading.settings import FilterConfig
 from ingestion.sources import SourceConfig
+from pipelines.erase.erase import erase_user
 from pipelines.events.opening import source_rules
 from pipelines.events.source_rules import SourceRules, matches
 from recommender.errors import KuberecError
@@ -148,3 +149,15 @@ def test_the_store_says_whose_users_it_has(tmp_path: Path) -> None:
         source_rules(tmp_path, source(name="Other"), "source", ())
     with pytest.raises(KuberecError, match="--user-ids 'raw': allowed: source, stored"):
         source_rules(tmp_path, None, "raw", ())
+
+
+def test_an_erased_user_is_known_by_the_pseudonym_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_KEY", SECRET)
+    config = source(privacy={"user_key_env": "SHOP_KEY"})
+    erase_user("u1", config, home=tmp_path, runs=tmp_path / "runs")
+    stored = as_stored(config, key_id(SECRET.encode()))
+    rules = SourceRules(stored, tmp_path / "ingest" / "shop", stored_ids=True)
+    assert rules.admit(event(pseudonym("u1", SECRET.encode()))) == Dropped(ERASED, "")
+    assert isinstance(rules.admit(event(pseudonym("u2", SECRET.encode()))), Event)
