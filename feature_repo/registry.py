@@ -2,6 +2,7 @@
 
 import random
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,9 @@ def register(store: Any, objects: Sequence[Any], place: str) -> None:
     for attempt in range(_TRIES):
         try:
             # Anew each time: after a failure its connections are not to be used again.
-            type(store)(config=store.config).apply(list(objects))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "On demand feature view is an experimental")
+                type(store)(config=store.config).apply(list(objects))
             store.refresh_registry()
             return
         except Exception as error:  # of the registry's own library, or of the online store's

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.erase.report import counted
 from recommender.errors import KuberecError
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -73,9 +74,9 @@ def _cells(view: dict[str, Any], now: str) -> list[str]:
         ago = datetime.fromisoformat(now) - datetime.fromisoformat(view["materialized_at"])
         materialised = f"{_long(ago.total_seconds())} ago"
         if view["materialized_rows"] is not None:
-            materialised += f", {view['materialized_rows']:,} rows"
+            materialised += f", {counted(view['materialized_rows'], 'row')}"
     if view["under_way_rows"] is not None:
-        materialised += f"; under way or killed, {view['under_way_rows']:,} rows in"
+        materialised += f"; under way or killed, {counted(view['under_way_rows'], 'row')} in"
     return [
         view["name"],
         ("" if view["rows_exact"] else "~") + f"{view['rows']:,}",

@@ -144,7 +144,7 @@ def test_what_was_materialised_and_what_was_killed_half_way(
         stored.claim(mark._replace(content={**mark.content, "running": {"written": 7}}))
     done = CliRunner().invoke(cli.app, ["features", "status"], env={"COLUMNS": "200"})
     line = next(line for line in done.output.splitlines() if line.startswith("user_history"))
-    assert "1 rows; under way or killed, 7 rows in" in line
+    assert "1 row; under way or killed, 7 rows in" in line
 
 
 def test_json_and_metrics_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
