@@ -1,10 +1,10 @@
-"""What the request log costs the answers: a transformer that logs all of them beside one that logs
-none, on one Triton.
+"""What the request log costs the answers: transformers that log none, one in a hundred and all of
+them, side by side on one Triton.
 
     python -m benchmarks.request_log [--quick] [VERSION FOLDER] [FEATURE STORE FOLDER]
 
 By default the version that serves from this state home, or served last, and its feature store. The
-two are asked in turn, round by round, by the load generator of the other benchmarks. Beside p50,
+three are asked in turn, round by round, by the load generator of the other benchmarks. Beside p50,
 p99 and answers/s: the processor's time that the transformer takes for an answer, which other work
 on the machine changes least. Writes results/request_log.json.
 """
@@ -43,7 +43,8 @@ from serving.settings import TransformerConfig
 from serving.triton.server import temporary_triton
 
 LEVELS = (1, 16, 64)  # requests in flight
-OFF, ON = "no log", "all logged"
+SHARES = {"no log": 0.0, "1 % logged": 0.01, "all logged": 1.0}
+OFF, *LOGGED = SHARES
 USERS = 1000
 
 
@@ -63,9 +64,10 @@ def main() -> None:
         sys.exit(f"error: {error}")
     figures |= {"quick": args.quick, "load_before": load}
     for level in LEVELS:
-        for system in (OFF, ON):
+        for system in SHARES:
             print(f"{level:>3} in flight  {system:<10}  {shown(figures[system][level])}")
-        print(f"               ratio        {ratio(figures[OFF][level], figures[ON][level])}")
+        for system in LOGGED:
+            print(f"  {system} / {OFF}: {ratio(figures[OFF][level], figures[system][level])}")
     print(f"{figures['rows']:,} rows written of {figures['asked']:,} answers")
     if not args.quick:
         print(f"kept in {keep('request_log', ('kserve', 'pyarrow', 'feast'), figures)}")
@@ -91,7 +93,7 @@ def measure(
             with Worker("benchmarks.load", targets) as worker:
                 for number, level in product(range(rounds), LEVELS):
                     # Who comes first in one round comes second in the next.
-                    for system in (OFF, ON) if number % 2 else (ON, OFF):
+                    for system in [*SHARES] if number % 2 else reversed(SHARES):
                         process = servers[system].process
                         before = processor_s(process)
                         sample = worker.measure(
@@ -103,35 +105,36 @@ def measure(
                         samples.setdefault((system, level), []).append(sample)
                         per_answer = spent * 1e3 / sample.requests
                         cpu_ms.setdefault((system, level), []).append(per_answer)
-        rows = ds.dataset(folder / "log", format="parquet", partitioning=None).count_rows()
+        log = folder / "all-logged" / "log"
+        rows = ds.dataset(log, format="parquet", partitioning=None).count_rows()
     found: dict[str, Any] = {
         system: {
             level: summarise(samples[system, level]) | {"round_cpu_ms": cpu_ms[system, level]}
             for level in LEVELS
         }
-        for system in (OFF, ON)
+        for system in SHARES
     }
-    asked = sum(each.requests for level in LEVELS for each in samples[ON, level])
+    asked = sum(each.requests for level in LEVELS for each in samples["all logged", level])
     return found | {"rows": rows, "asked": asked}
 
 
 @contextmanager
 def running(version: Path, store: Path, folder: Path) -> Iterator[dict[str, TransformerServer]]:
-    """Both transformers, ready, on one Triton; the log is written when the block ends."""
+    """All transformers, ready, on one Triton; the logs are written when the block ends."""
     os.environ["KUBEREC_LOG_KEY"] = secrets.token_hex(32)
-    log = {"share": 1.0, "folder": str(folder / "log")}
     with ExitStack() as undo:
         triton = undo.enter_context(temporary_triton(version, folder / "triton"))
         servers = {}
-        for system, settings in ((OFF, {}), (ON, {"request_log": log})):
+        for system, share in SHARES.items():
             place = folder / system.replace(" ", "-")
             place.mkdir()
+            log = {"share": share, "folder": str(place / "log")}
             server = launch_transformer(
                 version,
                 TransformerPorts(*free_ports(2)),
                 triton.grpc_port,
                 store,
-                TransformerConfig.model_validate(settings),
+                TransformerConfig.model_validate({"request_log": log}),
                 place / "settings.json",
                 place / "transformer.log",
             )

@@ -26,7 +26,7 @@ from serving.transformer.request_log.retention import sweep
 from serving.transformer.request_log.settings import RequestLogConfig
 
 log = logging.getLogger("kuberec.request_log")
-_POLL_S, _PAUSE_S = 0.05, 0.002
+_POLL_S, _PAUSE_S = 0.1, 0.002
 _CHUNK = 16  # requests that are converted in one go
 _MAX_WAITING = 64 * 1024 * 1024  # bytes, where the disk is slower than requests come
 _MAX_HELD = 32 * 1024 * 1024  # bytes of converted rows
@@ -81,14 +81,17 @@ class LogWriter:
     def _work(self) -> None:
         while True:
             closing = self._closing.wait(_POLL_S)
-            while self._waiting:
+            # What comes meanwhile waits for the next time: a row alone costs four times as much.
+            for _ in range(-(-len(self._waiting) // _CHUNK)):
                 self._convert()
-                if not closing:
-                    closing = self._closing.wait(_PAUSE_S)
-            if closing or self._clock() >= self._flush_at:
-                self._flush()
+                closing = closing or self._closing.wait(_PAUSE_S)
             if closing:
+                while self._waiting:
+                    self._convert()
+                self._flush()
                 return
+            if self._clock() >= self._flush_at:
+                self._flush()
             self._sweep()
 
     def _convert(self) -> None:
@@ -116,8 +119,10 @@ class LogWriter:
             return
         rows = pa.Table.from_batches(held, schema=SCHEMA)
         days = pc.cast(rows["received"], pa.date32())  # a flush at midnight has two
-        for day in pc.unique(days).to_pylist():
-            of_day = rows.filter(pc.equal(days, pa.scalar(day, pa.date32())))
+        found = pc.unique(days).to_pylist()
+        for day in found:
+            alone = len(found) == 1
+            of_day = rows if alone else rows.filter(pc.equal(days, pa.scalar(day, pa.date32())))
             version = of_day["model_version"][0].as_py()
             path = partition(self._folder, version, day) / self._name()
             try:
