@@ -81,7 +81,7 @@ def check_skew(
 
 def _failure(check: Check, report: Report) -> KuberecError | None:
     causes = [
-        Check(f"  {cause}", rows, cause.kind, False)
+        Check(f"{cause}: rows", rows, "0", False)
         for cause, rows in report.causes.items()
         if cause.kind == "skew"
     ]

@@ -87,7 +87,7 @@ def open_log(config: RequestLogConfig, version: str, feature_store: Path) -> Req
 def _folder(config: RequestLogConfig, feature_store: Path) -> Path:
     if config.folder is not None:
         return Path(config.folder)
-    if not feature_store.is_dir():
+    if feature_store.suffix in (".yaml", ".yml"):  # a folder may not be there yet
         raise KuberecError(
             "serving.transformer.request_log.folder is not set: name the path of a volume that is "
             "mounted into this container"
