@@ -50,12 +50,24 @@ class PostgresServer:
 
     def kill(self) -> None:
         """As a machine that goes down: no connection is closed in order."""
-        process = self._server.get_postmaster_info().process
-        every = [process, *process.children()]
+        every = self._processes()
         for each in every:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
         psutil.wait_procs(every, 20)
+
+    def hang(self) -> None:
+        for each in self._processes():
+            each.suspend()
+
+    def resume(self) -> None:
+        for each in self._processes():
+            each.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        """The one that starts the others first."""
+        process = self._server.get_postmaster_info().process
+        return [process, *process.children()]
 
     def start(self) -> None:
         """Again, after `kill`."""

@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from feature_stores import EXPECTED, SERVICE, RedisServer, redis_server, redis_store, sqlite_store
+from feature_stores import (
+    EXPECTED,
+    SERVICE,
+    RedisServer,
+    postgres_store,
+    redis_server,
+    redis_store,
+    sqlite_store,
+)
+from postgres_server import PostgresServer, postgres_server
 
 from feature_repo.online_reader import OnlineReader
 from serving.settings import TransformerConfig
@@ -103,6 +112,31 @@ def test_redis_dies_and_comes_back(tmp_path: Path, fault: str) -> None:
     assert max(waited) < DEADLINE_S + 0.25
     # Once it is known to be away, nearly all are answered at once.
     assert sum(wait > DEADLINE_S / 2 for wait in waited) < 0.1 * len(waited), sorted(waited)[-50:]
+
+
+@pytest.mark.parametrize("fault", ["kill", "hang"])
+def test_postgres_dies_and_comes_back(tmp_path: Path, fault: str) -> None:
+    """Rows and registry in one: whoever opens the store anew needs both."""
+    users = ["u1", "u3", "ü4"]
+    expected = [EXPECTED[user].history for user in users]
+
+    async def live(server: PostgresServer, store: Path) -> None:
+        source = await opened(store, reopen_s=0.2)
+        assert histories(await source.lookup(users)) == expected
+        await asyncio.to_thread(getattr(server, fault))
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            started = time.monotonic()
+            found = await source.lookup(users)
+            assert time.monotonic() - started < DEADLINE_S + 0.25
+            assert histories(found) == [[], [], []]
+            await asyncio.sleep(0.005)
+        await asyncio.to_thread(server.start if fault == "kill" else server.resume)
+        assert histories(await eventually(source, users, FeatureStatus.OK)) == expected
+        await source.close()
+
+    with postgres_server() as server:
+        asyncio.run(live(server, postgres_store(tmp_path / "store", server)))
 
 
 def test_nobody_gets_what_another_gave_up_waiting_for(tmp_path: Path) -> None:
