@@ -59,7 +59,7 @@ run: install  ## events to recommendations: data, training, compression, a Trito
 
 # Modules whose bounds on time leave little room: a lane of its own, with nothing beside it.
 TIMED := $(addprefix tests/integration/,test_faults.py test_feature_faults.py test_rollout_faults.py \
-	test_materialize_faults.py test_live_follow.py)
+	test_materialize_faults.py test_live_follow.py test_live_faults.py)
 
 test: install  ## unit and integration lanes
 	.venv/bin/python -m pytest tests/integration tests/unit $(TIMED:%=--ignore=%) \

@@ -36,6 +36,7 @@ class LiveHistories:
         self._home = Path(home)
         self._recheck_s = recheck_s
         self._rows: OnlineRows | None = None
+        self._was_open = False
         self._registry: Path | None = None
         self._online: Path | None = None
         self._opened: tuple[Any, ...] = ()
@@ -51,7 +52,20 @@ class LiveHistories:
         """
         if self._rows is not None and self._is_as_opened():
             return
-        self.close()
+        from feature_repo.registry import RegistryError
+
+        try:
+            self._connect()
+        except RegistryError as error:
+            if self._rows is not None:  # the store itself may be well: the next look will tell
+                self._until = time.monotonic() + self._recheck_s
+            elif self._was_open:
+                raise StoreDown(str(error)) from error
+            else:
+                raise
+        self._was_open = True
+
+    def _connect(self) -> None:
         from feature_repo.online_store import online_file
         from feature_repo.store import open_store
         from feature_repo.stores.open import open_rows
@@ -68,12 +82,14 @@ class LiveHistories:
         # Before it is read: what changes meanwhile is seen at the next look.
         files = _identity(self._registry, content=True)
         store = open_store(folder)
+        length = _history_length(store, folder)
+        self.close()
         online = online_file(store.config)
         self._online = online and store.config.repo_path / online
         self._opened = files, _identity(self._online, content=False)
         self._until = time.monotonic() + self._recheck_s if shared else math.inf
         self._rows = open_rows(store, VIEW)
-        self.length = _history_length(store, folder)
+        self.length = length
 
     def _is_as_opened(self) -> bool:
         """Neither registered anew, nor another database in place of the one that is open."""
@@ -141,8 +157,28 @@ def _entry(event: Event) -> Entry:
 
 
 def _history_length(store: Any, folder: Path) -> int:
-    """Of the view as it was registered; else of the offline tables beside it."""
-    said = store.get_feature_view(VIEW).tags.get(LENGTH_TAG)
+    """Of the view as it was registered; else of the offline tables beside it.
+
+    Raises:
+        RegistryError: a registry in a database does not answer.
+        KuberecError: it has no such view.
+    """
+    from feast.errors import FeatureViewNotFoundException
+
+    from feature_repo.registry import RegistryError
+
+    try:
+        said = store.get_feature_view(VIEW).tags.get(LENGTH_TAG)
+    except FeatureViewNotFoundException as error:
+        raise KuberecError(
+            f"the feature store's registry has no view '{VIEW}': materialise features first "
+            "(`kuberec run CONFIG`)"
+        ) from error
+    except Exception as error:  # of the registry's own library
+        raise RegistryError(
+            f"the feature store's registry does not answer ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else ''})"
+        ) from error
     return int(said or read_facts(folder / "offline").history_length or _DEFAULT_LENGTH)
 
 

@@ -3,96 +3,41 @@
 import asyncio
 import itertools
 import json
-import multiprocessing
 import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from feature_stores import (
     SERVICE,
-    postgres_store,
-    redis_server,
-    redis_store,
-    sqlite_store,
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from live_homes import KINDS, LENGTH, Home, live_home
 from live_log import START_US, Sent, by_hand, deliveries, fields, lines, logs
-from postgres_server import postgres_server
 from small_windows import timelines, write_events
 
-from feature_repo.live.histories import VIEW, LiveHistories
+from feature_repo.live.histories import LiveHistories
 from feature_repo.live.intake import Intake
 from feature_repo.live.origin import read_origin
 from feature_repo.live.rows import entries_of
 from feature_repo.online_reader import OnlineReader
-from feature_repo.store import SETTINGS_VARIABLE, open_store, store_folder
-from feature_repo.stores.open import open_rows
+from feature_repo.store import open_store, store_folder
 from recommender.files import read_json, write_json
 
 pytestmark = pytest.mark.timeout(180)
 KUBEREC = Path(sys.executable).parent / "kuberec"
-KINDS = ("sqlite", "redis", "postgres")
-LENGTH = 1000  # of a store whose offline tables do not say
-
-
-class Home:
-    """A state home with a filled feature store; settings are in the environment."""
-
-    def __init__(self, home: Path, store: Path) -> None:
-        self.home = home
-        self.store = store  # as OnlineReader takes it
-
-    def histories(self, length: int = LENGTH) -> LiveHistories:
-        opened = LiveHistories(self.home)
-        opened.open()
-        opened.length = length
-        return opened
-
-    def stored(self, users: Any) -> dict[str, Any]:
-        rows = open_rows(open_store(store_folder(self.home)), VIEW)
-        try:
-            return dict(zip(users, rows.read(list(users)), strict=True))
-        finally:
-            rows.close()
-
-    def read(self, *users: str) -> dict[str, list[str]]:
-        """As a transformer does."""
-
-        async def ask() -> dict[str, list[str]]:
-            reader = OnlineReader(self.store, SERVICE)
-            found = await reader.read(users)
-            await reader.close()
-            return {user: each.history for user, each in zip(users, found, strict=True)}
-
-        return asyncio.run(ask())
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def home(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Home]:
-    folder = tmp_path_factory.mktemp(request.param)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(SETTINGS_VARIABLE, raising=False)
-        patch.setenv("KUBEREC_HOME", str(folder))
-        if request.param == "sqlite":
-            yield Home(folder, sqlite_store(store_folder(folder)))
-            return
-        server = redis_server(folder) if request.param == "redis" else postgres_server()
-        with server as running:
-            store = store_folder(folder)
-            given_redis = request.param == "redis"
-            settings = (
-                redis_store(store, running.port) if given_redis else postgres_store(store, running)
-            )
-            patch.setenv(SETTINGS_VARIABLE, str(settings))
-            yield Home(folder, settings)
+    with live_home(request.param, tmp_path_factory.mktemp(request.param)) as found:
+        yield found
 
 
 _prefixes = itertools.count()
@@ -165,30 +110,6 @@ def test_histories_end_as_the_offline_tables_have_them(home: Home, tmp_path: Pat
         assert row.values["last_event_time"].unix_timestamp_val == last
 
 
-def push_all(home: Path, log: list[Sent], meet: Any) -> None:
-    with LiveHistories(home) as histories:
-        histories.open()
-        meet.wait(100)
-        for start in range(0, len(log), 5):
-            Intake(histories, None).take(lines(log[start : start + 5]))
-
-
-def test_two_who_push_for_the_same_users_lose_nothing(home: Home) -> None:
-    users = ("both-a", "both-b")
-    log = [Sent((users[n % 2], f"i{n}", START_US + 1000 * (n * 37 % 400), 0)) for n in range(400)]
-    context = multiprocessing.get_context("spawn")
-    meet = context.Barrier(2)
-    halves = [log[part::4] + log[part + 1 :: 4] for part in (0, 2)]
-    other = context.Process(target=push_all, args=(home.home, halves[0], meet))
-    other.start()
-    push_all(home.home, halves[1], meet)
-    other.join(100)
-    assert other.exitcode == 0
-    expected = by_hand(log, LENGTH)
-    rows = home.stored(users)
-    assert {user: entries_of(row)[0] for user, row in rows.items()} == expected
-
-
 def test_an_older_event_never_takes_the_place_of_a_newer_one(home: Home) -> None:
     """With Feast's own push it does, on SQLite."""
     with home.histories() as histories:
@@ -218,10 +139,8 @@ def test_an_event_is_read_by_the_endpoint_within_a_second(home: Home) -> None:
     assert max(asyncio.run(measure())[1:]) < 1
 
 
-def kuberec(home: Home, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(KUBEREC), *arguments], input=stdin, capture_output=True, text=True, timeout=120
-    )
+def kuberec(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(KUBEREC), *arguments], capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize("home", ["sqlite"], indirect=True)
@@ -229,7 +148,7 @@ def test_the_command_takes_a_file_and_keeps_what_it_refuses(home: Home, tmp_path
     events = tmp_path / "events.jsonl"
     good = [json.dumps(fields("cli", f"i{n}", START_US + n)) for n in (3, 1, 2, 1)]
     events.write_text("\n".join([good[0], "not json", *good[1:], '{"user_id": "cli"}']))
-    done = kuberec(home, "events", "push", str(events), "--user-ids", "stored")
+    done = kuberec("events", "push", str(events), "--user-ids", "stored")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "6 events: 3 applied, 1 duplicate, 2 refused" in done.stdout
     rejects = home.home / "live" / "rejects.jsonl"
