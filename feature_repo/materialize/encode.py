@@ -36,6 +36,8 @@ def encode_rows(
 
 def encode(column: pa.Array, kind: str) -> list[bytes]:
     """Serialised Values of a column, by the name of a Feast ValueType."""
+    if pa.types.is_fixed_size_list(column.type):
+        column = column.cast(pa.list_(column.type.value_type))
     if kind == "STRING_LIST":
         return list(_encode_string_lists(column))
     if kind in _LISTS:
@@ -95,7 +97,7 @@ def _pack_varints(values: Any) -> tuple[int, bytes]:
     width, longest = (len(_varint(int(each))) for each in (values.min(), values.max()))
     if width != longest:
         return 0, b""
-    digits = (values[:, None] >> np.arange(0, 7 * width, 7)) & 127
+    digits = (values.astype(np.int64)[:, None] >> np.arange(0, 7 * width, 7)) & 127
     digits[:, :-1] |= 128
     return width, digits.astype(np.uint8).tobytes()
 

@@ -1,8 +1,8 @@
 """Rows in Feast's Redis store: a hash an entity, in which each feature of a view is a field.
 
-Writes are compare-and-set scripts, one a row and many in a pipeline: a script runs alone, so
-nothing comes between its look at a row and its write; and no row's writer waits for another's, as
-with WATCH on one connection. A script names one entity's key, so all of it works on a cluster too.
+Writes are scripts that look at a row and write it, many in a pipeline. A script runs alone, so
+nothing comes between; and a row that another writer changed holds up no other, as it would with
+WATCH on one connection. On a cluster a script names the key of one row.
 """
 
 import json

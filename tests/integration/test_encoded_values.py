@@ -67,5 +67,10 @@ def test_times(values: list, cut: int) -> None:
     check("UNIX_TIMESTAMP", values, pa.timestamp("us", tz="UTC"), cut)
 
 
+def test_vectors_of_one_length_and_short_numbers() -> None:
+    check("FLOAT_LIST", [[1.0, 0.5], None, [2.0, 0.0]], pa.list_(pa.float32(), 2), 0)
+    check("INT64_LIST", [[2**31 - 1, 2**30], [], [2**29]], pa.list_(pa.int32()), 0)
+
+
 def test_another_type_goes_by_feast() -> None:
     check("DOUBLE_LIST", [[0.1], None, [1.0, 2.0]], pa.list_(pa.float64()), 0)
