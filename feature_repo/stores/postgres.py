@@ -241,7 +241,8 @@ class PostgresRows:
         found = self._mark(cursor)
         if not found or found[0] != mark.token:
             raise TakenOver(
-                f"{self._place}: another materialisation of '{self._layout.view}' has begun"
+                f"{self._place}: another materialisation of '{self._layout.view}' has begun: "
+                "run this again when it has ended"
             )
 
     def ids(self) -> Sequence[str]:

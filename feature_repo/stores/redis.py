@@ -169,7 +169,7 @@ class RedisRows:
     def _taken(self) -> TakenOver:
         return TakenOver(
             f"{self._place}: another materialisation of '{self._layout.view}' has begun, or the "
-            "store was emptied meanwhile"
+            "store was emptied meanwhile: run this again when the other has ended"
         )
 
     def mark(self) -> Mark | None:
