@@ -12,7 +12,7 @@ from feature_repo.stores.redis_scripts import CHANGE, MARK, PUT
 
 _TRIES = 6  # at a server that does not answer, some 3 s in all
 _PAUSE_S = 0.1
-_TIMEOUT_S = 10.0  # of a server that takes commands and is silent, if the settings say nothing
+_TIMEOUT_S = 5.0  # of a server that takes commands and is silent, if the settings say nothing
 
 
 class RedisClient:

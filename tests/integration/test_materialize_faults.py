@@ -13,6 +13,7 @@ from offline_tables import tables
 
 from feature_repo.online import online_histories
 from feature_repo.store import store_folder, versions
+from feature_repo.stores import redis_client
 from feature_repo.stores.base import StoreDown
 
 pytestmark = pytest.mark.timeout(240)
@@ -51,6 +52,29 @@ def test_redis_that_falls_in_the_middle(redis_place: Place, tmp_path: Path) -> N
     client(redis).flushall()
     assert place.result(made)["mode"] == "full"
     assert content(place) == after
+
+
+def test_redis_that_takes_commands_and_is_silent(
+    redis_place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = redis_place
+    assert place.redis
+    redis = place.redis
+    monkeypatch.setattr(redis_client, "_TIMEOUT_S", 0.3)
+    made = tables(tmp_path / "a", users(1))
+
+    def hang(done: int, total: int, message: str) -> None:
+        if message == "rows of user_history" and done >= 100:
+            redis.hang()
+
+    try:
+        with pytest.raises(StoreDown, match="TimeoutError"):
+            place.result(made, progress=hang)
+    finally:
+        redis.resume()
+    assert place.result(made)["mode"] == "resumed"
+    expected = {user: items for user, items, _ in users(1)}
+    assert online_histories(place.home, expected) == expected
 
 
 def test_redis_that_comes_back_empty_is_filled(redis_place: Place, tmp_path: Path) -> None:
