@@ -22,7 +22,7 @@ UserIds = Annotated[
 ]
 EventTypes = Annotated[
     list[str] | None,
-    typer.Option("--event-type", help="Only events of this type count; repeatable."),
+    typer.Option("--event-type", help="Only events of this type count; of one event, its type."),
 ]
 TimeUnit = Annotated[
     str, typer.Option("--time-unit", metavar="s|ms|us", help="Of times that are numbers.")

@@ -70,8 +70,10 @@ class SourceRules:
         if self._types and self._type_of(event.fields) not in self._types:
             return Dropped(FILTERED, "another event_type")
         for each, ours in self._filters:
-            if not matches(each, event.fields.get(each.column, event.fields.get(ours or ""))):
-                return Dropped(FILTERED, each.name)
+            value = event.fields.get(each.column, event.fields.get(ours or ""))
+            if not matches(each, value):
+                lacks = f" (the event has no {ours or each.column})" if value is None else ""
+                return Dropped(FILTERED, each.name + lacks)
         for earliest_us, latest_us, outcome, reason in self._limits:
             if not earliest_us <= event.time_us <= latest_us:
                 return Dropped(outcome, reason)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from feature_stores import (
     SERVICE,
@@ -20,12 +22,19 @@ from live_homes import KINDS, LENGTH, Home, live_home
 from live_log import START_US, Sent, by_hand, deliveries, fields, lines, logs
 from small_windows import timelines, write_events
 
+from feature_repo.build import build_features
+from feature_repo.config import FeatureConfig
 from feature_repo.live.histories import LiveHistories
-from feature_repo.live.intake import Intake
+from feature_repo.live.intake import Intake, line_of
 from feature_repo.live.origin import read_origin
 from feature_repo.live.rows import entries_of
+from feature_repo.online import materialize, online_histories
 from feature_repo.online_reader import OnlineReader
-from feature_repo.store import open_store, store_folder
+from feature_repo.store import SETTINGS_VARIABLE, open_store, store_folder
+from ingestion.ingest import ingest
+from ingestion.privacy.pseudonyms import pseudonym
+from ingestion.sources import SourceConfig
+from pipelines.events.opening import source_rules
 from recommender.files import read_json, write_json
 
 pytestmark = pytest.mark.timeout(180)
@@ -65,7 +74,6 @@ def test_any_order_and_duplicates_end_in_the_same_histories(
 
 
 def test_histories_end_as_the_offline_tables_have_them(home: Home, tmp_path: Path) -> None:
-    from feature_repo.config import FeatureConfig
     from feature_repo.offline.write import write_windows
     from recommender.engines.duckdb import DuckDBTables
 
@@ -180,3 +188,52 @@ def test_a_consumer_sees_that_a_history_is_shorter_now(home: Home) -> None:
         finally:
             assert read_json(about)["history_length"] == 2
             about.unlink()
+
+
+def test_a_runs_source_is_what_its_live_events_are_treated_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key of pseudonyms and the filters travel with the data into the store."""
+    monkeypatch.delenv(SETTINGS_VARIABLE, raising=False)
+    monkeypatch.setenv("SHOP_KEY", "k" * 32)
+    users, items = [f"u{n}" for n in range(4)], [f"i{n}" for n in range(5)]
+    (tmp_path / "items.csv").write_text("id,t\n" + "".join(f"{i},Title {i}\n" for i in items))
+    events = [
+        f"{user},{item},{1_700_000_000 + n},{'hover' if item == 'i0' else 'view'}\n"
+        for user in users
+        for n, item in enumerate(items)
+    ]
+    (tmp_path / "events.csv").write_text("uid,iid,ts,action\n" + "".join(events))
+    columns = {"user_id": "uid", "item_id": "iid", "timestamp": "ts", "event_type": "action"}
+    csv = {"format": "csv"}
+    source = SourceConfig.model_validate(
+        {
+            "name": "Shop",
+            "privacy": {"user_key_env": "SHOP_KEY"},
+            "events": csv
+            | {"path": str(tmp_path / "events.csv"), "columns": columns}
+            | {"filters": [{"column": "action", "equals": "view"}]},
+            "items": csv
+            | {"path": str(tmp_path / "items.csv"), "columns": {"item_id": "id", "title": "t"}},
+        }
+    )
+    ingest(source, tmp_path / "snapshot")
+    vectors = pa.array([[1.0, 0.0]] * len(items), pa.list_(pa.float32()))
+    (tmp_path / "vectors").mkdir()
+    table = pa.table({"item_id": items, "vector": vectors})
+    pq.write_table(table, tmp_path / "vectors" / "vectors.parquet")
+    config = FeatureConfig(k_core=3)
+    build_features(tmp_path / "snapshot", tmp_path / "vectors", config, tmp_path / "windows")
+    materialize(tmp_path / "windows", tmp_path / "home", "v1")
+
+    rules = source_rules(tmp_path / "home", None, "source", ())
+    with LiveHistories(tmp_path / "home") as histories:
+        sent = [
+            dict(fields("u1", item, START_US + n)) | {"event_type": kind}
+            for n, (item, kind) in enumerate([("i0", "view"), ("i1", "hover"), ("i2", "view")])
+        ]
+        tally = Intake(histories, None, rules).take([line_of(each, "") for each in sent])
+    assert str(tally) == "3 events: 2 applied, 1 filtered"
+    hidden = pseudonym("u1", b"k" * 32)
+    expected = {hidden: ["i1", "i2", "i3", "i4", "i0", "i2"], "u1": []}
+    assert online_histories(tmp_path / "home", [hidden, "u1"]) == expected

@@ -49,7 +49,9 @@ def test_filters_hold_by_the_sources_name_of_a_column_or_by_ours() -> None:
     assert isinstance(rules.admit(event(action="view", stars="4.5")), Event)
     dropped = rules.admit(event(event_type="hover", stars=5))
     assert dropped == Dropped(FILTERED, "action in buy, view")
-    assert rules.admit(event(event_type="buy")) == Dropped(FILTERED, "stars >= 4")
+    assert rules.admit(event(event_type="buy", stars=3)) == Dropped(FILTERED, "stars >= 4")
+    lacking = rules.admit(event(event_type="buy"))
+    assert lacking == Dropped(FILTERED, "stars >= 4 (the event has no stars)")
 
 
 VALUES = [None, "", " ", "4", " 4 ", "4.0", 4, 4.0, 3.9, "x", "1_0", "nan", True, False, "true", -1]
