@@ -1,7 +1,7 @@
 """`make bench-features`, its second: users materialised into SQLite and Redis, beside Feast itself.
 
 Each run is a process of its own over the same offline tables. Ours is all of
-feature_repo.online.materialize, Feast's is FeatureStore.materialize of the one view, after `apply`.
+feature_repo.materialize.home, Feast's is FeatureStore.materialize of the one view, after `apply`.
 Then one user in a hundred has one more event, and only what changed is to be written. Every row of
 both is compared, as bytes, and a sample is read by Feast.
 """

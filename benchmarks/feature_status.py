@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from feature_stores import postgres_store, redis_server, redis_store, sqlite_store
 from postgres_server import postgres_server
 
-from feature_repo.census import take_census
+from feature_repo.status.census import take_census
 from feature_repo.stores.base import EncodedRows
 from feature_repo.stores.layout import ViewLayout
 from feature_repo.stores.open import open_rows
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, default=200_000)
     users = parser.parse_args().users
-    from feature_repo.online_store import open_online
+    from feature_repo.online.opening import open_online
 
     one = {"user-0": (["item-1"], datetime(2024, 1, 1, tzinfo=UTC))}
     with tempfile.TemporaryDirectory() as name, postgres_server() as server:

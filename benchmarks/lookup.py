@@ -26,8 +26,8 @@ from rich.table import Table
 
 from benchmarks.lookup_stores import USERS, make_redis, make_sqlite
 from benchmarks.machine import keep
-from feature_repo.online_reader import OnlineReader
-from feature_repo.online_store import open_online
+from feature_repo.online.opening import open_online
+from feature_repo.online.reader import OnlineReader
 from feature_repo.store import service_name
 from serving.settings import TransformerConfig
 from serving.transformer.features import FeatureSource

@@ -63,7 +63,7 @@ FROM grown ORDER BY user_id, event_time
 
 
 def write_tables(folder: Path, users: int, seed: int, changed: bool) -> int:
-    """offline/ of a folder, as feature_repo.build leaves it; events in the users' latest rows."""
+    """offline/ of a folder, as feature_repo.offline leaves it; events in the users' latest rows."""
     offline = folder / "offline"
     offline.mkdir(parents=True)
     table = offline / "user_history.parquet"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.materialize_tables import LAST_US
-from feature_repo.online import materialize
+from feature_repo.materialize.home import materialize
 from feature_repo.store import import_feast, open_store, store_folder
 from feature_repo.stores.layout import from_us
 

@@ -36,7 +36,7 @@ def find_subject(home: Path, runs: Path, student: Path | None = None) -> Subject
     Raises:
         KuberecError: no version was ever installed, or a part of it is not there any more.
     """
-    from feature_repo.online import online_histories
+    from feature_repo.online.histories import online_histories
 
     endpoint = EmbeddedEndpoint(home)
     installed = sorted(endpoint.home.versions.glob("*/kuberec.json"), key=os.path.getmtime)

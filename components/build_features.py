@@ -36,8 +36,8 @@ def build_features(
     from pathlib import Path
 
     from components.step import step
-    from feature_repo.build import build_features as run
     from feature_repo.config import FeatureConfig
+    from feature_repo.offline.build import build_features as run
     from ingestion.engines.open import open_engine
     from recommender.files import content_fingerprint
 

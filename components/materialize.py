@@ -29,7 +29,7 @@ def materialize(
     from pathlib import Path
 
     from components.step import state_home, step
-    from feature_repo.online import materialize as run
+    from feature_repo.materialize.home import materialize as run
     from feature_repo.store import SETTINGS_VARIABLE, own_settings
     from recommender.errors import KuberecError
     from recommender.files import write_json

@@ -33,6 +33,14 @@ def versions(folder: Path) -> list[str]:
     return list(read_json(path)) if path.is_file() else []
 
 
+def nothing_there(folder: Path) -> KuberecError:
+    """That nothing has been materialised into a store's folder."""
+    return KuberecError(
+        f"no feature store in '{folder}': run a pipeline first (`kuberec run CONFIG`), or set "
+        "KUBEREC_HOME to the state folder of one"
+    )
+
+
 def service_name(version: str) -> str:
     """Of a model version's FeatureService."""
     return f"recommend_{version}"

@@ -22,7 +22,7 @@ def print_status(
     Raises:
         KuberecError: no store, or one that does not answer. `prometheus` then says that it is down.
     """
-    from feature_repo.status import read_status
+    from feature_repo.status.status import read_status
 
     with Console(stderr=True).status("feature store") as waiting:
         try:

@@ -180,8 +180,8 @@ class _Refresh:
         return version
 
     def _put_online(self, new: pa.Table, vectors: Path, version: ModelVersion) -> None:
-        from feature_repo.new_items import add_items
-        from feature_repo.online import register_version
+        from feature_repo.materialize.home import register_version
+        from feature_repo.materialize.new_items import add_items
         from recommender.text.vectors import VECTORS
 
         self._say("adding the items to the feature store, with the version's FeatureService")

@@ -57,7 +57,7 @@ def answer(
         )
     seen: list[Sequence[str] | None] = [None] * rows if users else [*histories]
     if users and read_histories:
-        from feature_repo.online import online_histories
+        from feature_repo.online.histories import online_histories
 
         known = online_histories(home, users)
         seen = [known[user] for user in users]

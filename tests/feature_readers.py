@@ -1,11 +1,11 @@
-"""Fakes of feature_repo.online_reader.OnlineReader, for what a real store does only rarely."""
+"""Fakes of feature_repo.online.reader.OnlineReader, for what a real store does only rarely."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from feature_repo.online_reader import StoredFeatures
+from feature_repo.online.reader import StoredFeatures
 from serving.settings import TransformerConfig
 from serving.transformer.features import FeatureSource
 

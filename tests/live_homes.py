@@ -11,7 +11,7 @@ from feature_stores import SERVICE, postgres_store, redis_server, redis_store, s
 from postgres_server import postgres_server
 
 from feature_repo.live.histories import VIEW, LiveHistories
-from feature_repo.online_reader import OnlineReader
+from feature_repo.online.reader import OnlineReader
 from feature_repo.store import SETTINGS_VARIABLE, open_store, store_folder
 from feature_repo.stores.open import open_rows
 

@@ -13,8 +13,8 @@ from postgres_server import PostgresServer
 
 import feature_repo.materialize.run as run_module
 import feature_repo.stores.redis_client as redis_module
-from feature_repo import online
-from feature_repo.online import materialize
+from feature_repo.materialize import home as materializing
+from feature_repo.materialize.home import materialize
 from feature_repo.store import (
     REPOSITORY,
     SETTINGS_VARIABLE,
@@ -48,7 +48,7 @@ def make_place(
 ) -> Place:
     """An empty store of a kind, with its server; small parts, and no waiting."""
     monkeypatch.setattr(run_module, "_AT_ONCE", 50)
-    monkeypatch.setattr(online, "_TELL_S", 0.0)
+    monkeypatch.setattr(materializing, "_TELL_S", 0.0)
     monkeypatch.setattr(redis_module, "_PAUSE_S", 0.01)
     monkeypatch.delenv(SETTINGS_VARIABLE, raising=False)
     if redis:

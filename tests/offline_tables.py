@@ -1,4 +1,4 @@
-"""Offline tables as feature_repo.build leaves them, of a few users or many."""
+"""Offline tables as feature_repo.offline.build leaves them, of a few users or many."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

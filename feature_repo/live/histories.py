@@ -66,7 +66,7 @@ class LiveHistories:
         self._was_open = True
 
     def _connect(self) -> None:
-        from feature_repo.online_store import online_file
+        from feature_repo.online.opening import online_file
         from feature_repo.store import open_store
         from feature_repo.stores.open import open_rows
 

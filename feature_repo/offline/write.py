@@ -27,7 +27,7 @@ from feature_repo.offline.events import (
     timed_events,
 )
 from feature_repo.offline.histories import Known, event_lists, history_rows, strictly_before
-from feature_repo.windows import WINDOWS, window_rows
+from feature_repo.offline.windows import WINDOWS, window_rows
 from recommender import schema
 from recommender.engines.base import TableEngine
 from recommender.engines.parquet import row_groups
@@ -73,7 +73,7 @@ def write_windows(
     Args:
         part_events: events that DuckDB, which holds lists in memory, has at a time. Spark, which
             divides its work itself, has all of them.
-        known: see feature_repo.windows.
+        known: see feature_repo.offline.windows.
 
     Returns:
         The content of features.json.

@@ -168,7 +168,7 @@ class _DataPlane(DataPlane):
 
 
 def _open_reader(store: Path, version: str, with_times: bool):  # type: ignore[no-untyped-def]
-    from feature_repo.online_reader import OnlineReader
+    from feature_repo.online.reader import OnlineReader
     from feature_repo.store import service_name
 
     return OnlineReader(store, service_name(version), with_times)

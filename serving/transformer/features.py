@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from feature_repo.online_reader import StoredFeatures
+from feature_repo.online.reader import StoredFeatures
 from serving.settings import TransformerConfig, ViewFreshness
 from serving.transformer import feature_metrics, metrics
 from serving.transformer.errors import RequestFailed

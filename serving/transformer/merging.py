@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from feature_repo.batching import Admits
+from feature_repo.online.batching import Admits
 
 # Rows of a request are padded to its longest: so much padding is always allowed, and beyond it as
 # many cells as there are ids.

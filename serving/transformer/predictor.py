@@ -11,7 +11,7 @@ import grpc
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 
-from feature_repo.batching import Batcher
+from feature_repo.online.batching import Batcher
 from serving.transformer import metrics
 from serving.transformer.errors import RequestFailed
 from serving.transformer.merging import Job, Ranking, room_for

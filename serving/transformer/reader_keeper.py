@@ -9,8 +9,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from feature_repo.online_reader import StoredFeatures
-from feature_repo.worker import Worker
+from feature_repo.online.reader import StoredFeatures
+from feature_repo.online.worker import Worker
 from recommender.errors import KuberecError
 from serving.transformer import metrics
 
@@ -18,7 +18,7 @@ log = logging.getLogger("kuberec.features")
 
 
 class Reader(Protocol):
-    """What is needed of feature_repo.online_reader.OnlineReader."""
+    """What is needed of feature_repo.online.reader.OnlineReader."""
 
     @property
     def view(self) -> str:

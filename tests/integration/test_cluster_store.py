@@ -13,7 +13,8 @@ from feature_stores import REDIS_SETTINGS, RedisServer, redis_server
 from offline_tables import Rows, tables
 from tiny_version import catalogue, write_tiny_version
 
-from feature_repo.online import materialize, online_histories
+from feature_repo.materialize.home import materialize
+from feature_repo.online.histories import online_histories
 from feature_repo.store import SETTINGS_VARIABLE, registry_file, store_folder, versions
 from recommender.errors import KuberecError
 from recommender.files import sha256_file

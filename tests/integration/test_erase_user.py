@@ -17,10 +17,11 @@ from feature_stores import REDIS_SETTINGS, RedisServer, redis_server
 from replay_tables import KEY, log_row, write_log
 from typer.testing import CliRunner
 
-from feature_repo.build import build_features
 from feature_repo.config import FeatureConfig
-from feature_repo.online import materialize, online_histories
-from feature_repo.online_reader import OnlineReader
+from feature_repo.materialize.home import materialize
+from feature_repo.offline.build import build_features
+from feature_repo.online.histories import online_histories
+from feature_repo.online.reader import OnlineReader
 from feature_repo.store import SETTINGS_VARIABLE, service_name, store_folder
 from ingestion.ingest import ingest
 from pipelines.cli import app

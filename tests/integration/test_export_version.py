@@ -14,7 +14,8 @@ from recommender.model import save_model
 
 EXPORT = {"k": 10, "max_seen": 20, "golden_requests": 6}
 FINGERPRINTS = {
-    f"{name}_fingerprint": name for name in ("data", "windows", "vectors", "compressed", "evaluation")
+    f"{name}_fingerprint": name
+    for name in ("data", "windows", "vectors", "compressed", "evaluation")
 }
 
 pytestmark = pytest.mark.timeout(120)

@@ -31,13 +31,14 @@ from offline_tables import tables
 from postgres_server import PostgresServer, postgres_server
 
 from feature_repo.config import EVENT_TIME
-from feature_repo.online import materialize, online_histories
-from feature_repo.online_reader import OnlineReader, StoredFeatures
-from feature_repo.online_store import StoreUnavailable, open_online
+from feature_repo.materialize.home import materialize
+from feature_repo.online.histories import online_histories
+from feature_repo.online.opening import StoreUnavailable, open_online
+from feature_repo.online.reader import OnlineReader, StoredFeatures
 from feature_repo.registered import definitions
 from feature_repo.registry import register, write_snapshot
 from feature_repo.services import ANALYSIS, recommend_service
-from feature_repo.status import read_status
+from feature_repo.status.status import read_status
 from feature_repo.store import (
     EMBEDDED_SETTINGS,
     REPOSITORY,

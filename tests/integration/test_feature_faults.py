@@ -20,7 +20,7 @@ from feature_stores import (
 )
 from postgres_server import PostgresServer, postgres_server
 
-from feature_repo.online_reader import OnlineReader
+from feature_repo.online.reader import OnlineReader
 from serving.settings import TransformerConfig
 from serving.transformer.features import FeatureSource, FeatureStatus, UserFeatures
 

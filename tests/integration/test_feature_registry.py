@@ -8,8 +8,8 @@ import yaml
 from feature_stores import SERVICE, sqlite_store
 
 from feature_repo.compatibility import RegistryError, check_compatible
-from feature_repo.online_reader import OnlineReader
-from feature_repo.online_store import StoreUnavailable, open_online
+from feature_repo.online.opening import StoreUnavailable, open_online
+from feature_repo.online.reader import OnlineReader
 from feature_repo.registry import register
 from feature_repo.store import open_store, registry_place
 

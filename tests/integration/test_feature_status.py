@@ -23,9 +23,9 @@ from offline_tables import tables
 from postgres_server import PostgresServer, postgres_server
 from typer.testing import CliRunner
 
-from feature_repo import census
-from feature_repo.online import materialize
-from feature_repo.status import read_status
+from feature_repo.materialize.home import materialize
+from feature_repo.status import census
+from feature_repo.status.status import read_status
 from feature_repo.store import SETTINGS_VARIABLE, open_store, store_folder
 from feature_repo.stores.open import open_rows
 from pipelines import cli

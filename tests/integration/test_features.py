@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from small_windows import Event, assert_as_by_hand, windows
 
-from feature_repo.build import build_features
 from feature_repo.config import FeatureConfig
-from feature_repo.online import materialize, online_histories
+from feature_repo.materialize.home import materialize
+from feature_repo.offline.build import build_features
+from feature_repo.offline.windows import FeatureError
+from feature_repo.online.histories import online_histories
 from feature_repo.store import (
     STORE_VARIABLE,
     open_embedded,
@@ -27,7 +29,6 @@ from feature_repo.store import (
     store_folder,
 )
 from feature_repo.titles import item_titles
-from feature_repo.windows import FeatureError
 from recommender import schema
 from recommender.errors import KuberecError
 from recommender.files import read_json, sha256_file, sha256_tree
@@ -232,7 +233,8 @@ def unchanged(home: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("unchanged")
 def test_a_kill_leaves_the_store_readable(built: Path, home: Path, log: list[Event]) -> None:
     script = (
-        "import os, sys; from pathlib import Path; from feature_repo.online import materialize;"
+        "import os, sys; from pathlib import Path;"
+        "from feature_repo.materialize.home import materialize;"
         "stop = lambda done, total, what: os.kill(os.getpid(), 9) if what == 'switch' else None;"
         "materialize(Path(sys.argv[1]), Path(sys.argv[2]), 'killed000000', stop)"
     )

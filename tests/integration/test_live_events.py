@@ -22,14 +22,15 @@ from live_homes import KINDS, LENGTH, Home, live_home
 from live_log import START_US, Sent, by_hand, deliveries, fields, lines, logs
 from small_windows import timelines, write_events
 
-from feature_repo.build import build_features
 from feature_repo.config import FeatureConfig
 from feature_repo.live.histories import LiveHistories
 from feature_repo.live.intake import Intake, line_of
 from feature_repo.live.origin import read_origin
 from feature_repo.live.rows import entries_of
-from feature_repo.online import materialize, online_histories
-from feature_repo.online_reader import OnlineReader
+from feature_repo.materialize.home import materialize
+from feature_repo.offline.build import build_features
+from feature_repo.online.histories import online_histories
+from feature_repo.online.reader import OnlineReader
 from feature_repo.store import SETTINGS_VARIABLE, open_store, store_folder
 from ingestion.ingest import ingest
 from ingestion.privacy.pseudonyms import pseudonym

@@ -12,10 +12,10 @@ from materialize_places import KINDS, NOON, USERS, Place, content, emptied, make
 from offline_tables import Rows, event_times, tables
 from postgres_server import PostgresServer, postgres_server
 
-from feature_repo import online
 from feature_repo.live.merge import Entry
 from feature_repo.live.rows import entries_of, merged
-from feature_repo.online import materialize, online_histories
+from feature_repo.materialize.home import materialize, materialize_items, register_version
+from feature_repo.online.histories import online_histories
 from feature_repo.store import open_store, store_folder, versions
 from feature_repo.stores.layout import to_us
 from feature_repo.stores.open import open_rows
@@ -143,7 +143,7 @@ def test_live_events_stay_on_newer_data(any_place: Place, tmp_path: Path) -> Non
 def test_one_more_version_writes_no_row(place: Place, tmp_path: Path) -> None:
     place.result(tables(tmp_path / "a", users(1, 5)))
     before = content(place)
-    online.register_version(place.home, "v2")
+    register_version(place.home, "v2")
     assert content(place) == before
     assert online_histories(place.home, ["user-1"])["user-1"] == users(1)[1][1]
     assert versions(store_folder(place.home)) == ["v1", "v2"]
@@ -156,7 +156,7 @@ def test_items_that_join_are_known_to_the_next_materialisation(
     place.result(made)
     row = pq.read_table(made / "offline" / "item_features.parquet")
     joined = row.set_column(0, "item_id", pa.array(["joined"]))
-    assert online.materialize_items(place.home, joined) == 1
+    assert materialize_items(place.home, joined) == 1
     store = open_store(store_folder(place.home))
     asked = ["item_features:title"], [{"item_id": "joined"}]
     assert store.get_online_features(*asked).to_dict()["title"] == ["One"]

@@ -11,7 +11,7 @@ from feature_stores import RedisServer, redis_server
 from materialize_places import NOON, USERS, Place, client, content, emptied, make_place, users
 from offline_tables import tables
 
-from feature_repo.online import online_histories
+from feature_repo.online.histories import online_histories
 from feature_repo.store import store_folder, versions
 from feature_repo.stores import redis_client
 from feature_repo.stores.base import StoreDown
@@ -108,9 +108,9 @@ def test_a_process_killed_in_the_middle(
     made = tables(tmp_path / "b", users(2))
     script = (
         "import os, sys; from pathlib import Path; import feature_repo.materialize.run as run;"
-        "from feature_repo import online; run._AT_ONCE = 50; online._TELL_S = 0;"
+        "from feature_repo.materialize import home; run._AT_ONCE = 50; home._TELL_S = 0;"
         "stop = lambda done, total, what: os.kill(os.getpid(), 9) if done == 150 else None;"
-        "online.materialize(Path(sys.argv[1]), Path(sys.argv[2]), 'v2', stop)"
+        "home.materialize(Path(sys.argv[1]), Path(sys.argv[2]), 'v2', stop)"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(made), str(place.home)], check=False)
     assert killed.returncode == -9

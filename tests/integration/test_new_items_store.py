@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 from feature_stores import HISTORIES, sqlite_store
 
 from feature_repo.config import EVENT_TIME
-from feature_repo.new_items import add_items
-from feature_repo.online import register_version
+from feature_repo.materialize.home import register_version
+from feature_repo.materialize.new_items import add_items
 from feature_repo.store import open_store, service_name, store_folder, versions
 from feature_repo.titles import item_titles
 from recommender.files import write_json

@@ -23,8 +23,8 @@ from feature_stores import (
     sqlite_store,
 )
 
-from feature_repo.online_reader import OnlineReader, StoredFeatures
-from feature_repo.online_store import StoreUnavailable, open_online
+from feature_repo.online.opening import StoreUnavailable, open_online
+from feature_repo.online.reader import OnlineReader, StoredFeatures
 from recommender.files import sha256_tree
 
 
@@ -153,7 +153,7 @@ def test_event_times_are_right_in_another_time_zone(tmp_path: Path) -> None:
     script = (
         "import asyncio, sys; from pathlib import Path;"
         "from feature_stores import SERVICE, sqlite_store;"
-        "from feature_repo.online_reader import OnlineReader;"
+        "from feature_repo.online.reader import OnlineReader;"
         "store = sqlite_store(Path(sys.argv[1]))\n"
         "async def read(): return await OnlineReader(store, SERVICE).read(['u1', 'u3'])\n"
         "print(*(row.event_time for row in asyncio.run(read())))"
@@ -215,7 +215,7 @@ def test_what_is_not_there_is_said_and_not_created(tmp_path: Path) -> None:
 def test_looking_for_a_store_that_is_not_there_does_not_import_feast(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path;"
-        "from feature_repo.online_reader import OnlineReader\n"
+        "from feature_repo.online.reader import OnlineReader\n"
         "try: OnlineReader(Path(sys.argv[1]), 'service')\n"
         "except Exception as error: print(type(error).__name__, 'feast' in sys.modules)"
     )

@@ -9,8 +9,8 @@ import pytest
 from replay_tables import KEY, log_row, write_log
 from test_features import random_log, write_inputs
 
-from feature_repo.build import build_features
 from feature_repo.config import FeatureConfig
+from feature_repo.offline.build import build_features
 from feature_repo.replay.causes import Cause
 from feature_repo.replay.events import offline_events
 from feature_repo.replay.replay import replay

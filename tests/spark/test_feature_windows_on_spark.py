@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from small_windows import Event, assert_as_by_hand, read, write_events
 
-from feature_repo.build import build_features
 from feature_repo.config import FeatureConfig
+from feature_repo.offline.build import build_features
 from ingestion.engines.open import open_engine
 from recommender import schema
 from recommender.files import read_json, sha256_tree

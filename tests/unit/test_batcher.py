@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from feature_repo.batching import Batcher
-from feature_repo.online_reader import MAX_KEYS, read_room
+from feature_repo.online.batching import Batcher
+from feature_repo.online.reader import MAX_KEYS, read_room
 
 
 class Store:

@@ -11,8 +11,8 @@ import pytest
 from feature_readers import FakeReader, breaks, hangs, run, settings, source_of, stored
 from prometheus_client import REGISTRY
 
-from feature_repo.online_reader import StoredFeatures
-from feature_repo.online_store import StoreUnavailable
+from feature_repo.online.opening import StoreUnavailable
+from feature_repo.online.reader import StoredFeatures
 from serving.settings import TransformerConfig, ViewFreshness
 from serving.transformer.features import FeatureSource, FeaturesRejected, FeatureStatus
 

@@ -21,8 +21,8 @@ from small_windows import (
 
 from feature_repo.config import FeatureConfig
 from feature_repo.offline import write
+from feature_repo.offline.windows import FeatureError
 from feature_repo.offline.write import write_windows
-from feature_repo.windows import FeatureError
 from recommender.engines.duckdb import DuckDBTables
 from recommender.engines.settings import EngineConfig
 from recommender.errors import KuberecError

@@ -60,7 +60,7 @@ def test_every_module_of_the_transformer_and_the_stores_can_be_imported(file_set
     modules = [
         f"serving.transformer.{p.stem}" for p in (folder / "serving/transformer").glob("*.py")
     ]
-    modules += ["feature_repo.store", "feature_repo.online_reader", "serving.version"]
+    modules += ["feature_repo.store", "feature_repo.online.reader", "serving.version"]
     program = (
         f"import importlib, json\nfor each in {modules!r}: importlib.import_module(each)\n"
         "rooms = ('serving', 'recommender', 'feature_repo')\n"

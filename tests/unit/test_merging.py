@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 
 import pytest
 
-from feature_repo.batching import Batcher
+from feature_repo.online.batching import Batcher
 from serving.transformer.merging import Job, Ranking, room_for
 from serving.transformer.wire import pack, split_rows
 

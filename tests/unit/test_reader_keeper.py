@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from feature_readers import NOW, FakeReader, breaks, run, settings, source_of, stored, until
 
-from feature_repo.online_store import StoreUnavailable
+from feature_repo.online.opening import StoreUnavailable
 from serving.transformer.features import FeatureSource, FeatureStatus
 
 

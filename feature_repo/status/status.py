@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from feature_repo.census import take_census
 from feature_repo.facts import COVERED_TAG, LENGTH_TAG, read_facts
 from feature_repo.services import VERSION_TAG
+from feature_repo.status.census import take_census
 from feature_repo.store import (
     EMBEDDED_SETTINGS,
     open_store,

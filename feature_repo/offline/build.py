@@ -29,7 +29,7 @@ def build_features(
 ) -> dict[str, Any]:
     """Write the folder `out_dir`: offline/, windows.parquet, vocabulary.json, features.json.
 
-    Nothing that serves is touched (`feature_repo.online.materialize` does that).
+    Nothing that serves is touched (`feature_repo.materialize.home.materialize` does that).
 
     Args:
         open_engine: None: DuckDB here.

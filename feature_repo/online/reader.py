@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from feature_repo.batching import Admits, Batcher
-from feature_repo.online_store import StoreUnavailable, online_file, open_online
-from feature_repo.worker import Worker
+from feature_repo.online.batching import Admits, Batcher
+from feature_repo.online.opening import StoreUnavailable, online_file, open_online
+from feature_repo.online.worker import Worker
 from recommender.errors import KuberecError
 
 HISTORY, TIMES = "history", "history_times"

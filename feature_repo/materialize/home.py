@@ -1,4 +1,4 @@
-"""The online store: bringing it up to date, and reading it.
+"""A home's online store, brought up to date.
 
 Rows go from the offline tables straight into the store, as Feast itself would have written them
 (feature_repo.materialize). Only those are written that changed since this state home wrote them
@@ -25,7 +25,7 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ import pyarrow.parquet as pq
 from feature_repo.config import EVENT_TIME
 from feature_repo.store import (
     EMBEDDED_SETTINGS,
+    nothing_there,
     open_store,
     own_settings,
     registry_file,
@@ -63,7 +64,7 @@ def materialize(
     set, rows go into the online store that it names.
 
     Args:
-        windows_dir: of feature_repo.build.
+        windows_dir: of feature_repo.offline.build.
         home: the state folder; its feature_store/ is made if need be.
         version: a model version id.
         progress: called with rows done, rows in all, and what they are of.
@@ -119,7 +120,7 @@ def register_version(home: Path, version: str) -> None:
     """
     folder = store_folder(home)
     if not versions(folder):
-        raise _nothing_there(folder)
+        raise nothing_there(folder)
     with _registering(home, lambda done, total, message: None) as store:
         from feature_repo.registered import definitions
         from feature_repo.registry import register
@@ -223,36 +224,3 @@ def _note_version(folder: Path, version: str) -> None:
 
 def _place() -> str:
     return str(own_settings() or EMBEDDED_SETTINGS)
-
-
-def online_histories(home: Path, user_ids: Iterable[str]) -> dict[str, list[str]]:
-    """Each user's latest history, raw item ids, oldest first; empty for an unknown user.
-
-    It is read by the FeatureService of the newest model version.
-
-    Raises:
-        KuberecError: nothing has been materialised in `home`.
-    """
-    wanted = list(dict.fromkeys(user_ids))
-    if not wanted:
-        return {}
-    store, version = _open_online(home)
-    service = store.get_feature_service(service_name(version))
-    answer = store.get_online_features(service, [{"user_id": user} for user in wanted]).to_dict()
-    found = zip(answer["user_id"], answer["history"], strict=True)
-    return {user: list(history or []) for user, history in found}
-
-
-def _open_online(home: Path) -> tuple[Any, str]:
-    folder = store_folder(home)
-    known = versions(folder)
-    if not known:
-        raise _nothing_there(folder)
-    return open_store(folder), known[-1]
-
-
-def _nothing_there(folder: Path) -> KuberecError:
-    return KuberecError(
-        f"no feature store in '{folder}': run a pipeline first (`kuberec run CONFIG`), or set "
-        "KUBEREC_HOME to the state folder of one"
-    )

@@ -42,7 +42,7 @@ def add_items(home: Path, items: pa.Table, vectors: pa.Table) -> int:
         if row[schema.ITEM_ID] not in known
     ]
     if rows:
-        from feature_repo.online import materialize_items
+        from feature_repo.materialize.home import materialize_items
 
         more = pa.Table.from_pylist(rows, table.schema)
         materialize_items(home, more)
