@@ -10,7 +10,7 @@ from feature_repo.live.intake import Intake
 from feature_repo.live.origin import origin, read_origin
 from feature_repo.live.rejects import Rejects
 from feature_repo.live.times import UNITS, TimeRule
-from feature_repo.store import store_folder
+from feature_repo.store import nothing_there, own_settings, registry_file, store_folder
 from ingestion.sources import SourceConfig, folder_name
 from pipelines.events.source_rules import SourceRules
 from recommender.errors import KuberecError
@@ -44,7 +44,8 @@ def source_rules(
         user_ids: how events name users: SOURCE_IDS or STORED_IDS.
 
     Raises:
-        KuberecError: nobody says whose users these are; a key is missing, or another one.
+        KuberecError: there is no store; nobody says whose users these are; a key is missing, or
+            another one.
     """
     if user_ids not in (SOURCE_IDS, STORED_IDS):
         raise KuberecError(f"--user-ids '{user_ids}': allowed: {SOURCE_IDS}, {STORED_IDS}")
@@ -59,6 +60,8 @@ def source_rules(
         key = stored["user_key"] if stored else None
         stored = origin(json.loads(source.model_dump_json()), key)
     if stored is None and user_ids == SOURCE_IDS:
+        if own_settings() is None and not registry_file(home).is_file():
+            raise nothing_there(store_folder(home))
         raise KuberecError(
             f"'{offline}' does not say which source its users are of: name the run's YAML by "
             "--config; or say --user-ids stored if events name users as the store does and no "

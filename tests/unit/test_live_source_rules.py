@@ -11,7 +11,7 @@ from feature_repo.live.events import Event
 from feature_repo.live.intake import Dropped
 from feature_repo.live.origin import KEY, origin, origin_of
 from feature_repo.live.outcomes import ERASED, FILTERED, TOO_OLD
-from feature_repo.store import store_folder
+from feature_repo.store import registry_file, store_folder
 from ingestion.filters import checks
 from ingestion.privacy.erased import remember_erased
 from ingestion.privacy.pseudonyms import key_id, pseudonym
@@ -134,7 +134,11 @@ def test_erased_users_stay_out_also_those_erased_while_it_runs(tmp_path: Path) -
 
 
 def test_the_store_says_whose_users_it_has(tmp_path: Path) -> None:
+    with pytest.raises(KuberecError, match="no feature store in .* run a pipeline first"):
+        source_rules(tmp_path, None, "source", ())
     offline = store_folder(tmp_path) / "offline"
+    offline.mkdir(parents=True)
+    registry_file(tmp_path).write_bytes(b"")
     with pytest.raises(KuberecError, match="does not say which source its users are of"):
         source_rules(tmp_path, None, "source", ())
     assert isinstance(source_rules(tmp_path, None, "stored", ()).admit(event()), Event)
