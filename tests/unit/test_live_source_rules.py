@@ -134,7 +134,7 @@ def test_erased_users_stay_out_also_those_erased_while_it_runs(tmp_path: Path) -
 
 
 def test_the_store_says_whose_users_it_has(tmp_path: Path) -> None:
-    with pytest.raises(KuberecError, match="no feature store in .* run a pipeline first"):
+    with pytest.raises(KuberecError, match="no feature store in"):
         source_rules(tmp_path, None, "source", ())
     offline = store_folder(tmp_path) / "offline"
     offline.mkdir(parents=True)
