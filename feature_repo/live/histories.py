@@ -134,7 +134,7 @@ class LiveHistories:
             return [each.row for each in last]
 
         try:
-            self._rows.change(users, new)
+            self._rows.change(users, new, live=True)
         except StoreDown:
             self.close()
             raise

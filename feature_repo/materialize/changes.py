@@ -1,6 +1,6 @@
 """Which rows of an offline table are the latest of their entity, and which changed since."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,14 +95,21 @@ class LatestRows:
         ).fetchall()
         return [entity for (entity,) in found]
 
-    def not_here(self, ids: list[str]) -> list[str]:
+    def not_here(self, ids: Iterable[str]) -> list[str]:
         """Which of these ids the table does not have."""
-        given = pa.table({"id": pa.array(ids, pa.string())})
+        found = self._of(ids, "SELECT id FROM given ANTI JOIN rows USING (id)")
+        return [entity for (entity,) in found]
+
+    def here(self, ids: Iterable[str]) -> dict[str, int]:
+        """And which it has, with the places of their rows."""
+        return dict(self._of(ids, "SELECT id, place FROM given JOIN rows USING (id)"))
+
+    def _of(self, ids: Iterable[str], query: str) -> list[Any]:
+        given = pa.table({"id": pa.array(list(ids), pa.string())})
         self._connection.register("given", given)
-        found = self._connection.execute("SELECT id FROM given ANTI JOIN rows USING (id)")
-        left = [entity for (entity,) in found.fetchall()]
+        found = self._connection.execute(query).fetchall()
         self._connection.unregister("given")
-        return left
+        return found
 
     def keep(self, target: Path, base: Path | None, remember: bool) -> None:
         """Write what a store has now: an id and its row's hash each.
@@ -143,7 +150,8 @@ class LatestRows:
         return self._connection.execute(query, given or {}).fetchnumpy()["place"]
 
     def _one(self, query: str, given: dict[str, str] | None = None) -> Any:
-        return self._connection.execute(query, given or {}).fetchone()
+        (row,) = self._connection.execute(query, given or {}).fetchall()
+        return row
 
 
 def _quote(name: str) -> str:

@@ -16,38 +16,49 @@ class Limits(NamedTuple):
 
 def write_rebased(
     rows: BulkRows, encoded: EncodedRows, places: Sequence[int], limits: Limits
-) -> int:
-    """Write histories, with a store's live events on top; how many have such.
+) -> list[str]:
+    """Write histories, with a store's live events on top; ids of those that have such.
 
     Args:
         places: of the rows in `encoded`.
     """
     fresh = [_row(encoded, place) for place in places]
-    live = 0
+    ids = [encoded.ids[place] for place in places]
+    live: list[str] = []
 
     def new(stored: Sequence[OnlineRow | None]) -> list[OnlineRow]:
-        nonlocal live
-        both = zip(fresh, stored, strict=True)
-        changed = [_rebased(row, old, limits) for row, old in both]
-        live = sum(row is not other for row, other in zip(fresh, changed, strict=True))
+        changed = [_rebased(row, old, limits) for row, old in zip(fresh, stored, strict=True)]
+        pairs = zip(ids, fresh, changed, strict=True)
+        live[:] = [each for each, row, other in pairs if row is not other]
         return changed
 
-    rows.change([encoded.ids[place] for place in places], new)
+    rows.change(ids, new)
     return live
 
 
-def drop_rebased(rows: BulkRows, ids: Sequence[str], limits: Limits) -> int:
-    """Delete histories of users who are gone from the data, but for live events; how many."""
+def drop_rebased(rows: BulkRows, ids: Sequence[str], limits: Limits) -> tuple[int, list[str]]:
+    """Delete histories of users who are not in the data, but for live events.
+
+    Returns:
+        How many rows were changed, and ids of those who have live events left.
+    """
+    live: list[str] = []
 
     def new(stored: Sequence[OnlineRow | None]) -> list[OnlineRow | None]:
-        return [None if old is None else _left(old, limits) for old in stored]
+        live.clear()
+        return [_left(each, old, limits, live) for each, old in zip(ids, stored, strict=True)]
 
-    return rows.change(ids, new)
+    return rows.change(ids, new), live
 
 
-def _left(old: OnlineRow, limits: Limits) -> OnlineRow:
+def _left(id_: str, old: OnlineRow | None, limits: Limits, live: list[str]) -> OnlineRow | None:
+    if old is None:
+        return None
     entries = rebase((), _live_entries(old), limits.covered_until_us, limits.history_length)
-    return row_of(entries) if entries else NO_ROW
+    if not entries:
+        return NO_ROW
+    live.append(id_)
+    return None if entries == entries_of(old)[0] else row_of(entries)
 
 
 def _rebased(fresh: OnlineRow, old: OnlineRow | None, limits: Limits) -> OnlineRow:

@@ -6,9 +6,11 @@ to: that is written with the rows, or after them. Only when all is in does the m
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from feature_repo.config import EVENT_TIME
 from feature_repo.materialize.changes import HASHED_BY, Changes, LatestRows
@@ -139,9 +141,15 @@ class ViewRun:
         )
         present = [] if self._shared or plan.base else list(self._rows.ids())
         self._rows.claim(running.mark(token))
-        written, live = self._write(latest, changes, running, token, tell)
+        # Rows with live events, which the data may cover by now and have otherwise, or not at all.
+        noted = self._rows.noted() if self._source.view == HISTORY else {}
+        places = latest.here(noted)
+        visited = np.union1d(changes.places, np.array(list(places.values()), dtype=np.int64))
+        written, live = self._write(latest, changes._replace(places=visited), running, token, tell)
         gone = self._gone(latest, changes, plan.base, present)
-        deleted = self._delete(gone)
+        if plan.base or not self._shared:
+            gone = sorted({*gone, *self._never_there(latest, noted, plan.base)})
+        deleted, left = self._delete(gone)
         ended = Known(
             holds=token,
             hashed_by=self._hashed_by,
@@ -154,18 +162,22 @@ class ViewRun:
         latest.keep(target, plan.base, remember=self._shared)
         self._rows.put(EncodedRows([], [], {}), None, ended.mark(token))
         note(self._folder, self._source.view, token, ended)
-        return Outcome(plan.mode, changes.total, written, deleted, live, 0.0)
+        seen = {each for each, place in places.items() if place > plan.place} | set(gone)
+        settled = seen.intersection(noted) - set(live) - set(left)
+        self._rows.settle({each: noted[each] for each in settled})
+        return Outcome(plan.mode, changes.total, written, deleted, len(live), 0.0)
 
     def _write(
         self, latest: LatestRows, changes: Changes, running: Known, token: str, tell: Tell
-    ) -> tuple[int, int]:
-        """Rows written in this run, and how many of them have live events on top."""
+    ) -> tuple[int, list[str]]:
+        """Rows written in this run, and ids of those that have live events on top."""
         assert running.running
         place, before = running.running.place, running.running.written
         total = len(changes.places)
         done = total - int((changes.places > place).sum())
         tell(done, total)
-        written = live = 0
+        written = 0
+        live: list[str] = []
         try:
             for last, table in latest.read(changes.places[done:], _AT_ONCE):
                 encoded = self._encode(table)
@@ -186,14 +198,14 @@ class ViewRun:
     def _encode(self, table: Any) -> EncodedRows:
         return encode_rows(table, self._join_key, EVENT_TIME, self._layout.types)
 
-    def _put(self, encoded: EncodedRows, mark: Mark) -> int:
-        """Write rows; how many have live events on top."""
+    def _put(self, encoded: EncodedRows, mark: Mark) -> list[str]:
+        """Write rows; ids of those that have live events on top."""
         if self._source.view != HISTORY:
             self._rows.put(encoded, _ALWAYS_S, mark)
-            return 0
+            return []
         before_s = self._limits.covered_until_us // 1_000_000
         left = self._rows.put(encoded, before_s, mark)
-        return write_rebased(self._rows, encoded, left, self._limits) if left else 0
+        return write_rebased(self._rows, encoded, left, self._limits) if left else []
 
     def _gone(
         self, latest: LatestRows, changes: Changes, base: Path | None, present: list[str]
@@ -203,15 +215,27 @@ class ViewRun:
             return changes.gone
         return latest.missing(base) if base else latest.not_here(present)
 
-    def _delete(self, ids: list[str]) -> int:
+    def _never_there(
+        self, latest: LatestRows, noted: Mapping[str, str], base: Path | None
+    ) -> list[str]:
+        """Entities that only live events know; who has just gone from the data is none of them."""
+        others = latest.not_here(noted)
+        just_gone = set(latest.missing(base)) if base and self._shared else set()
+        return [each for each in others if each not in just_gone]
+
+    def _delete(self, ids: list[str]) -> tuple[int, list[str]]:
+        """How many rows were, and ids of those that live events keep."""
         deleted = 0
+        left: list[str] = []
         for start in range(0, len(ids), _AT_ONCE):
             part = ids[start : start + _AT_ONCE]
             if self._source.view == HISTORY:
-                deleted += drop_rebased(self._rows, part, self._limits)
+                count, kept = drop_rebased(self._rows, part, self._limits)
+                deleted += count
+                left += kept
             else:
                 deleted += self._rows.delete(part)
-        return deleted
+        return deleted, left
 
     def _fill_gaps(self, latest: LatestRows, changes: Changes, tell: Tell) -> Outcome:
         """Of data older than the store's: only entities that it does not have."""

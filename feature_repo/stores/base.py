@@ -38,12 +38,15 @@ class OnlineRows(Protocol):
     def read(self, ids: Sequence[str]) -> list[OnlineRow | None]:
         """Each id's row, in order; None where there is none."""
 
-    def change(self, ids: Sequence[str], new: Change) -> int:
+    def change(self, ids: Sequence[str], new: Change, live: bool = False) -> int:
         """Read rows, and write what `new` makes of them; how many were written.
 
         Atomic per row: what another writer does between the two is not lost, `new` is then called
         again, with a row for each id as before. So it must be a pure function, row by row. An id
         may be given once only, and a few thousand at a time: others may wait for all of them.
+
+        Args:
+            live: rows that are written get a note, see BulkRows.noted.
 
         Raises:
             StoreDown: saying which store, and what to do. Running it again is safe.
@@ -104,3 +107,13 @@ class BulkRows(OnlineRows, Protocol):
 
     def ids(self) -> Sequence[str]:
         """Of all rows in store, sorted. May take long."""
+
+    def noted(self) -> dict[str, str]:
+        """Ids of rows with live events in them, each with a text that is new after every change.
+
+        Materialisation looks at these, also where the data has nothing new. There may be more:
+        whoever dies while writing leaves a note too many rather than one too few.
+        """
+
+    def settle(self, noted: Mapping[str, str]) -> None:
+        """Drop notes, but those that were renewed since they were read."""

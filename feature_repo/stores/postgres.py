@@ -6,8 +6,9 @@ are locked too (FOR UPDATE), which also holds up Feast's own writers.
 """
 
 import json
+import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,8 @@ from feature_repo.stores.layout import ViewLayout, from_us, to_us, unique
 from feature_repo.stores.postgres_client import PostgresClient
 
 _LOCKS = 64  # keys share locks: the server has room for some 6,000 in all
-_MARKS = "kuberec_materialized"
+_MARKS, _NOTES = "kuberec_materialized", "kuberec_live"
+_AT_ONCE = 5000  # notes
 
 
 class PostgresRows:
@@ -53,13 +55,17 @@ class PostgresRows:
             raise StoreDown(f"{self._place} has no table '{self._layout.table}': apply it first")
         self._numbers = "value_num" in columns
         self._vector = columns.get("vector_value", "bytea")
-        cursor.execute("SELECT to_regclass(%s)", (_MARKS,))
-        if cursor.fetchone()[0] is None:
+        cursor.execute("SELECT to_regclass(%s), to_regclass(%s)", (_MARKS, _NOTES))
+        if None in cursor.fetchone():
             # IF NOT EXISTS alone does not hold between two that create it at once.
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (zlib.crc32(_MARKS.encode()),))
             cursor.execute(
                 f"CREATE TABLE IF NOT EXISTS {_MARKS} "
                 "(name text PRIMARY KEY, token text NOT NULL, content text NOT NULL)"
+            )
+            cursor.execute(
+                f"CREATE TABLE IF NOT EXISTS {_NOTES} (name text, entity_key bytea, "
+                "note text NOT NULL, PRIMARY KEY (name, entity_key))"
             )
 
     def read(self, ids: Sequence[str]) -> list[OnlineRow | None]:
@@ -85,11 +91,11 @@ class PostgresRows:
             for key in keys
         ]
 
-    def change(self, ids: Sequence[str], new: Change) -> int:
+    def change(self, ids: Sequence[str], new: Change, live: bool = False) -> int:
         keys = [self._layout.key(each) for each in unique(ids)]
-        return int(self._client.attempt(partial(self._change, keys=keys, new=new)))
+        return int(self._client.attempt(partial(self._change, keys=keys, new=new, live=live)))
 
-    def _change(self, cursor: Any, keys: Sequence[bytes], new: Change) -> int:
+    def _change(self, cursor: Any, keys: Sequence[bytes], new: Change, live: bool) -> int:
         self._lock(cursor, keys)
         rows = new(self._read(cursor, keys, "FOR UPDATE"))
         gone = [key for key, row in zip(keys, rows, strict=True) if row is NO_ROW]
@@ -105,6 +111,13 @@ class PostgresRows:
             columns = {name: [each[name] for each in encoded] for name in names}
             times = [to_us(row.event_time) for _, row in group]
             self._upsert(cursor, [key for key, _ in group], times, columns)
+        if live:
+            written = sorted(key for key, row in zip(keys, rows, strict=True) if row is not None)
+            cursor.execute(
+                f"INSERT INTO {_NOTES} SELECT %s, unnest(%s::bytea[]), %s "
+                "ON CONFLICT (name, entity_key) DO UPDATE SET note = EXCLUDED.note",
+                (self._layout.table, written, uuid.uuid4().hex),
+            )
         return sum(row is not None for row in rows)
 
     def _lock(self, cursor: Any, keys: Sequence[bytes]) -> None:
@@ -187,6 +200,26 @@ class PostgresRows:
         cursor.execute(query.format(self._table), [list(keys)])
         return len({bytes(key) for (key,) in cursor.fetchall()})
 
+    def noted(self) -> dict[str, str]:
+        def every(cursor: Any) -> dict[str, str]:
+            query = f"SELECT entity_key, note FROM {_NOTES} WHERE name = %s"
+            cursor.execute(query, (self._layout.table,))
+            return {self._layout.entity_id(bytes(key)): note for key, note in cursor.fetchall()}
+
+        return dict(self._client.attempt(every))
+
+    def settle(self, noted: Mapping[str, str]) -> None:
+        ids = list(noted)
+        for start in range(0, len(ids), _AT_ONCE):
+            part = ids[start : start + _AT_ONCE]
+            keys = [self._layout.key(each) for each in part]
+            given = self._layout.table, keys, [noted[each] for each in part]
+            query = (
+                f"DELETE FROM {_NOTES} WHERE name = %s AND (entity_key, note) IN "
+                "(SELECT * FROM unnest(%s::bytea[], %s::text[]))"
+            )
+            self._client.attempt(partial(_execute, query=query, given=given))
+
     def put(self, rows: EncodedRows, before_s: int | None, mark: Mark | None) -> list[int]:
         keys = [self._layout.key(each) for each in rows.ids]
 
@@ -256,3 +289,7 @@ class PostgresRows:
 
     def close(self) -> None:
         self._client.close()
+
+
+def _execute(cursor: Any, query: str, given: tuple[Any, ...]) -> None:
+    cursor.execute(query, given)

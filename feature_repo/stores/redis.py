@@ -8,7 +8,8 @@ WATCH on one connection. On a cluster a script names the key of one row.
 import json
 import random
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -22,11 +23,24 @@ from feature_repo.stores.base import (
 )
 from feature_repo.stores.layout import ViewLayout, from_us, to_us, unique
 from feature_repo.stores.redis_client import RedisClient
-from feature_repo.stores.redis_scripts import CHANGE, MARK, PUT, digest, escape, timestamp_bytes
+from feature_repo.stores.redis_scripts import (
+    CHANGE,
+    MARK,
+    PUT,
+    SETTLE,
+    digest,
+    escape,
+    timestamp_bytes,
+)
 
 _PAUSE_S = 0.005  # after another writer was faster, at first
 _AT_ONCE = 500  # rows in one pipeline
 _A_SCRIPT = 20  # rows written by one script: nobody else is served while it runs
+
+
+def notes_key(project: str, view: str) -> str:
+    """Where ids of rows with live events are: a hash of them, see BulkRows.noted."""
+    return f"kuberec:live:{project}:{view}"
 
 
 class RedisRows:
@@ -44,6 +58,7 @@ class RedisRows:
         self._fields = {name: _mmh3(f"{layout.name}:{name}") for name in layout.features}
         self._read_fields = [self._time_field, *self._fields.values()]
         self._mark_key = f"kuberec:materialized:{layout.table}"
+        self._notes_key = notes_key(layout.project, layout.view)
         self._client = RedisClient(config.online_store, place)
 
     def _key(self, entity_id: str) -> bytes:
@@ -74,8 +89,42 @@ class RedisRows:
         us = moment.seconds * 1_000_000 + moment.nanos // 1000
         return OnlineRow(from_us(us), self._layout.decode(present))
 
-    def change(self, ids: Sequence[str], new: Change) -> int:
+    def change(self, ids: Sequence[str], new: Change, live: bool = False) -> int:
         ids = unique(ids)
+        if not live:
+            return self._change_all(ids, new)
+        # A row and its note are two keys: noted before, whoever dies leaves the note; and after,
+        # since a materialisation may have settled the first one before the row was written.
+        self._note(ids)
+        written = self._change_all(ids, new)
+        self._note(ids)
+        return written
+
+    def _note(self, ids: Sequence[str]) -> None:
+        if ids:
+            note = uuid.uuid4().hex
+            pairs = chain.from_iterable((each.encode(), note) for each in ids)
+            self._client.run([("HSET", self._notes_key, *pairs)])
+
+    def noted(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        cursor: Any = 0
+        while True:  # in parts: HGETALL of a million would hold up all others
+            ((cursor, fields),) = self._client.run(
+                [("HSCAN", self._notes_key, cursor, "COUNT", 1000)]
+            )
+            found |= {each.decode(): note.decode() for each, note in fields.items()}
+            if int(cursor) == 0:
+                return found
+
+    def settle(self, noted: Mapping[str, str]) -> None:
+        ids = list(noted)
+        parts = (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
+        for part in parts:
+            pairs = list(chain.from_iterable((each.encode(), noted[each]) for each in part))
+            self._client.run([self._client.script(SETTLE, [self._notes_key], pairs)], [SETTLE])
+
+    def _change_all(self, ids: list[str], new: Change) -> int:
         stored = self._stored(ids)
         left = list(range(len(ids)))
         written = 0

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from feature_repo.stores.base import StoreDown
-from feature_repo.stores.redis_scripts import CHANGE, MARK, PUT
+from feature_repo.stores.redis_scripts import CHANGE, MARK, PUT, SETTLE
 
 _TRIES = 6  # at a server that does not answer, some 3 s in all
 _PAUSE_S = 0.1
@@ -20,7 +20,7 @@ class RedisClient:
 
     _hashes: ClassVar[dict[str, str]] = {
         script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-        for script in (CHANGE, PUT, MARK)
+        for script in (CHANGE, PUT, MARK, SETTLE)
     }
 
     def __init__(self, settings: Any, place: str) -> None:

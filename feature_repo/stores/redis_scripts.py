@@ -63,6 +63,14 @@ if ARGV[3] ~= '' and redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'content', ARGV[2])
 return 1
 """
+# Notes go that are as they were read. KEYS: notes. ARGV: id, note, …
+SETTLE = """
+for i = 1, #ARGV, 2 do
+  local note = redis.call('HGET', KEYS[1], ARGV[i])
+  if note == ARGV[i + 1] then redis.call('HDEL', KEYS[1], ARGV[i]) end
+end
+return 1
+"""
 
 
 def timestamp_bytes(us: int) -> bytes:

@@ -7,6 +7,7 @@ replaced; readers are not held up (write-ahead log).
 import contextlib
 import json
 import sqlite3
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +31,7 @@ _MARGIN_S = 3600
 # Keys come from all over the index: a small cache would write its pages again and again.
 _CACHE_KIB, _LOG_PAGES = 64 * 1024, 16_000
 Columns = Mapping[str, Sequence[bytes]]  # by feature
-_MARKS = "kuberec_materialized"
+_MARKS, _NOTES = "kuberec_materialized", "kuberec_live"
 
 
 class SqliteRows:
@@ -55,6 +56,10 @@ class SqliteRows:
             self._database.execute(
                 f"CREATE TABLE IF NOT EXISTS {_MARKS} "
                 "(name TEXT PRIMARY KEY, token TEXT, content TEXT)"
+            )
+            self._database.execute(
+                f"CREATE TABLE IF NOT EXISTS {_NOTES} "
+                "(name TEXT, entity_key BLOB, note TEXT, PRIMARY KEY (name, entity_key))"
             )
             columns = self._database.execute(f"PRAGMA table_info({self._table})").fetchall()
             self._numbers = "value_num" in {column[1] for column in columns}
@@ -114,7 +119,7 @@ class SqliteRows:
             for key in keys
         ]
 
-    def change(self, ids: Sequence[str], new: Change) -> int:
+    def change(self, ids: Sequence[str], new: Change, live: bool = False) -> int:
         keys = [self._layout.key(each) for each in unique(ids)]
         with self._down(), self._transaction():
             rows = new(self._read(keys))
@@ -125,6 +130,13 @@ class SqliteRows:
                     encoded = self._layout.encode(row.values)
                     columns = {name: [raw] for name, raw in encoded.items()}
                     self._write([key], [to_us(row.event_time)], columns)
+            if live:
+                written = [key for key, row in zip(keys, rows, strict=True) if row is not None]
+                note = uuid.uuid4().hex
+                self._database.executemany(
+                    f"INSERT OR REPLACE INTO {_NOTES} VALUES (?, ?, ?)",
+                    [(self._layout.table, key, note) for key in written],
+                )
         return sum(row is not None for row in rows)
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -141,6 +153,19 @@ class SqliteRows:
         ).fetchone()
         self._database.execute(f"DELETE FROM {self._table} WHERE {where}", keys)
         return int(count)
+
+    def noted(self) -> dict[str, str]:
+        query = f"SELECT entity_key, note FROM {_NOTES} WHERE name = ?"
+        with self._down():
+            found = self._database.execute(query, (self._layout.table,)).fetchall()
+        return {self._layout.entity_id(key): note for key, note in found}
+
+    def settle(self, noted: Mapping[str, str]) -> None:
+        with self._down(), self._transaction():
+            self._database.executemany(
+                f"DELETE FROM {_NOTES} WHERE name = ? AND entity_key = ? AND note = ?",
+                [(self._layout.table, self._layout.key(each), noted[each]) for each in noted],
+            )
 
     def put(self, rows: EncodedRows, before_s: int | None, mark: Mark | None) -> list[int]:
         keys = [self._layout.key(each) for each in rows.ids]

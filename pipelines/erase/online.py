@@ -20,8 +20,9 @@ _BUSY_S = 10.0
 _FEAST_TABLES = """
     SELECT table_schema, table_name FROM information_schema.columns
     WHERE table_schema = %s AND column_name IN ('entity_key', 'feature_name')
-    GROUP BY 1, 2 HAVING count(*) = 2 ORDER BY 2
+    GROUP BY 1, 2 HAVING count(*) = 2 OR table_name = 'kuberec_live' ORDER BY 2
 """
+_VIEW = "user_history"  # the one that live events change
 
 
 def is_sqlite(head: bytes) -> bool:
@@ -144,17 +145,25 @@ def _config(settings: Path, home: Path) -> Any:
 
 
 def _erase_redis(config: Any, entity_keys: Sequence[Any], dry: bool) -> int:
+    """Rows, and notes that there are live events in them."""
     from feast.infra.online_stores.helpers import _redis_key
     from feast.infra.online_stores.redis import RedisOnlineStore
+
+    from feature_repo.stores.redis import notes_key
 
     client = RedisOnlineStore()._get_client(config.online_store)
     version = config.entity_key_serialization_version
     keys = [_redis_key(config.project, key, version) for key in entity_keys]
     found = [key for key in keys if client.exists(key)]
+    notes = notes_key(config.project, _VIEW)
+    ids = [key.entity_values[0].string_val for key in entity_keys]
+    noted = [each for each in ids if client.hexists(notes, each)]
     if not dry:
         for key in found:
             client.delete(key)
-    return len(found)
+        if noted:
+            client.hdel(notes, *noted)
+    return len(found) + len(noted)
 
 
 def _erase_postgres(config: Any, entity_keys: Sequence[Any], dry: bool) -> int:

@@ -18,6 +18,9 @@ from replay_tables import KEY, log_row, write_log
 from typer.testing import CliRunner
 
 from feature_repo.config import FeatureConfig
+from feature_repo.live.histories import LiveHistories
+from feature_repo.live.intake import Intake, line_of
+from feature_repo.live.rejects import Rejects
 from feature_repo.materialize.home import materialize
 from feature_repo.offline.build import build_features
 from feature_repo.online.histories import online_histories
@@ -53,7 +56,10 @@ class Place(NamedTuple):
                 if path.is_file() and not path.is_symlink() and wanted in _content(path):
                     found.append(path.relative_to(root.parent).as_posix())
         client = redis.Redis(port=self.redis.port)
-        found += ["redis" for key in client.scan_iter("*") if wanted.encode() in key]
+        keys = [key for key in client.scan_iter("*") if key != b"kuberec:live:kuberec:user_history"]
+        found += ["redis" for key in keys if wanted.encode() in key]
+        notes = client.hgetall("kuberec:live:kuberec:user_history")
+        found += ["notes in redis" for name in notes if name == wanted.encode()]
         return found
 
 
@@ -81,10 +87,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         _write_run(made)
         patch.delenv(SETTINGS_VARIABLE, raising=False)
         materialize(run / "steps" / "p" / "windows", made.home, "v1")
+        _push_live(made.home)
         (folder / "feature_store.yaml").write_text(REDIS_SETTINGS)
         patch.setenv(SETTINGS_VARIABLE, str(folder / "feature_store.yaml"))
         materialize(run / "steps" / "p" / "windows", made.home, "v1")
+        _push_live(made.home)
         yield made
+
+
+def _push_live(home: Path) -> None:
+    """An event of the user that is taken, and one that is refused."""
+    events = [{"user_id": CARLA, "item_id": "i1", "timestamp": time} for time in (1e9, "soon")]
+    rejects = Rejects(home / "live" / "rejects.jsonl")
+    with LiveHistories(home) as histories:
+        Intake(histories, rejects).take([line_of(event, "line 1") for event in events])
 
 
 def _write_source(folder: Path) -> None:
@@ -175,6 +191,7 @@ def test_nothing_is_left_of_the_user_and_all_of_the_others(place: Place) -> None
     ):
         assert f"runs/{place.run.name}/steps/p/{name}.parquet" in before
     assert {"redis", "home/feature_store/online.db", "home/serving/rollout.json"} <= set(before)
+    assert {"notes in redis", "home/live/rejects.jsonl"} <= set(before)
     assert "home/serving/logs/transformer.log" in before
     assert any(name.startswith("home/ingest/small/increments/") for name in before)
     known_as = pseudonym(CARLA, KEY)
@@ -227,7 +244,10 @@ def contents(place: Place) -> dict[str, Any]:
         rows = sorted(database.execute(query).fetchall())
         found["sqlite"] = [row for row in rows if CARLA.encode() not in row[0]]
     client = redis.Redis(port=place.redis.port)
-    keys = [key for key in client.scan_iter("*") if CARLA.encode() not in key]
+    keys = [
+        key for key in client.scan_iter("*")
+        if CARLA.encode() not in key and not key.startswith(b"kuberec:live:")
+    ]  # fmt: skip
     found["redis"] = {key: client.hgetall(key) for key in sorted(keys)}
     logs = (place.home / "serving" / "logs" / "transformer.log").read_text().splitlines()
     found["log"] = [line for line in logs if "u3" in line]

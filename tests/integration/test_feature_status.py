@@ -101,10 +101,14 @@ def test_rows_lag_owner_and_readers_of_every_kind(home: Path, tmp_path: Path) ->
 
 def test_erasing_a_user_leaves_the_others(home: Path) -> None:
     if not (store_folder(home) / "online.db").exists():  # SQLite's is in test_erase_stores
+        with contextlib.closing(open_rows(open_store(store_folder(home)), "user_history")) as rows:
+            rows.change(["u1", "u3"], lambda old: old, live=True)
         for dry in (True, False):
             report = Report(dry=dry)
             erase_shared_store(home, Needle(["u1", "nobody"]), report)
-            assert [each.what for each in report.found] in (["1 key"], ["5 values"])
+            assert [each.what for each in report.found] in (["2 keys"], ["6 values"])
+        with contextlib.closing(open_rows(open_store(store_folder(home)), "user_history")) as rows:
+            assert rows.noted().keys() == {"u3"}
         again = Report(dry=False)
         erase_shared_store(home, Needle(["u1", "nobody"]), again)
         assert not again.found

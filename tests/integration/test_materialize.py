@@ -103,7 +103,7 @@ def test_only_what_changed_is_written(place: Place, tmp_path: Path) -> None:
 def push(place: Place, user: str, *events: Entry) -> None:
     """As live events come."""
     rows = open_rows(open_store(store_folder(place.home)), "user_history")
-    rows.change([user], lambda old: [merged(old[0], events, 50).row])
+    rows.change([user], lambda old: [merged(old[0], events, 50).row], live=True)
     rows.close()
 
 
@@ -138,6 +138,34 @@ def test_live_events_stay_on_newer_data(any_place: Place, tmp_path: Path) -> Non
     }  # fmt: skip
     view = open_store(store_folder(place.home)).get_feature_view("user_history")
     assert len(view.materialization_intervals) == 4
+
+
+def test_newer_data_corrects_live_events_also_where_it_has_nothing_new(
+    any_place: Place, tmp_path: Path
+) -> None:
+    """It covers and lacks them: on rows that did not change, and of users whom it lacks."""
+    place = any_place
+    data: Rows = [("ann", ["a", "b"], NOON), ("bob", ["c"], NOON), ("eve", ["e", "f"], NOON)]
+    place.result(tables(tmp_path / "a", data))
+    first, second = (NOON + timedelta(hours=hours) for hours in (1, 3))
+    push(place, "ann", Entry(to_us(NOON) + 60, 0, "dropped"))
+    push(place, "eve", Entry(to_us(NOON) - 60, 0, "late, and dropped"))
+    push(place, "nobody", Entry(to_us(NOON) + 60, 0, "dropped"))
+    push(place, "bob", Entry(to_us(first) + 60, 0, "not covered yet"))
+    push(place, "new", Entry(to_us(first) + 60, 0, "not covered yet"))
+    done = place.result(tables(tmp_path / "b", data, first), "v2")
+    assert (done["mode"], done["written"], done["live"]) == ("incremental", 3, 1)
+    expected = {
+        "ann": ["a", "b"], "bob": ["c", "not covered yet"], "eve": ["e", "f"],
+        "nobody": [], "new": ["not covered yet"],
+    }  # fmt: skip
+    assert online_histories(place.home, expected) == expected
+    done = place.result(tables(tmp_path / "c", data, second), "v3")
+    assert (done["mode"], done["written"], done["live"]) == ("incremental", 1, 0)
+    expected |= {"bob": ["c"], "new": []}
+    assert online_histories(place.home, expected) == expected
+    done = place.result(tables(tmp_path / "d", data, second + timedelta(hours=1)), "v4")
+    assert done["written"] == 0
 
 
 def test_one_more_version_writes_no_row(place: Place, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Rows of SQLite, Redis and PostgreSQL: Feast's own bytes, and no writer loses another's work."""
 
+import contextlib
 import multiprocessing
 import threading
 import time
@@ -254,6 +255,24 @@ def test_only_the_last_to_claim_writes(rows: BulkRows) -> None:
     assert history(rows.read(["m"])[0]) == ["1"]
     assert rows.mark() == Mark("second", {})
     rows.delete(["m"])
+
+
+def test_live_changes_leave_notes_until_these_are_settled(store: Any, rows: BulkRows) -> None:
+    old = rows.noted()
+    users = [f"ü{number}" for number in range(1200)]
+    change = [row(["x"], NOON)] * len(users)
+    rows.change(users, lambda old: change)
+    assert rows.noted() == old
+    rows.change(users, lambda old: change, live=True)
+    first = rows.noted()
+    assert first.keys() - old.keys() == set(users)
+    with contextlib.closing(open_rows(store, "user_history")) as other:
+        other.change(["ü7", "ü8"], lambda old: change[:2], live=True)
+    rows.settle({user: first[user] for user in users})
+    assert rows.noted().keys() == {*old, "ü7", "ü8"}
+    rows.settle(rows.noted())
+    assert rows.noted() == {}
+    rows.delete(users)
 
 
 def test_an_id_twice_and_an_unknown_view(store: Any, rows: BulkRows) -> None:
