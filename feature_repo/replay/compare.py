@@ -87,7 +87,7 @@ WITH measured AS (
 ), timed AS (
     SELECT measured.*, (as_of_us - known.event_us) / 1e6 AS lag_s
     FROM measured LEFT JOIN known ON measured.user_id = known.user_id
-        AND known.number = greatest(hi + 1, n - $length + 1) AND behind > 0
+        AND known.number = hi + 1 AND behind > 0
 )
 SELECT CASE
         WHEN feature_status = 'given' THEN '{Cause.GIVEN}'

@@ -116,9 +116,8 @@ def plain(case: Case, row: dict[str, Any], user: str) -> Cause:
     places, unmatched = find(used, history)
     past = [place for place in places if place < len(then)]
     hi = max(past, default=-1)
-    missing_from = max(hi + 1, len(then) - case.length)
     behind = hi + 1 < len(then)
-    overdue = behind and moment - times[missing_from] > case.allow_us
+    overdue = behind and moment - times[hi + 1] > case.allow_us
     if row["feature_status"] == "unknown" and overdue:
         return Cause.MISSING_USER
     if items and row["history_times"] is None:
@@ -212,6 +211,22 @@ def test_share_lag_examples_and_days(tmp_path: Path) -> None:
     assert sum(cause["rows"] for cause in told["causes"]) == 6
     assert not skew_check(report, 0.2).passed
     assert skew_check(report, 0.21).passed
+
+
+def test_a_row_that_stood_still_is_not_excused_by_events_that_came_lately(tmp_path: Path) -> None:
+    """More than `history_length` of them: of what was missed first, nothing would be used now."""
+    lately = [(NOW - (9 - n) * S, f"new{n}") for n in range(5)]
+    events = {name: [*EVENTS["u1"], *lately] for name in ("still", "lost", "lags")}
+    events["lags"] = [EVENTS["u1"][0], *lately]
+    offline = write_events(tmp_path / "offline", events, 4, NOW)
+    rows = [
+        log_row("still", EVENTS["u1"][:3], NOW),
+        log_row("lost", None, NOW),
+        log_row("lags", EVENTS["u1"][:1], NOW),
+    ]
+    write_log(tmp_path / "log", rows)
+    report = replay(tmp_path / "log", offline_events(offline), KEY, allow_lag_s=86_400)
+    assert report.causes == {Cause.MISSING_USER: 1, Cause.NOT_MATERIALISED: 1, Cause.LAG: 1}
 
 
 def test_since_until_version_and_limit_choose_rows(tmp_path: Path) -> None:
