@@ -84,12 +84,13 @@ def _id(fields: Mapping[str, Any], name: str) -> str:
         raise NotAnEvent(f"missing {name}", fields)
     if not isinstance(value, str):
         raise NotAnEvent(f"{name} is neither a text nor a whole number", fields)
-    if "\0" in value or not _is_text(value):
+    if "\0" in value or not is_text(value):
         raise NotAnEvent(f"{name} has characters that no text may have", fields)
     return value.strip()
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8; what JSON says by escapes need not."""
     try:
         value.encode()
     except UnicodeEncodeError:  # half of a surrogate pair

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from feature_repo.live.events import RANK, Event
+from feature_repo.live.events import RANK, Event, is_text
 from feature_repo.live.intake import Dropped
 from feature_repo.live.outcomes import ERASED, FILTERED, TOO_OLD
 from feature_repo.stores.layout import to_us
@@ -84,16 +84,14 @@ class SourceRules:
         if fields is None:  # it may hold anything
             hidden = self._protected or self._read_erased().marks
             return None if hidden else line.decode("utf-8", errors="backslashreplace")
-        user = fields.get(USER_ID)
-        if isinstance(user, int) and not isinstance(user, bool):
-            user = str(user)
-        if isinstance(user, str) and self._is_erased(user):
+        user = _named(fields)
+        if self._is_erased(user) if user is not None else self._read_erased().marks:
             return None
         if not self._protected:
             return dict(fields)
         kept = {name: fields[name] for name in _KEPT if name in fields}
         if self._key is not None:
-            kept[USER_ID] = self._pseudonym(user) if isinstance(user, str) else None
+            kept[USER_ID] = None if user is None else self._pseudonym(user)
         return kept
 
     def _type_of(self, fields: Mapping[str, Any]) -> Any:
@@ -117,6 +115,14 @@ class SourceRules:
         if as_of != self._erased_as_of:
             self._erased, self._erased_as_of = read_erased(self._state), as_of
         return self._erased
+
+
+def _named(fields: Mapping[str, Any]) -> str | None:
+    """The user of an event that is refused; None where it names none that could be one."""
+    user = fields.get(USER_ID)
+    if isinstance(user, int) and not isinstance(user, bool):
+        return str(user)
+    return user if isinstance(user, str) and is_text(user) else None
 
 
 def matches(asked: FilterConfig, value: Any) -> bool:

@@ -8,9 +8,10 @@ import ibis
 import pytest
 
 from feature_repo.live.events import Event
-from feature_repo.live.intake import Dropped
+from feature_repo.live.intake import Dropped, Intake, Line
 from feature_repo.live.origin import KEY, origin, origin_of
 from feature_repo.live.outcomes import ERASED, FILTERED, TOO_OLD
+from feature_repo.live.rejects import Rejects
 from feature_repo.store import registry_file, store_folder
 from ingestion.filters import checks
 from ingestion.privacy.erased import remember_erased
@@ -131,6 +132,35 @@ def test_erased_users_stay_out_also_those_erased_while_it_runs(tmp_path: Path) -
     assert rules.may_keep({"user_id": " u1 ", "item_id": 3}, b"") is None
     assert rules.may_keep({"user_id": "u2"}, b"") == {"user_id": "u2"}
     assert rules.may_keep(None, b"u1,i1") is None
+
+
+@pytest.mark.parametrize("key", [None, SECRET])
+def test_events_that_name_no_user_as_they_should(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    """They are refused like others; where somebody was erased, they may be that one's."""
+    config = source(privacy={"user_key_env": "USER_KEY"} if key else {})
+    monkeypatch.setenv("USER_KEY", SECRET)
+    rules = SourceRules(as_stored(config, key_id(key.encode()) if key else None), tmp_path)
+    half = {"user_id": "\ud800", "item_id": "i1"}  # of a surrogate pair: JSON can say that
+    lines = [json.dumps(each).encode() for each in (half, {"uid": "u1"}, {"user_id": ["u1"]})]
+
+    def refused() -> list[Any]:
+        rejects = Rejects(tmp_path / "rejects.jsonl")
+        rejects.path.unlink(missing_ok=True)
+        Intake(NoHistories(), rejects, rules).take([Line(line, "there") for line in lines])
+        return [json.loads(line)["event"] for line in rejects.path.read_text().splitlines()]
+
+    kept = refused()
+    assert len(kept) == 3
+    assert ("u1" in str(kept)) == (key is None)
+    remember_erased(tmp_path, ["u1"])
+    assert "u1" not in str(refused())
+
+
+class NoHistories:
+    def apply(self, events: Any) -> Any:
+        raise AssertionError("every event was to be refused")
 
 
 def test_the_store_says_whose_users_it_has(tmp_path: Path) -> None:
