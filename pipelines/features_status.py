@@ -20,10 +20,16 @@ def print_status(
     """Read the status of a state home's feature store, and show it.
 
     Raises:
-        KuberecError: no store, or one that does not answer. `prometheus` then says that it is down.
+        KuberecError: no store, or one that does not answer (`prometheus` then says that it is
+            down); or a `prometheus` that no collector would read.
     """
     from feature_repo.status.status import read_status
 
+    if prometheus and prometheus.suffix != ".prom":
+        raise KuberecError(
+            f"--prometheus '{prometheus}': node_exporter reads files that end in .prom alone; "
+            "name such a one"
+        )
     with Console(stderr=True).status("feature store") as waiting:
         try:
             found = read_status(home, exact, waiting.update)
@@ -52,7 +58,14 @@ def show_status(found: dict[str, Any], console: Console) -> None:
     )
     table = Table(box=None, pad_edge=False)
     for name in ("view", "rows", "newest event", "behind offline", "materialised", "owner"):
-        table.add_column(name, justify="right" if name == "rows" else "left")
+        # On a narrow screen what is a name stays whole, and the rest takes several lines.
+        named = name in ("view", "rows", "materialised")
+        table.add_column(
+            name,
+            justify="right" if name == "rows" else "left",
+            min_width=len(name) if named else None,
+            no_wrap=name in ("view", "rows"),
+        )
     table.add_column("read by", overflow="fold")
     for view in found["views"]:
         table.add_row(*(_escape(cell) for cell in _cells(view, found["now"])))

@@ -165,6 +165,12 @@ def test_json_and_metrics_say_the_same(tmp_path: Path, monkeypatch: pytest.Monke
     assert float(found.split()[-1]) == newest
     assert 'kuberec_feature_view_rows{view="user_history"} 5.0' in lines
     assert "kuberec_feature_store_up 1.0" in lines
+    done = CliRunner().invoke(cli.app, ["features", "status"], env={"COLUMNS": "80"})
+    assert "\nuser_history " in done.output  # a narrow screen cuts no name
+    unread = tmp_path / "kuberec.txt"
+    done = CliRunner().invoke(cli.app, ["features", "status", "--prometheus", str(unread)])
+    assert "files that end in .prom" in str(done.exception)
+    assert not unread.exists()
 
 
 def test_a_store_that_is_down_is_said_in_one_line(
