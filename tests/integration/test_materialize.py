@@ -1,5 +1,6 @@
 """Materialisation: Feast's own bytes, only what changed, live events kept."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,11 +13,14 @@ from materialize_places import KINDS, NOON, USERS, Place, content, emptied, make
 from offline_tables import Rows, event_times, tables
 from postgres_server import PostgresServer, postgres_server
 
+from feature_repo.live.events import Event
+from feature_repo.live.histories import LiveHistories
 from feature_repo.live.merge import Entry
 from feature_repo.live.rows import entries_of, merged
 from feature_repo.materialize.home import materialize, materialize_items, register_version
 from feature_repo.online.histories import online_histories
-from feature_repo.store import open_store, store_folder, versions
+from feature_repo.online.reader import OnlineReader
+from feature_repo.store import open_store, service_name, store_folder, versions
 from feature_repo.stores.layout import to_us
 from feature_repo.stores.open import open_rows
 from recommender.files import read_json
@@ -175,6 +179,33 @@ def test_one_more_version_writes_no_row(place: Place, tmp_path: Path) -> None:
     assert content(place) == before
     assert online_histories(place.home, ["user-1"])["user-1"] == users(1)[1][1]
     assert versions(store_folder(place.home)) == ["v1", "v2"]
+
+
+def test_who_answers_and_who_takes_events_never_runs_the_registrys_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Feast keeps an on-demand view's function there, as source and by dill, and runs it."""
+    place = make_place("sqlite", tmp_path / "home", monkeypatch)
+    place.result(tables(tmp_path / "a", users(1, 5)))
+    from feast.transformation import udf_rehydrate
+
+    def resolve(**given: object) -> object:
+        raise RuntimeError("code of the registry")
+
+    monkeypatch.setattr(udf_rehydrate, "resolve_udf", resolve)
+    with pytest.raises(RuntimeError, match="code of the registry"):
+        open_store(store_folder(place.home)).list_on_demand_feature_views()
+    with LiveHistories(place.home) as histories:
+        histories.apply([Event("user-1", "live", to_us(NOON), 0, {})])
+    assert online_histories(place.home, ["user-1"])["user-1"][-1] == "live"
+
+    async def answer() -> list[str]:
+        reader = OnlineReader(store_folder(place.home), service_name("v1"))
+        (found,) = await reader.read(["user-1"])
+        await reader.close()
+        return list(found.history)
+
+    assert asyncio.run(answer())[-1] == "live"
 
 
 def test_items_that_join_are_known_to_the_next_materialisation(
