@@ -4,6 +4,7 @@ Users come in parts: consecutive ids with some million events together. What is 
 done part by part, so that it needs the memory of a part, not of the whole.
 """
 
+import time
 from typing import NamedTuple
 
 import ibis
@@ -12,6 +13,7 @@ import ibis.expr.types as ir
 from recommender import schema
 from recommender.engines.base import Keep, TableEngine
 
+_AHEAD_US = 86_400_000_000  # a day, as ingestion believes an event where others are judged by it
 NUMBER, RANK, EVENT_US = "number", "rank", "event_us"
 TIME_US = "time_us"
 
@@ -84,6 +86,16 @@ def timed_events(engine: TableEngine, events: ir.Table, ids: Numbered, part: int
         },
     )
     return engine.keep(f"timed_{part}", timed)
+
+
+def newest(times_us: ir.IntegerColumn) -> tuple[ir.Value, ir.Value]:
+    """The newest time that is believed, null where none is, and the newest of all.
+
+    One wrong date would say that the data covers all until then: live events would be dropped as
+    what it lacks, and no later data would be newer.
+    """
+    limit = time.time_ns() // 1000 + _AHEAD_US
+    return times_us.max(where=times_us <= limit), times_us.max()
 
 
 def named_events(engine: TableEngine, timed: ir.Table, ids: Numbered) -> ir.Table:

@@ -23,6 +23,7 @@ from feature_repo.offline.events import (
     RANK,
     TIME_US,
     named_events,
+    newest,
     number_ids,
     timed_events,
 )
@@ -90,15 +91,19 @@ def write_windows(
     if not parts:
         raise FeatureError(f"'{snapshot}' has no events: bring some")
     timed, firsts = [], []
-    longest = last_us = 0
+    longest = 0
+    believed, latest = set[int](), set[int]()  # newest times of parts
     with row_groups(offline / EVENTS, TIMED, ROWS) as file:
         for part in parts:
             tell(f"events in time{_of(part, parts)}")
             timed.append(timed_events(engine, events, ids, part))
             file.add(engine.batches(named_events(engine, timed[part], ids), ROWS))
-            facts = timed[part].agg(most=timed[part][NUMBER].max(), last=timed[part][TIME_US].max())
+            sound, last = newest(timed[part][TIME_US])
+            facts = timed[part].agg(most=timed[part][NUMBER].max(), sound=sound, last=last)
             (fact,) = facts.to_pyarrow().to_pylist()
-            longest, last_us = max(longest, fact["most"]), max(last_us, fact["last"])
+            longest = max(longest, fact["most"])
+            believed |= {fact["sound"]} - {None}
+            latest.add(fact["last"])
             firsts.append(engine.keep(f"firsts_{part}", first_events(timed[part])))
     tell("k-core")
     core = find_core(
@@ -117,7 +122,7 @@ def write_windows(
             windows.add(without_leaks(found))
     about: dict[str, Any] = {
         "history_length": config.history_length,
-        "covered_until_us": last_us,
+        "covered_until_us": max(believed or latest),
     }
     about |= {"owner": config.owner} if config.owner else {}
     source = origin_of(snapshot)  # for events that come later, live

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from feature_repo.offline import ABOUT, EVENTS
 from feature_repo.offline.events import named_events as named
-from feature_repo.offline.events import number_ids, timed_events
+from feature_repo.offline.events import newest, number_ids, timed_events
 from feature_repo.offline.write import PART_EVENTS, ROWS, TIMED
 from feature_repo.replay.events import Events, offline_events
 from recommender import schema
@@ -24,9 +24,14 @@ def snapshot_events(snapshot: Path, history_length: int, work: Path) -> Events:
             for part in range(len(ids.parts)):
                 timed = timed_events(engine, events, ids, part)
                 file.add(engine.batches(named(engine, timed, ids), ROWS))
-        newest = engine.micros(events[schema.TIMESTAMP]).max().execute()
+        times = events.select(time_us=engine.micros(events[schema.TIMESTAMP]))
+        sound, last = newest(times.time_us)
+        (found,) = times.agg(sound=sound, last=last).to_pyarrow().to_pylist()
     finally:
         engine.close()
-    about = {"history_length": history_length, "covered_until_us": int(newest)}
+    about = {
+        "history_length": history_length,
+        "covered_until_us": found["last"] if found["sound"] is None else found["sound"],
+    }
     write_json(work / ABOUT, about)
     return offline_events(work)

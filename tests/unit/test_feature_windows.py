@@ -23,6 +23,7 @@ from feature_repo.config import FeatureConfig
 from feature_repo.offline import write
 from feature_repo.offline.windows import FeatureError
 from feature_repo.offline.write import write_windows
+from feature_repo.replay.snapshot import snapshot_events
 from recommender.engines.duckdb import DuckDBTables
 from recommender.engines.settings import EngineConfig
 from recommender.errors import KuberecError
@@ -79,6 +80,30 @@ def test_the_same_as_by_hand(
         last = max(time for _, _, time, _ in log)
         about = {"history_length": config.history_length, "covered_until_us": last}
         assert read_json(out / "offline" / "offline.json") == about
+
+
+def test_one_date_that_is_wrong_does_not_cover_the_future(
+    engine: DuckDBTables, tmp_path: Path
+) -> None:
+    """Else all live events would be the data's business until then, and no later data newer."""
+    log = [
+        (f"u{user}", f"i{item}", 10 * item, 4 * user + item)
+        for user in range(4)
+        for item in range(4)
+    ]
+    wrong = 5_600_000_000_000_000  # in 2147
+    for part_events in (4, 100):
+        folder = tmp_path / str(part_events)
+        out = built(
+            engine, folder, [*log, ("u3", "i9", wrong, 99)], FeatureConfig(k_core=3),
+            part_events=part_events,
+        )  # fmt: skip
+        assert read_json(out / "offline" / "offline.json")["covered_until_us"] == 30
+        (folder / "work").mkdir()
+        assert snapshot_events(folder / "snapshot", 9, folder / "work").covered_until_us == 30
+    later = [(user, item, time + wrong, place) for user, item, time, place in log]
+    out = built(engine, tmp_path / "later", later, FeatureConfig(k_core=3))
+    assert read_json(out / "offline" / "offline.json")["covered_until_us"] == wrong + 30
 
 
 @settings(max_examples=5, deadline=None)
