@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,6 +21,7 @@ from rich.table import Table
 
 from benchmarks.feature_events import write_snapshot
 from benchmarks.machine import RESULTS, keep
+from benchmarks.scaling import growth
 from feature_repo.config import FeatureConfig
 from recommender.engines.settings import EngineConfig
 
@@ -123,13 +123,7 @@ def findings(figures: list[dict[str, Any]]) -> list[str]:
             f"{figure['events']:,} events: {ratio:.2f} times the time of SQL by hand (aim: at most "
             f"{MOST_TIMES_BY_HAND:g}), {of_processor:.2f} times its processor time, the same rows"
         )
-    for small, large in pairwise(figures):
-        growth = of(large, "kuberec") / of(small, "kuberec")
-        lines.append(
-            f"from {small['events']:,} to {large['events']:,} events: {growth:.1f} times the time "
-            f"for {large['events'] / small['events']:.0f} times the rows"
-        )
-    return lines
+    return lines + growth(figures, lambda figure: of(figure, "kuberec"))
 
 
 def as_table(figures: list[dict[str, Any]]) -> Table:

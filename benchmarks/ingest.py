@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,6 +22,7 @@ from rich.table import Table
 
 from benchmarks.ingest_events import items_of, write_events, write_items
 from benchmarks.machine import keep
+from benchmarks.scaling import growth
 
 SYSTEMS = ("kuberec", "by hand")
 GX = ("gx on ibis", "gx on pandas")
@@ -122,13 +122,7 @@ def findings(figures: list[dict[str, Any]]) -> list[str]:
                 f"{by_ibis / by_pandas:.2f} times pandas' time, "
                 f"{peaks[0] / peaks[1]:.2f} times its memory"
             )
-    for small, large in pairwise(figures):
-        growth = seconds(large, "kuberec") / seconds(small, "kuberec")
-        lines.append(
-            f"from {small['events']:,} to {large['events']:,} events: {growth:.1f} times the time "
-            f"for {large['events'] / small['events']:.0f} times the rows"
-        )
-    return lines
+    return lines + growth(figures, lambda figure: seconds(figure, "kuberec"))
 
 
 def as_table(figures: list[dict[str, Any]]) -> Table:

@@ -9,7 +9,8 @@ be larger than memory. All between reading and writing is Ibis expressions, the 
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,21 +59,11 @@ def ingest(
         IngestError: the source cannot be read, or too many of its rows cannot be used.
         PermissionError: `out_dir` cannot be written.
     """
-    with atomic_directory(out_dir) as draft:
-        work = draft / "work"
-        work.mkdir()
-        engine = open_engine(config.engine, work)
-        try:
-            with EventPartitions(config, state, work) as partitions:
-                tell = progress or (lambda message: None)
-                run = _Run(engine, config, work, read_erased(state), partitions, tell)
-                run.make_items()
-                run.make_users()
-                run.make_events()
-                summary = run.write(draft)
-        finally:
-            engine.close()
-        shutil.rmtree(work)
+    with _ingestion(config, out_dir, state, progress) as (run, draft):
+        run.make_items()
+        run.make_users()
+        run.make_events()
+        summary = run.write(draft)
         write_json(draft / "snapshot.json", summary)
     return summary
 
@@ -86,20 +77,27 @@ def ingest_items(
     Raises:
         IngestError, PermissionError: as `ingest`.
     """
+    with _ingestion(config, out_dir, None, progress) as (run, draft):
+        run.make_items()
+        return run.write_items(draft)
+
+
+@contextmanager
+def _ingestion(
+    config: SourceConfig, out_dir: Path, state: Path | None, progress: Progress | None
+) -> Iterator[tuple["_Run", Path]]:
+    """One ingestion with its engine, and the draft that becomes `out_dir` when it is done."""
     with atomic_directory(out_dir) as draft:
         work = draft / "work"
         work.mkdir()
         engine = open_engine(config.engine, work)
         try:
-            with EventPartitions(config, None, work) as partitions:
+            with EventPartitions(config, state, work) as partitions:
                 tell = progress or (lambda message: None)
-                run = _Run(engine, config, work, read_erased(None), partitions, tell)
-                run.make_items()
-                summary = run.write_items(draft)
+                yield _Run(engine, config, work, read_erased(state), partitions, tell), draft
         finally:
             engine.close()
         shutil.rmtree(work)
-    return summary
 
 
 class _Run:
