@@ -32,6 +32,7 @@ from pipelines import cli
 from pipelines.erase.needle import Needle
 from pipelines.erase.online import erase_shared_store
 from pipelines.erase.report import Report
+from pipelines.options import console
 from recommender.errors import KuberecError
 from recommender.files import write_json
 
@@ -146,7 +147,8 @@ def test_what_was_materialised_and_what_was_killed_half_way(
         mark = stored.mark()
         assert mark is not None
         stored.claim(mark._replace(content={**mark.content, "running": {"written": 7}}))
-    done = CliRunner().invoke(cli.app, ["features", "status"], env={"COLUMNS": "200"})
+    monkeypatch.setattr(console, "_width", 200)  # rich reads COLUMNS when it is made
+    done = CliRunner().invoke(cli.app, ["features", "status"])
     line = next(line for line in done.output.splitlines() if line.startswith("user_history"))
     assert "1 row; under way or killed, 7 rows in" in line
 
