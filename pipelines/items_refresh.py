@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from feature_repo.store import nothing_there, store_folder, versions
 from ingestion.sources import ItemsSource, SourceConfig
 from pipelines.items_source import items_of_file
 from pipelines.items_version import Running, find_running
@@ -47,7 +48,8 @@ def refresh_items(
         was none)}.
 
     Raises:
-        KuberecError: nothing to refresh, no items, a check that failed; RolloutStopped.
+        KuberecError: nothing to refresh, no items, no feature store, a check that failed;
+            RolloutStopped.
     """
     note = Console(stderr=True) if quiet else console
 
@@ -103,6 +105,9 @@ class _Refresh:
         self._check_number(len(new))
         if self._options.dry_run:
             return found
+        store = store_folder(self._home)
+        if not versions(store):
+            raise nothing_there(store)  # before the work, not after it
         vectors = self._encode(new)
         version = self._make(vectors)
         self._put_online(new, vectors, version)

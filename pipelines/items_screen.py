@@ -34,5 +34,10 @@ def show(found: dict[str, Any], console: Console, as_json: bool) -> None:
     say(f"model version {found['version']}: {found['parent']} with {len(new):,} more items")
     if found["rollout"] is None:
         say(f"it lies in {found['directory']} and is not rolled out")
+    elif "inference_service" in found["rollout"]:  # of a cluster: `kuberec rollback` is not for it
+        say(
+            f"it serves at {found['rollout']['url']}; back to the one before: "
+            "kuberec deploy CONFIG --version-dir FOLDER, of that version"
+        )
     else:
         say(f"it serves at {found['rollout']['url']}; back to the one before: kuberec rollback")
