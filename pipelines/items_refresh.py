@@ -23,6 +23,7 @@ from serving.version import MANIFEST, ModelVersion, VersionError, load_version
 
 KEEP = 3  # refreshed versions in the state home; an endpoint has copies of its own
 _SHOWN = 10
+_SCRATCH = "refresh-"
 
 
 class Options(NamedTuple):
@@ -56,13 +57,14 @@ def refresh_items(
     def say(text: str) -> None:
         note.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    with (
-        alone(ensure_writable(home)),
-        tempfile.TemporaryDirectory(dir=ensure_writable(home / "tmp")) as scratch,
-    ):
-        work = Path(scratch)
-        running = find_running(options.target, home, options.config, overrides, work / "parent")
-        return _Refresh(home, options, running, work, say).run()
+    with alone(ensure_writable(home)):
+        _sweep(home)
+        tmp = ensure_writable(home / "tmp")
+        with tempfile.TemporaryDirectory(dir=tmp, prefix=_SCRATCH) as scratch:
+            work = Path(scratch)
+            parent = work / "parent"
+            running = find_running(options.target, home, options.config, overrides, parent)
+            return _Refresh(home, options, running, work, say).run()
 
 
 class _Refresh:
@@ -203,6 +205,13 @@ def _where(items: ItemsSource) -> str:
     if items.path is None:
         return f"the {items.format} table"
     return items.path if isinstance(items.path, str) else ", ".join(items.path)
+
+
+def _sweep(home: Path) -> None:
+    """Drop what killed refreshes left; nobody else is at it while this one is alone."""
+    left = [*(home / "tmp").glob(f"{_SCRATCH}*"), *(home / "refreshed").glob(f".{_SCRATCH}*")]
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _prune(folder: Path, newest: Path) -> None:

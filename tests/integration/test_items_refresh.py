@@ -102,8 +102,12 @@ def test_new_items_are_recommended_for_histories_of_like_texts(served: Served) -
 def test_a_refreshed_version_is_refreshed_again_with_its_lineage(served: Served) -> None:
     more = served.home.parent / "more.jsonl"
     more.write_text(json.dumps({"id": "n-love", "name": title("love", 103)}) + "\n")
+    killed = [served.home / "refreshed" / ".refresh-killed", served.home / "tmp" / "refresh-killed"]
+    for left in killed:
+        left.mkdir()
     made = answer(refresh(served.home, "--items", str(more), "--no-rollout", "--json"))
     assert made["rollout"] is None
+    assert not any(left.exists() for left in killed)
     version = load_version(Path(made["directory"]))
     lineage = read_json(version.directory / "kuberec.json")["items"]
     assert lineage["parent"] == made["parent"] != served.version
