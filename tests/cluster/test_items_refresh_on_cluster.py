@@ -1,4 +1,4 @@
-"""`kuberec items refresh --target kserve`: the version that an InferenceService names, made larger."""
+"""`kuberec items refresh --target kserve`: the version that a cluster serves, made larger."""
 
 import json
 import os
