@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -31,7 +32,7 @@ from feature_repo.store import (
 from feature_repo.titles import item_titles
 from recommender import schema
 from recommender.errors import KuberecError
-from recommender.files import read_json, sha256_file, sha256_tree
+from recommender.files import read_json, sha256_file, sha256_tree, write_json
 
 CONFIG = FeatureConfig(k_core=3, history_length=12, owner="shop team")
 
@@ -186,6 +187,14 @@ def test_a_rerun_gives_the_same(built: Path, home: Path, log: list[Event]) -> No
     materialize(built / "windows", home, "0123456789ab")
     assert online_histories(home, by_user(log)) == online
     assert read_json(store_folder(home) / "versions.json") == ["0123456789ab"]
+
+
+def test_a_registry_that_does_not_know_the_version_is_named(home: Path, tmp_path: Path) -> None:
+    other = store_folder(tmp_path)
+    shutil.copytree(store_folder(home), other)
+    write_json(other / "versions.json", ["another"])
+    with pytest.raises(KuberecError, match="no FeatureService 'recommend_another'"):
+        online_histories(tmp_path, ["u1"])
 
 
 def test_feast_itself_applies_the_repository_and_keeps_the_store(
