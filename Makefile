@@ -57,9 +57,11 @@ python-3.11:
 run: install  ## events to recommendations: data, training, compression, a Triton that serves (CONFIG=…)
 	.venv/bin/kuberec run $(CONFIG)
 
-# Modules whose bounds on time leave little room: a lane of its own, with nothing beside it.
+# Modules with bounds on time that leave little room, and long ones about what is killed or rolled
+# out: a lane of its own, with nothing beside it.
 TIMED := $(addprefix tests/integration/,test_faults.py test_feature_faults.py test_rollout_faults.py \
-	test_materialize_faults.py test_live_follow.py test_live_faults.py)
+	test_rollout_interrupted.py test_items_refresh.py test_materialize_faults.py test_live_follow.py \
+	test_live_faults.py)
 
 test: install  ## unit and integration lanes
 	.venv/bin/python -m pytest tests/integration tests/unit $(TIMED:%=--ignore=%) \
