@@ -11,7 +11,7 @@ export UV_COMPILE_BYTECODE := 1
 COMPILE := $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --custom-compile-command "make lock"
 
-.PHONY: help run test test-faults test-spark test-cluster lint images push-images bench bench-serving bench-lookup bench-batching bench-ingest bench-features clean lock install python-3.11
+.PHONY: help run test test-faults test-spark test-kafka test-cluster lint images push-images bench bench-serving bench-lookup bench-batching bench-ingest bench-features clean lock install python-3.11
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -54,6 +54,13 @@ python-3.11:
 	$(UV) pip install -q --python .venv-spark/bin/python --no-deps -e .
 	@touch $@
 
+# Apache Kafka's own broker, 44 MB of jars, for its lane alone.
+.kafka/.installed: tests/kafka/pom.xml
+	@command -v mvn >/dev/null || { echo "make: Maven is needed; on Debian: apt install maven"; exit 1; }
+	rm -rf .kafka
+	mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka
+	@touch $@
+
 run: install  ## events to recommendations: data, training, compression, a Triton that serves (CONFIG=…)
 	.venv/bin/kuberec run $(CONFIG)
 
@@ -73,6 +80,9 @@ test-faults: install  ## servers killed, stores gone, bad canaries, under load a
 test-spark: .venv-spark/.installed  ## ingestion on a Spark of this machine (needs Java 17) against the same on DuckDB
 	.venv-spark/bin/python -m pytest tests/spark
 
+test-kafka: install .kafka/.installed  ## live events from a real Kafka broker of this machine (needs Java 17 and Maven)
+	.venv/bin/python -m pytest tests/kafka
+
 test-cluster: install  ## manifests, rights and rollouts against a real API server (KUBECONFIG=…)
 	.venv/bin/python -m pytest tests/cluster
 
@@ -80,7 +90,7 @@ lint: install  ## ruff, mypy, hadolint; that the lanes which do not run here can
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	for lane in cluster gpu; do .venv/bin/python -m pytest -qq --collect-only tests/$$lane >/dev/null || \
+	for lane in cluster gpu kafka; do .venv/bin/python -m pytest -qq --collect-only tests/$$lane >/dev/null || \
 		{ .venv/bin/python -m pytest -q --collect-only tests/$$lane; exit 1; }; done
 	.venv/bin/hadolint images/*/Dockerfile
 
@@ -109,5 +119,5 @@ lock: | $(filter .uv/%,$(UV))  ## pin every version and hash anew
 
 clean:  ## remove environments, caches and runs, after stopping what serves
 	-@test ! -x .venv/bin/kuberec || .venv/bin/kuberec stop
-	rm -rf .venv .venv-spark .venv-triton .venv-transformer .uv .kuberec runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .kafka .venv .venv-spark .venv-triton .venv-transformer .uv .kuberec runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,74 +1,24 @@
-"""`kuberec events follow`: a file, a real Kafka topic, kills, a store that is gone."""
+"""`kuberec events follow`: a file, kills, a store that is gone. Of Kafka see tests/kafka."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from feature_stores import RedisServer, redis_server, redis_store, sqlite_store
-from kafka_server import KafkaServer, kafka_server
-from live_log import START_US, fields
+from live_consumer import Consumer, Store, text, until
+from live_log import START_US
 
-from feature_repo.live.histories import VIEW
-from feature_repo.live.rows import entries_of
-from feature_repo.live.sources.kafka_topic import KafkaTopic, read_properties
-from feature_repo.store import SETTINGS_VARIABLE, open_store, store_folder
-from feature_repo.stores.open import open_rows
-from recommender.errors import KuberecError
+from feature_repo.store import SETTINGS_VARIABLE, store_folder
 from serving.ports import free_ports
 
 pytestmark = pytest.mark.timeout(240)
-KUBEREC = Path(sys.executable).parent / "kuberec"
-
-
-class Consumer:
-    """A process that follows; what it says goes to a file."""
-
-    def __init__(self, home: Path, *arguments: str) -> None:
-        self.log = home / "follow.log"
-        self._arguments = [str(KUBEREC), "events", "follow", "--user-ids", "stored", *arguments]
-        self.start()
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self._arguments, stdout=log, stderr=log)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def said(self, text: str) -> bool:
-        return text in self.log.read_text()
-
-    def end(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
-
-
-def until(
-    condition: Callable[[], bool], seconds: float = 60, consumer: Consumer | None = None
-) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        said = consumer.log.read_text() if consumer else ""
-        assert time.monotonic() < end, said
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    with kafka_server(tmp_path_factory.mktemp("kafka")) as server:
         yield server
 
 
@@ -87,18 +37,6 @@ def redis_home(tmp_path: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("KUBEREC_HOME", str(home))
     monkeypatch.setenv(SETTINGS_VARIABLE, str(settings))
     return home
-
-
-class Store:
-    def __init__(self, home: Path) -> None:
-        self._rows = open_rows(open_store(store_folder(home)), VIEW)
-
-    def items(self, user: str) -> list[str]:
-        return [each.item for each in entries_of(self._rows.read([user])[0])[0]]
-
-
-def text(user: str, number: int) -> str:
-    return json.dumps(fields(user, f"i{number}", START_US + number))
 
 
 def append(path: Path, *lines: str) -> None:
@@ -164,80 +102,3 @@ def test_while_the_store_is_down_events_wait(
     consumer.start()
     until(lambda: store.items("down") == ["i0", "i1", "i2", "i3"], consumer=consumer)
     assert consumer.end() == 0
-
-
-def test_a_topic_over_kills_of_consumer_and_broker(
-    redis_home: Path, kafka: KafkaServer, tmp_path: Path
-) -> None:
-    store, topic = Store(redis_home), "clicks"
-    (tmp_path / "client").write_text("session.timeout.ms=6000\n")
-    options = ("--brokers", kafka.brokers, "--kafka-properties", str(tmp_path / "client"))
-    consumer = Consumer(redis_home, "--topic", topic, *options)
-    until(lambda: consumer.said("is waited for"), consumer=consumer)  # there is no topic yet
-    kafka.topic(topic)
-    expected = []
-    for number in range(0, 60, 2):  # two partitions, in no order between them
-        kafka.send(topic, text("kafka", number + 1), text("kafka", number), None, "nonsense")
-        expected += [f"i{number}", f"i{number + 1}"]
-        if number == 20:
-            until(lambda: len(store.items("kafka")) > 10, consumer=consumer)
-            consumer.kill()
-            consumer.start()
-        if number == 40:
-            kafka.kill()
-            kafka.start()
-    until(lambda: store.items("kafka") == expected, consumer=consumer)
-    assert consumer.end() == 0
-    rejects = (redis_home / "live" / "rejects.jsonl").read_text().splitlines()
-    places = {json.loads(line)["place"] for line in rejects}
-    assert len(places) == 60
-    assert {json.loads(line)["reason"] for line in rejects} == {"not JSON", "not a JSON object"}
-
-
-def test_two_consumers_of_one_group_share_the_partitions(kafka: KafkaServer) -> None:
-    topic = kafka.topic("shared", 4)
-    first = KafkaTopic(topic, kafka.brokers, "pair")
-    found: list[str] = []
-
-    def take(*sources: KafkaTopic) -> int:
-        """How many different messages there were so far."""
-        for source in sources:
-            found.extend(line.text.decode() for line in source.poll(0.05, 100))
-            source.commit()
-        return len(set(found))
-
-    def send(numbers: range) -> None:
-        kafka.send(topic, *map(str, numbers))
-
-    send(range(20))
-    until(lambda: take(first) == 20)
-    second = KafkaTopic(topic, kafka.brokers, "pair")
-    until(lambda: take(first, second) == 20 and second.unread() is not None)
-    first.idle()  # as while the store is down
-    send(range(20, 60))
-    until(lambda: (first.unread() or (0,))[0] > 0)
-    first.idle()
-    until(lambda: take(first, second) == 60)
-    second.close()  # its partitions come back
-    send(range(60, 80))
-    until(lambda: take(first) == 80)
-    assert sorted(found, key=int) == [str(number) for number in range(80)]  # without kills, once
-    until(lambda: take(first) == 80 and first.unread() == (0, "messages"))
-    first.close()
-    again = KafkaTopic(topic, kafka.brokers, "pair")
-    assert again.poll(3.0, 10) == []
-    again.close()
-
-
-def test_settings_of_a_client_that_cannot_be(kafka: KafkaServer, tmp_path: Path) -> None:
-    with pytest.raises(KuberecError, match=r"group\.id cannot be set there"):
-        KafkaTopic("t", kafka.brokers, properties={"group.id": "x"})
-    with pytest.raises(KuberecError, match=r'property: "sasl\.pasword"'):
-        KafkaTopic("t", kafka.brokers, properties={"sasl.pasword": "x"})
-    path = tmp_path / "client.properties"
-    path.write_text("# ours\nsecurity.protocol = SASL_SSL\n\nsasl.password=a=b\n")
-    assert read_properties(path) == {"security.protocol": "SASL_SSL", "sasl.password": "a=b"}
-    path.write_text("secret")
-    with pytest.raises(KuberecError, match="line 1: not of the form name=value") as caught:
-        read_properties(path)
-    assert "secret" not in str(caught.value)

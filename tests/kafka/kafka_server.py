@@ -1,54 +1,18 @@
-"""A real Kafka broker, of Apache's own jars, on ports of this machine.
+"""A real Kafka broker, of Apache's own jars, on ports of this machine."""
 
-It needs Java 17 and, the first time, Maven and its repository; where one of them is not to be had,
-the tests that need a broker are skipped and say so.
-"""
-
-import fcntl
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from recommender.files import atomic_directory, sha256_file
 from serving.ports import free_ports
 
-POM = Path(__file__).parent / "kafka_broker" / "pom.xml"
+JARS = Path(__file__).parents[2] / ".kafka"  # `make test-kafka` fills it
 _JAVA = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
-
-
-def kafka_jars() -> Path:
-    """The folder of the broker's jars, fetched once a machine."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kuberec-tests"
-    target = cache / f"kafka-{sha256_file(POM)[:12]}"
-    if shutil.which("java") is None:
-        pytest.skip("no real Kafka: no java; on Debian: apt install openjdk-17-jre-headless")
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:  # two workers of one test run
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if target.is_dir():
-            return target
-        if shutil.which("mvn") is None:
-            pytest.skip("no real Kafka: no mvn to fetch it; on Debian: apt install maven")
-        with atomic_directory(target) as draft:
-            command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies"]
-            fetched = subprocess.run(
-                [*command, f"-DoutputDirectory={draft}"],
-                capture_output=True,
-                text=True,
-                timeout=240,
-            )
-            if fetched.returncode:
-                last = (fetched.stdout.strip() or "no output").splitlines()[-1]
-                pytest.skip(f"no real Kafka: Maven cannot fetch it ({last})")
-    return target
 
 
 class KafkaServer:
@@ -56,7 +20,6 @@ class KafkaServer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._jars = kafka_jars()
         self._producer: Producer | None = None
         port, controller = free_ports(2)
         self.brokers = f"127.0.0.1:{port}"
@@ -80,7 +43,7 @@ class KafkaServer:
 
     def _java(self, main: str, *arguments: str) -> "subprocess.Popen[bytes]":
         log = (self._folder / "server.log").open("ab")
-        command = [*_JAVA, "-cp", f"{self._jars}/*", main, *arguments]
+        command = [*_JAVA, "-cp", f"{JARS}/*", main, *arguments]
         return subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
 
     def start(self) -> None:
