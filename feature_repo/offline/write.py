@@ -18,15 +18,8 @@ from feature_repo.offline.cutoffs import (
     first_events,
     sample_users,
 )
-from feature_repo.offline.events import (
-    NUMBER,
-    RANK,
-    TIME_US,
-    named_events,
-    newest,
-    number_ids,
-    timed_events,
-)
+from feature_repo.offline.event_log import UTC, of_parts, write_events
+from feature_repo.offline.events import number_ids
 from feature_repo.offline.histories import Known, event_lists, history_rows, strictly_before
 from feature_repo.offline.windows import WINDOWS, window_rows
 from recommender import schema
@@ -34,16 +27,6 @@ from recommender.engines.base import TableEngine
 from recommender.engines.parquet import row_groups
 from recommender.files import write_json
 
-UTC = pa.timestamp("us", tz="UTC")
-TIMED = pa.schema(
-    [
-        (schema.USER_ID, pa.string()),
-        (schema.ITEM_ID, pa.string()),
-        (schema.TIMESTAMP, UTC),
-        (RANK, pa.int64()),  # among the user's events of that microsecond, from 0
-        (EVENT_TIME, UTC),
-    ]
-)
 HISTORY = pa.schema(
     [
         (schema.USER_ID, pa.string()),
@@ -56,7 +39,6 @@ HISTORY = pa.schema(
     ]
 )
 PART_EVENTS = 2_000_000
-ROWS = 131_072  # of events, a row group
 HISTORY_ROWS = 10_000  # histories are long
 
 
@@ -90,21 +72,10 @@ def write_windows(
     parts = range(len(ids.parts))
     if not parts:
         raise FeatureError(f"'{snapshot}' has no events: bring some")
-    timed, firsts = [], []
-    longest = 0
-    believed, latest = set[int](), set[int]()  # newest times of parts
-    with row_groups(offline / EVENTS, TIMED, ROWS) as file:
-        for part in parts:
-            tell(f"events in time{_of(part, parts)}")
-            timed.append(timed_events(engine, events, ids, part))
-            file.add(engine.batches(named_events(engine, timed[part], ids), ROWS))
-            sound, last = newest(timed[part][TIME_US])
-            facts = timed[part].agg(most=timed[part][NUMBER].max(), sound=sound, last=last)
-            (fact,) = facts.to_pyarrow().to_pylist()
-            longest = max(longest, fact["most"])
-            believed |= {fact["sound"]} - {None}
-            latest.add(fact["last"])
-            firsts.append(engine.keep(f"firsts_{part}", first_events(timed[part])))
+    log = write_events(engine, events, ids, offline / EVENTS, tell)
+    firsts = [
+        engine.keep(f"firsts_{part}", first_events(timed)) for part, timed in enumerate(log.parts)
+    ]
     tell("k-core")
     core = find_core(
         ibis.union(*firsts) if len(firsts) > 1 else firsts[0], config.k_core, engine.keep
@@ -115,14 +86,14 @@ def write_windows(
         row_groups(out / "windows.parquet", WINDOWS, HISTORY_ROWS) as windows,
     ):
         for part in parts:
-            tell(f"histories and windows{_of(part, parts)}")
-            lists = event_lists(engine, timed[part], ids, cutoffs, config)
+            tell(f"histories and windows{of_parts(part, parts)}")
+            lists = event_lists(engine, log.parts[part], ids, cutoffs, config)
             histories.add(engine.batches(history_rows(engine, lists, config, known), HISTORY_ROWS))
             found = engine.batches(window_rows(engine, lists, config, known), HISTORY_ROWS)
             windows.add(without_leaks(found))
     about: dict[str, Any] = {
         "history_length": config.history_length,
-        "covered_until_us": max(believed or latest),
+        "covered_until_us": log.covered_until_us,
     }
     about |= {"owner": config.owner} if config.owner else {}
     source = origin_of(snapshot)  # for events that come later, live
@@ -137,8 +108,8 @@ def write_windows(
             "items": len(names),
             "events": int(core.count().execute()),
             "all_users": int(ids.users.count().execute()),
-            "all_events": file.total,
-            "longest_history": longest,
+            "all_events": log.rows,
+            "longest_history": log.longest,
         },
         "k_core": config.k_core,
         "history_length": config.history_length,
@@ -165,7 +136,3 @@ def without_leaks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]
                 "program or of the engine, please report it"
             )
         yield batch
-
-
-def _of(part: int, parts: range) -> str:
-    return f", part {part + 1} of {len(parts)}" if len(parts) > 1 else ""
