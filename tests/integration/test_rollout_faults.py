@@ -218,4 +218,5 @@ def test_too_little_traffic_is_made_up_for_up_to_a_bound(scene: Scene) -> None:
     require_in_time(found)
     found = scene.roll(GOOD, judged(50, 100, own_requests=5_000))
     assert found.status == "promoted", found.reason
-    assert 40 < found.steps[-1].looks[-1].own_requests < 5_000
+    # Ten were too few; of more it sends no more than it needs, however slow the machine is.
+    assert few["own_requests"] < found.steps[-1].looks[-1].own_requests < 5_000
