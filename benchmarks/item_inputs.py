@@ -22,13 +22,13 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks import machine
-from recommender.evaluation import evaluate_scorer, model_scorer
+from recommender.evaluation.metrics import evaluate_scorer, model_scorer
 from recommender.files import write_json
 from recommender.model import load_model
 from recommender.sequences import Vocabulary, load_windows
 from recommender.settings import ModelConfig, TextConfig, TrainingConfig
 from recommender.text import encode_items
-from recommender.training import fit
+from recommender.training.fit import fit
 
 INPUTS = {
     "none": [],

@@ -30,14 +30,14 @@ from benchmarks import machine
 from benchmarks.item_inputs import write_snapshot
 from benchmarks.new_items_cases import Cases
 from benchmarks.new_items_splits import SPLITS, Period
-from recommender.baselines import Scorer
+from recommender.evaluation.baselines import Scorer
 from recommender.files import read_json, write_json
 from recommender.model import SequentialRecommender, load_model
 from recommender.new_items import Rule, calibrate, fit_item_map, predicted
 from recommender.sequences import Split, Vocabulary, load_windows, pad
 from recommender.settings import ModelConfig, TextConfig, TrainingConfig
 from recommender.text import encode_items
-from recommender.training import fit
+from recommender.training.fit import fit
 
 PACKAGES = ("torch", "numpy", "transformers")
 BOOSTS = (0.0, 1.0, 2.0, 3.0, 4.0)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.new_items_splits import Case, Period
-from recommender.baselines import Scorer
-from recommender.evaluation import mask_history, rank_metrics, target_ranks
+from recommender.evaluation.baselines import Scorer
+from recommender.evaluation.metrics import mask_history, rank_metrics, target_ranks
 from recommender.item_inputs import load_item_vectors
 from recommender.sequences import Vocabulary
 

@@ -34,7 +34,7 @@ def evaluate(
     from components.step import step
     from components.verdict import KEY, verdict
     from recommender.errors import Check, GateFailed, require
-    from recommender.evaluation import evaluate as run
+    from recommender.evaluation.evaluate import evaluate as run
     from recommender.files import content_fingerprint, write_json
     from recommender.settings import EvaluationConfig
 

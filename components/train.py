@@ -60,7 +60,7 @@ def train(
                 progress,
             )
         else:
-            from recommender.training import fit
+            from recommender.training.fit import fit
 
             fit(
                 Path(windows.path),

@@ -45,9 +45,36 @@ class ImageInput(nn.Module):
         self.default = nn.Parameter(torch.zeros(dim))
         nn.init.normal_(self.projection.weight, std=0.02)
 
-    def forward(self) -> Tensor:
-        """[N+1, D]"""
-        return self.projection(self.vectors) + self.missing * self.default
+    def forward(self, index: Tensor | None = None) -> Tensor:
+        """[..., D] of the items `index`; [N+1, D] without."""
+        vectors = self.vectors if index is None else self.vectors[index]
+        missing = self.missing if index is None else self.missing[index]
+        return self.projection(vectors) + missing * self.default
+
+
+class Gate(nn.Module):
+    """How much of an item is its id, and not its text: sigmoid(a · ln(1 + events) + b), D numbers.
+
+    An item that was never seen in training has an id that nothing was learnt of; the more often it
+    was seen, the more its id knows (the idea of DropoutNet, Volkovs et al. 2017, and of gated
+    fusion, Arevalo et al. 2017, arXiv:1702.01992, with the number of events as what decides).
+    """
+
+    log_events: Tensor
+
+    def __init__(self, log_popularity: Tensor, dim: int) -> None:
+        super().__init__()
+        # log_popularity is ln((events + 1) / sum): the rarest item of training tells the sum, if
+        # one is unseen; otherwise the scale alone differs, which `bias` learns.
+        log_events_N1 = (log_popularity - log_popularity[1:].min()).clamp(min=0)[:, None]
+        self.register_buffer("log_events", log_events_N1.float(), persistent=False)
+        self.slope = nn.Parameter(torch.full((dim,), 0.5))
+        self.bias = nn.Parameter(torch.full((dim,), -1.0))
+
+    def forward(self, index: Tensor | None = None) -> Tensor:
+        """[..., D] of the items `index`; [N+1, D] without."""
+        events = self.log_events if index is None else self.log_events[index]
+        return torch.sigmoid(events * self.slope + self.bias)
 
 
 def load_item_vectors(vectors_dir: Path, vocabulary: Vocabulary) -> ItemVectors:

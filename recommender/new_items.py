@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from recommender.errors import KuberecError
-from recommender.evaluation import BATCH, mask_history
+from recommender.evaluation.metrics import BATCH, mask_history
 from recommender.files import read_json, write_json
 from recommender.sequences import Split, pad
 

@@ -1,7 +1,7 @@
 """Histories as indices: vocabulary, training windows and batches.
 
 Shapes: B batch, L length. Index 0 is padding and every unknown item; padding is on the left, so
-that the latest item is always at the last position.
+that the latest item is always at the last position, but in training's batches.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -130,6 +130,14 @@ def pad(histories: Sequence[np.ndarray], length: int) -> np.ndarray:
     return padded
 
 
+def pad_right(windows: Sequence[np.ndarray]) -> np.ndarray:
+    """The windows whole, each followed by 0 up to the longest: int64 [B, L]."""
+    padded = np.zeros((len(windows), max(map(len, windows))), dtype=np.int64)
+    for row, window in enumerate(windows):
+        padded[row, : len(window)] = window
+    return padded
+
+
 def epoch_windows(
     histories: Sequence[np.ndarray], length: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
@@ -160,6 +168,7 @@ def epoch_batches(
 ) -> list[tuple[Tensor, Tensor]]:
     """The batches of one epoch: (inputs, next items) int64 [B, <= length], 0 = nothing to learn.
 
+    Padding is on the right here, where being causal hides it (`encode(right_padded=True)`).
     The same for the same seed and epoch, whatever ran before: a resumed run sees what it would
     have seen. Windows of a like length share a batch, so that little of it is padding. A share
     of the windows is read backwards: neighbours in time then predict each other both ways. A
@@ -177,7 +186,7 @@ def epoch_batches(
         groups.extend(_chunks(sorted(chunk, key=len), batch_size))
     batches = []
     for index in rng.permutation(len(groups)):
-        padded = torch.from_numpy(pad(groups[index], max(map(len, groups[index]))))
+        padded = torch.from_numpy(pad_right(groups[index]))
         batches.append((padded[:, :-1], padded[:, 1:]))
     return batches
 

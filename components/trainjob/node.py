@@ -14,7 +14,7 @@ from recommender.settings import ModelConfig, TrainingConfig
 
 def main(folder: Path) -> None:
     """Train on this process's share; all of them end, or none does well."""
-    from recommender.training import fit
+    from recommender.training.fit import fit
 
     with step("train") as progress:
         job = read_json(folder / "job.json")

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recommender.averaging import averaged, update_average
-from recommender.evaluation import evaluate_scorer, model_scorer
+from recommender.evaluation.metrics import evaluate_scorer, model_scorer
 from recommender.model import SequentialRecommender
 from recommender.progress import Progress, silent
 from recommender.sequences import Split, epoch_batches
 from recommender.settings import DistillationConfig, ModelConfig
+from recommender.training.averaging import averaged, update_average
 
 METRIC = "ndcg@10"
 
@@ -27,13 +27,15 @@ def make_student(
     directions (truncated SVD, Eckart and Young 1936).
     """
     full = teacher.config
-    shape = ModelConfig(
-        dim=config.dim or full.dim,
-        layers=config.layers,
-        heads=config.heads or full.heads,
-        feedforward=config.feedforward or full.feedforward,
-        max_length=full.max_length,
-        dropout=config.dropout,
+    shape = ModelConfig.model_validate(
+        full.model_dump()
+        | {
+            "dim": config.dim or full.dim,
+            "layers": config.layers,
+            "heads": config.heads or full.heads,
+            "feedforward": config.feedforward or full.feedforward,
+            "dropout": config.dropout,
+        }
     )
     student = SequentialRecommender(
         shape, teacher.text_vectors, teacher.log_popularity, teacher.image_vectors
@@ -59,9 +61,9 @@ def _take_over(teacher: SequentialRecommender, student: SequentialRecommender) -
     weights = teacher.state_dict()
     for name, value in student.state_dict().items():
         source = name
-        if name.startswith("blocks."):
-            _, layer, rest = name.split(".", 2)
-            source = f"blocks.{round(int(layer) * last / max(layers - 1, 1))}.{rest}"
+        if name.startswith("backbone.blocks."):
+            _, _, layer, rest = name.split(".", 3)
+            source = f"backbone.blocks.{round(int(layer) * last / max(layers - 1, 1))}.{rest}"
         if source in weights and weights[source].shape == value.shape:
             value.copy_(weights[source])
 
@@ -148,4 +150,5 @@ def distil(
 
 def _logits(model: Any, history_BL: Tensor, learnt_BL: Tensor) -> Tensor:
     table_ND = model.item_table()
-    return model.encode(history_BL, table_ND)[learnt_BL] @ table_ND[1:].T
+    hidden_BLD = model.encode(history_BL, table_ND, right_padded=True)
+    return hidden_BLD[learnt_BL] @ table_ND[1:].T

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from recommender.errors import Check
-from recommender.evaluation import rank_metrics
+from recommender.evaluation.metrics import rank_metrics
 from recommender.export import rank
 from recommender.onnx_session import open_session
 from recommender.sequences import Split, pad

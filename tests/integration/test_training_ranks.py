@@ -64,7 +64,7 @@ def test_two_processes_learn_as_one_does(folders):
 
 
 def test_the_model_is_whole_and_ranks_as_it_was_measured(folders):
-    from recommender.evaluation import evaluate_scorer, model_scorer
+    from recommender.evaluation.metrics import evaluate_scorer, model_scorer
     from recommender.model import load_model
     from recommender.sequences import load_windows
 

@@ -8,18 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recommender_data import ITEMS, TINY, random_model, vocabulary, write_windows
 
-from recommender.baselines import (
+from recommender.evaluation.baselines import (
     KnnSettings,
     cosine_similarity,
     item_knn,
     popularity,
     tuned_item_knn,
 )
-from recommender.evaluation import (
-    BASELINES,
-    evaluate,
+from recommender.evaluation.evaluate import BASELINES, evaluate, gate
+from recommender.evaluation.metrics import (
     evaluate_scorer,
-    gate,
     mask_history,
     model_scorer,
     target_ranks,

@@ -114,7 +114,7 @@ def test_vectors_come_in_the_vocabularys_order_and_null_is_zero(tmp_path):
 
 @pytest.mark.parametrize("name", ["text and image", "none"])
 def test_training_learns_from_what_there_is(name, tmp_path):
-    from recommender.training import fit
+    from recommender.training.fit import fit
 
     write_windows(tmp_path / "windows")
     vectors = tmp_path / "vectors"

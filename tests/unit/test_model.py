@@ -5,7 +5,8 @@ import pytest
 import torch
 from recommender_data import ITEMS, TINY, random_model, vocabulary
 
-from recommender.model import distance_bucket, load_model, save_model
+from recommender.backbones.positions import distance_bucket
+from recommender.model import load_model, save_model
 from recommender.settings import ModelConfig
 
 

@@ -1,0 +1,1 @@
+"""What reads a history: one small interface, several networks."""

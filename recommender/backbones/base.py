@@ -1,0 +1,44 @@
+"""The interface of a backbone, and which one a config names."""
+
+from torch import Tensor, nn
+
+from recommender.settings import ModelConfig
+
+
+class Backbone(nn.Module):
+    """Reads embedded histories causally: what comes out at a position knows nothing after it.
+
+    Shapes: B batch, L length, D `config.dim`.
+    """
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        known_BL: Tensor | None,
+        times_BL: Tensor | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Hidden states, [B, L, D]; of the last position alone, [B, 1, D], with `last_only`.
+
+        Args:
+            x_BLD: the history's items, as the model's input norm and dropout leave them.
+            known_BL: false where there is padding, on whichever side. None: padding, if there is
+                any, is on the right, so that being causal hides it.
+            times_BL: seconds since 1970, int64; 0 where unknown, and for padding. None: all are.
+        """
+        raise NotImplementedError
+
+
+def make_backbone(config: ModelConfig) -> Backbone:
+    """An untrained backbone (a pretrained one, with `hf`), of `config`'s shape."""
+    if config.backbone == "hstu":
+        from recommender.backbones.hstu import Hstu
+
+        return Hstu(config)
+    if config.backbone == "hf":
+        from recommender.backbones.hf import HuggingFaceDecoder
+
+        return HuggingFaceDecoder(config)
+    from recommender.backbones.transformer import Transformer
+
+    return Transformer(config)

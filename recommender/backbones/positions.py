@@ -1,0 +1,90 @@
+"""What attention is told of where and when events are.
+
+Shapes: B batch, L length, H heads, E width of a head.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+DISTANCE_BUCKETS = 32
+TIME_BUCKETS = 64
+
+
+class DistanceBias(nn.Module):
+    """A learnt bias on the distance between query and key, in logarithmic buckets.
+
+    T5, Raffel et al. 2020, arXiv:1910.10683, section 2.1. Left padding changes nothing, and any
+    length can be read.
+    """
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(DISTANCE_BUCKETS, heads))
+
+    def forward(self, length: int) -> Tensor:
+        """[H, L, L], of query and key."""
+        distance_LL = distances(length, self.weight.device).clamp(min=0)
+        return self.weight[distance_bucket(distance_LL)].permute(2, 0, 1)
+
+
+class TimeBias(nn.Module):
+    """A learnt bias on the time between query and key, in logarithmic buckets.
+
+    Bucket ⌊ln(1 + |Δt| s) / 0.301⌋, as in HSTU (Zhai et al. 2024, arXiv:2402.17152, section 3.2,
+    and its published code); the last bucket is for events whose time is not known.
+    """
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(TIME_BUCKETS + 1, heads))
+
+    def forward(self, times_BL: Tensor) -> Tensor:
+        """[B, H, L, L], of query and key; `times_BL` in seconds, 0 where unknown."""
+        gap_BLL = (times_BL[:, :, None] - times_BL[:, None, :]).abs()
+        bucket_BLL = (torch.log1p(gap_BLL.float()) / 0.301).long().clamp(max=TIME_BUCKETS - 1)
+        known_BL = times_BL > 0
+        both_BLL = known_BL[:, :, None] & known_BL[:, None, :]
+        bucket_BLL = torch.where(both_BLL, bucket_BLL, TIME_BUCKETS)
+        return self.weight[bucket_BLL].permute(0, 3, 1, 2)
+
+
+def distances(length: int, device: torch.device) -> Tensor:
+    """How far a key is behind a query, int64 [L, L]; below 0 it is ahead."""
+    position = torch.arange(length, device=device)
+    return position[:, None] - position[None, :]
+
+
+def distance_bucket(distance: Tensor, exact: int = 16, farthest: int = 512) -> Tensor:
+    """Buckets 0..DISTANCE_BUCKETS-1 of distances >= 0: one each below `exact`, then logarithmic."""
+    scale = (DISTANCE_BUCKETS - exact) / math.log(farthest / exact)
+    coarse = exact + (torch.log(distance.clamp(min=exact) / exact) * scale).long()
+    return torch.where(distance < exact, distance, coarse.clamp(max=DISTANCE_BUCKETS - 1))
+
+
+def visible(length: int, known_BL: Tensor | None, device: torch.device) -> Tensor:
+    """Which keys a query sees, bool [B or 1, 1, L, L]: itself, and what is known before it.
+
+    A padding position sees itself: a softmax over nothing would be NaN.
+    """
+    distance_LL = distances(length, device)
+    if known_BL is None:
+        return (distance_LL >= 0)[None, None]
+    return ((distance_LL >= 0) & known_BL[:, None, None, :]) | (distance_LL == 0)
+
+
+def rotate(x_BHLE: Tensor, start: int = 0) -> Tensor:
+    """Queries or keys turned by their position, from `start`: products then know distances alone.
+
+    RoPE, Su et al. 2021, arXiv:2104.09864, equation 34, with halves for pairs.
+    """
+    length, width = x_BHLE.shape[-2:]
+    half = torch.arange(0, width, 2, device=x_BHLE.device)
+    position_L1 = torch.arange(start, start + length, device=x_BHLE.device)[:, None]
+    angle_LE = position_L1 * 10_000.0 ** (-half / width)
+    cosine_LE, sine_LE = angle_LE.cos().to(x_BHLE.dtype), angle_LE.sin().to(x_BHLE.dtype)
+    first, second = x_BHLE.chunk(2, dim=-1)
+    return torch.cat(
+        [first * cosine_LE - second * sine_LE, first * sine_LE + second * cosine_LE], dim=-1
+    )

@@ -1,0 +1,28 @@
+"""Config sections of this room's steps; light to import, so that a YAML is checked in no time.
+
+The defaults of model, training and distillation are those found on MovieLens-100K
+(docs/RESULTS.md).
+"""
+
+from recommender.settings.compression import (
+    CompressionConfig,
+    DistillationConfig,
+    QuantizationConfig,
+)
+from recommender.settings.evaluation import EvaluationConfig
+from recommender.settings.export import ExportConfig
+from recommender.settings.model import ModelConfig
+from recommender.settings.text import TextConfig, TfidfConfig
+from recommender.settings.training import TrainingConfig
+
+__all__ = [
+    "CompressionConfig",
+    "DistillationConfig",
+    "EvaluationConfig",
+    "ExportConfig",
+    "ModelConfig",
+    "QuantizationConfig",
+    "TextConfig",
+    "TfidfConfig",
+    "TrainingConfig",
+]
