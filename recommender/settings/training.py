@@ -1,5 +1,7 @@
 """`training`: how the model is trained."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from recommender.config import Section
@@ -21,6 +23,16 @@ class TrainingConfig(Section):
     )
     warmup_epochs: float = Field(default=2, ge=0, description="linear rise of the learning rate")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    loss: Literal["softmax", "sampled-softmax"] = Field(
+        default="softmax",
+        description="cross-entropy over all items, or over a sample of them, corrected for how "
+        "likely each was drawn: for catalogues of a million items and more",
+    )
+    negatives: int = Field(
+        default=8192,
+        gt=0,
+        description="items that sampled-softmax draws for a batch, shared by its positions",
+    )
     reversed_share: float = Field(
         default=0.5,
         ge=0,
