@@ -27,7 +27,7 @@ from recommender.sequences import (
     log_popularity,
 )
 from recommender.settings import ModelConfig, TrainingConfig
-from recommender.training.module import METRIC, Training
+from recommender.training.module import METRIC, Log, Stop, Training
 from recommender.training.ranks import placement, rank
 
 # What it has to say about accelerators and its own cloud, `progress` says better or not at all.
@@ -44,6 +44,8 @@ def fit(
     out_dir: Path,
     checkpoint_dir: Path | None = None,
     progress: Progress = silent,
+    log: Log | None = None,
+    stop: Stop | None = None,
 ) -> dict[str, Any]:
     """Train, and write the best epoch's model to `out_dir` (model/ of the design).
 
@@ -53,6 +55,8 @@ def fit(
         checkpoint_dir: where a killed run leaves its state; the next one with the same folder
             goes on from there. The caller names it by everything that the result depends on. It
             is removed at the end.
+        log: told each new row of curves, by process 0, after the epoch's validation.
+        stop: asked after `log`, by process 0; True ends the training well, as early stopping does.
 
     Returns:
         The content of training.json: curves, best_epoch, seed, parameters, seconds.
@@ -70,7 +74,7 @@ def fit(
         torch.from_numpy(log_popularity(counts)),
         vectors.image,
     )
-    training = Training(model, splits, config, progress)
+    training = Training(model, splits, config, progress, log, stop)
     _run(training, config, checkpoint_dir)
 
     curves = training.curves

@@ -6,6 +6,7 @@ validated and kept.
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -24,6 +25,9 @@ from recommender.training.losses import softmax_loss
 from recommender.training.ranks import gather, own_share, rank, world_size
 
 METRIC = "ndcg@10"
+# Given an epoch (from 0) and its row of the curves.
+Log = Callable[[int, dict[str, float]], None]
+Stop = Callable[[int, dict[str, float]], bool]
 
 
 class Training(lightning.LightningModule):
@@ -35,6 +39,8 @@ class Training(lightning.LightningModule):
         splits: dict[str, Split],
         config: TrainingConfig,
         progress: Progress,
+        log: Log | None = None,
+        stop: Stop | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -42,6 +48,8 @@ class Training(lightning.LightningModule):
         self.splits = splits
         self.config = config
         self.tell = progress
+        self.log_row = log
+        self.stop = stop
         self.curves: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
         self._losses: list[float] = []
@@ -130,15 +138,21 @@ class Training(lightning.LightningModule):
         )
         if metrics[METRIC] > best:
             self.best = {k: v.detach().cpu().clone() for k, v in self.average.state_dict().items()}
-        row = self.curves[-1]
-        if rank():
-            return
+        stopped = not rank() and self._report(self.curves[-1], metrics[METRIC] > best)
+        if self.stop and any(gather([stopped])):
+            self.trainer.should_stop = True
+
+    def _report(self, row: dict[str, float], better: bool) -> bool:
+        """Process 0's words about an epoch; whether `stop` wants it to be the last."""
         self.tell(
             self.current_epoch + 1,
             self.config.epochs,
             f"loss {row['train_loss']:.3f}, valid NDCG@10 {row[METRIC]:.4f}, "
-            f"HR@10 {row['hr@10']:.4f}{' *' if metrics[METRIC] > best else ''}",
+            f"HR@10 {row['hr@10']:.4f}{' *' if better else ''}",
         )
+        if self.log_row:
+            self.log_row(self.current_epoch, dict(row))
+        return bool(self.stop and self.stop(self.current_epoch, dict(row)))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["kuberec"] = {"curves": self.curves, "best": self.best}

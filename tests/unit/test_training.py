@@ -124,6 +124,23 @@ def test_training_stops_when_validation_no_longer_improves(data, tmp_path):
     assert len(record["curves"]) == record["best_epoch"] + 3
 
 
+def test_each_row_is_told_and_the_caller_can_end_it(data, tmp_path):
+    from recommender.training.fit import fit
+
+    told = []
+    record = fit(
+        *data,
+        TINY,
+        CONFIG,
+        tmp_path / "model",
+        log=lambda epoch, row: told.append((epoch, row)),
+        stop=lambda epoch, row: epoch == 1,
+    )
+    assert told == list(enumerate(record["curves"]))
+    assert len(told) == 2
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
 def test_an_item_without_a_vector_is_named(data, tmp_path):
     import pyarrow.parquet as pq
 
