@@ -110,7 +110,7 @@ bench-features: install  ## training windows of 20 million events, 1 million use
 lock: | $(filter .uv/%,$(UV))  ## pin every version and hash anew
 	$(COMPILE) pyproject.toml --group pipeline --group ingest --group features --group train --group encode \
 		--group export --group report --group client --group gateway --group rollout --group kubernetes \
-		--group store --group stream --group tune -o requirements/main.txt
+		--group store --group stream --group tracking --group tune -o requirements/main.txt
 	$(COMPILE) pyproject.toml -c requirements/main.txt --group dev -o requirements/dev.txt
 	$(COMPILE) pyproject.toml -c requirements/main.txt --group train --group encode --group export -o requirements/trainer.txt
 	$(COMPILE) pyproject.toml --group transformer -o requirements/transformer.txt
