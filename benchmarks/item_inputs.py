@@ -9,7 +9,6 @@ history masked. The same code trains as in a run (recommender.training), on one 
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -17,13 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from benchmarks import machine
+from benchmarks.sequence_data import write_snapshot, write_windows
 from recommender.evaluation.metrics import evaluate_scorer, model_scorer
-from recommender.files import write_json
 from recommender.model import load_model
 from recommender.sequences import Vocabulary, load_windows
 from recommender.settings import ModelConfig, TextConfig, TrainingConfig
@@ -38,41 +35,6 @@ INPUTS = {
 }
 PACKAGES = ("torch", "numpy", "scikit-learn", "transformers")
 METRICS = ("ndcg@10", "hr@10", "mrr", "coverage@10")
-
-
-def write_snapshot(data: Path, folder: Path) -> Path:
-    """items.parquet of `items.jsonl`."""
-    rows = [json.loads(line) for line in (data / "items.jsonl").read_text().splitlines()]
-    table = {
-        "item_id": [str(row["id"]) for row in rows],
-        "title": [row["title"] for row in rows],
-        "text": [f"{row['title']} ({row['year']})" if row.get("year") else "" for row in rows],
-        "categories": pa.array([row["categories"] for row in rows], pa.list_(pa.string())),
-    }
-    folder.mkdir()
-    pq.write_table(pa.table(table), folder / "items.parquet")
-    return folder
-
-
-def write_windows(data: Path, folder: Path) -> Path:
-    """The three splits of `sequences.txt`: all but the last two, then each of those."""
-    rows: list[tuple[str, str, list[str], str | None]] = []
-    items: set[str] = set()
-    for line in (data / "sequences.txt").read_text().splitlines():
-        user, *history = line.split()
-        items.update(history)
-        rows.append((user, "train", history[:-2], None))
-        rows.append((user, "valid", history[:-2], history[-2]))
-        rows.append((user, "test", history[:-1], history[-1]))
-    columns = dict(
-        zip(("user_id", "split", "history", "target"), zip(*rows, strict=True), strict=True)
-    )
-    folder.mkdir()
-    pq.write_table(
-        pa.table({k: pa.array(v) for k, v in columns.items()}), folder / "windows.parquet"
-    )
-    write_json(folder / "vocabulary.json", sorted(items, key=int))
-    return folder
 
 
 def measure(
