@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 
 # Histories (indices, oldest first) → scores of the next item, [B, N+1]; column 0 means nothing.
-Scorer = Callable[[Sequence[np.ndarray]], np.ndarray]
+# Where windows know when events were, a second argument has each history's times.
+Scorer = Callable[..., np.ndarray]
 
 
 def popularity(counts: np.ndarray) -> Scorer:
     """Every user gets the items with the most training events; `counts` is [N+1]."""
 
-    def score(histories: Sequence[np.ndarray]) -> np.ndarray:
+    def score(
+        histories: Sequence[np.ndarray], times: Sequence[np.ndarray] | None = None
+    ) -> np.ndarray:
         return np.tile(counts.astype(np.float64), (len(histories), 1))
 
     return score
@@ -69,7 +72,9 @@ def item_knn(similarity: np.ndarray, settings: KnnSettings) -> Scorer:
         weakest = np.partition(kept, -settings.neighbours, axis=1)[:, -settings.neighbours, None]
         kept[kept < weakest] = 0.0
 
-    def score(histories: Sequence[np.ndarray]) -> np.ndarray:
+    def score(
+        histories: Sequence[np.ndarray], times: Sequence[np.ndarray] | None = None
+    ) -> np.ndarray:
         weights = np.zeros((len(histories), kept.shape[0]), dtype=np.float32)
         for row, history in enumerate(histories):
             age = np.arange(len(history))[::-1]

@@ -3,7 +3,7 @@
 Ties count against the model: the target stands behind every item of its score.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,24 @@ from recommender.sequences import Split, pad
 CUTOFFS = (5, 10, 20)
 COVERAGE_AT = 10
 BATCH = 256
+CELLS = 2**25  # scores at a time; of a million items 33 users', 130 MB
+MISS = 2**40  # the rank of a target that a scorer does not know
+
+
+def users_at_once(items: int) -> int:
+    """How many users' scores are held at a time, so that a large catalogue fits into memory."""
+    return max(1, min(BATCH, CELLS // (items + 1)))
 
 
 def mask_history(
     scores_BN: np.ndarray, histories: Sequence[np.ndarray], targets_B: np.ndarray
 ) -> np.ndarray:
-    """A float64 copy of `scores_BN` where index 0 and each history, but not its target, is -inf."""
-    masked_BN = scores_BN.astype(np.float64)
+    """A copy of `scores_BN` where index 0 and each history, but not its target, is -inf.
+
+    Float scores keep their precision, others become float64.
+    """
+    exact = scores_BN.dtype if scores_BN.dtype.kind == "f" else np.float64
+    masked_BN = scores_BN.astype(exact)
     masked_BN[:, 0] = -np.inf
     for row, history in enumerate(histories):
         masked_BN[row, history[history != targets_B[row]]] = -np.inf
@@ -39,45 +50,55 @@ def target_ranks(masked_BN: np.ndarray, targets_B: np.ndarray) -> np.ndarray:
     return (masked_BN >= target_B1).sum(axis=1)
 
 
-def rank_metrics(ranks: np.ndarray, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
-    """HR@c, NDCG@c and MRR of ranks from 1.
+def gains(ranks: np.ndarray, cutoff: int = 10) -> np.ndarray:
+    """NDCG@cutoff of each rank, float64: 1 / log2(rank + 1) within the cutoff, 0 beyond.
 
-    With one relevant item a user, HR is Recall, and NDCG is 1 / log2(rank + 1) within the cutoff
-    (Järvelin and Kekäläinen 2002, with an ideal gain of 1).
+    With one relevant item a user the ideal gain is 1 (Järvelin and Kekäläinen 2002).
     """
-    gain = 1.0 / np.log2(ranks + 1.0)
+    return np.where(ranks <= cutoff, 1.0 / np.log2(ranks + 1.0), 0.0)
+
+
+def rank_metrics(ranks: np.ndarray, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
+    """HR@c, NDCG@c and MRR of ranks from 1; with one relevant item a user, HR is Recall."""
     metrics = {"mrr": float(np.mean(1.0 / ranks))}
     for cutoff in cutoffs:
-        hit = ranks <= cutoff
-        metrics[f"hr@{cutoff}"] = float(np.mean(hit))
-        metrics[f"ndcg@{cutoff}"] = float(np.mean(gain * hit))
+        metrics[f"hr@{cutoff}"] = float(np.mean(ranks <= cutoff))
+        metrics[f"ndcg@{cutoff}"] = float(np.mean(gains(ranks, cutoff)))
     return metrics
 
 
 def evaluate_scorer(scorer: Scorer, split: Split, items: int) -> dict[str, float]:
     """All metrics of a scorer on a split; coverage@10 is the share of items in anyone's top 10."""
-    ranks: list[np.ndarray] = []
-    shown = np.zeros(items + 1, dtype=bool)
-    for start in range(0, len(split), BATCH):
-        histories = split.histories[start : start + BATCH]
-        targets_B = split.targets[start : start + BATCH]
-        masked_BN = mask_history(scorer(histories), histories, targets_B)
-        ranks.append(target_ranks(masked_BN, targets_B))
-        width = min(COVERAGE_AT, items)
-        shown[np.argpartition(-masked_BN, width - 1, axis=1)[:, :width]] = True
-    metrics = rank_metrics(np.concatenate(ranks))
-    return metrics | {f"coverage@{COVERAGE_AT}": float(shown[1:].mean())}
+    from recommender.evaluation.diversity import coverage
+    from recommender.evaluation.ranking import rank_users
+
+    ranking = rank_users(scorer, split, items)
+    metrics = rank_metrics(ranking.ranks)
+    return metrics | {f"coverage@{COVERAGE_AT}": coverage(ranking.shown, items)}
 
 
-def model_scorer(model: Any) -> Scorer:
-    """A SequentialRecommender as a scorer; a history without known items gets log popularity."""
+def model_scorer(model: Any) -> Callable[..., np.ndarray]:
+    """A SequentialRecommender as a scorer; a history without known items gets log popularity.
+
+    The item table is computed at once, and kept: score with a new scorer after training on.
+    """
     import torch
 
-    def score(histories: Sequence[np.ndarray]) -> np.ndarray:
-        history_BL = torch.from_numpy(pad(histories, model.config.max_length))
+    with torch.inference_mode():
+        table_ND = model.item_table()
+
+    def score(
+        histories: Sequence[np.ndarray], times: Sequence[np.ndarray] | None = None
+    ) -> np.ndarray:
+        length = model.config.max_length
         device = model.log_popularity.device
+        history_BL = torch.from_numpy(pad(histories, length)).to(device)
+        times_BL = None
+        if times is not None and model.config.time != "none":
+            times_BL = torch.from_numpy(pad(times, length)).to(device)
         with torch.inference_mode():
-            scores_BN = model(history_BL.to(device)).float().cpu().numpy()
+            hidden_BD = model.encode(history_BL, table_ND, last_only=True, times_BL=times_BL)[:, 0]
+            scores_BN = (hidden_BD @ table_ND.T).float().cpu().numpy()
         empty_B = np.array([len(history) == 0 for history in histories])
         scores_BN[empty_B] = model.log_popularity.cpu().numpy()
         return scores_BN
