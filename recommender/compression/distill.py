@@ -10,7 +10,7 @@ from torch.nn import functional
 from recommender.evaluation.metrics import evaluate_scorer, model_scorer
 from recommender.model import SequentialRecommender
 from recommender.progress import Progress, silent
-from recommender.sequences import Split, epoch_batches
+from recommender.sequences import Batch, Split, epoch_batches
 from recommender.settings import DistillationConfig, ModelConfig
 from recommender.training.averaging import averaged, update_average
 
@@ -118,18 +118,18 @@ def distil(
             epoch,
             config.reversed_share,
             config.dropped_share,
+            splits["train"].times_for(teacher.config),
         )
         loss_sum = 0.0
-        for history_BL, next_BL in batches:
+        for batch in batches:
             done = step / (config.epochs * len(batches))
             for group in optimizer.param_groups:
                 rising = min(1.0, (step + 1) / len(batches))
                 group["lr"] = config.learning_rate * rising * (1 + math.cos(math.pi * done)) / 2
-            learnt_BL = next_BL > 0
+            following_M = batch.following_BL[batch.following_BL > 0] - 1
             with torch.no_grad():
-                teacher_MN = _logits(teacher, history_BL, learnt_BL)
-            student_MN = _logits(student, history_BL, learnt_BL)
-            loss = distillation_loss(student_MN, teacher_MN, next_BL[learnt_BL] - 1, config)
+                teacher_MN = _logits(teacher, batch)
+            loss = distillation_loss(_logits(student, batch), teacher_MN, following_M, config)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
@@ -148,7 +148,10 @@ def distil(
     return student.eval(), curve
 
 
-def _logits(model: Any, history_BL: Tensor, learnt_BL: Tensor) -> Tensor:
+def _logits(model: Any, batch: Batch) -> Tensor:
+    """Of the positions that have a next item, [M, N], from item 1 on."""
     table_ND = model.item_table()
-    hidden_BLD = model.encode(history_BL, table_ND, right_padded=True)
-    return hidden_BLD[learnt_BL] @ table_ND[1:].T
+    hidden_BLD = model.encode(
+        batch.history_BL, table_ND, times_BL=batch.times_BL, right_padded=True
+    )
+    return hidden_BLD[batch.following_BL > 0] @ table_ND[1:].T

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from recommender.evaluation.metrics import mask_history, rank_metrics, target_ranks
 from recommender.model import SequentialRecommender
 from recommender.progress import Progress
-from recommender.sequences import Split, epoch_batches, pad
+from recommender.sequences import Batch, Split, epoch_batches, pad
 from recommender.settings import TrainingConfig
 from recommender.training.averaging import averaged, update_average
 from recommender.training.losses import softmax_loss
@@ -56,19 +56,28 @@ class Training(lightning.LightningModule):
         self._ranks: list[np.ndarray] = []
         self._started = 0.0
 
-    def _epoch_batches(self, epoch: int) -> list[tuple[Tensor, Tensor, float]]:
+    def _epoch_batches(self, epoch: int) -> list[tuple[Batch, float]]:
         """Our rows of each batch, and how many of its positions a process has on average."""
+        split = self.splits["train"]
         batches = epoch_batches(
-            self.splits["train"].histories,
+            split.histories,
             self.model.config.max_length,
             self.config.batch_size,
             self.config.seed,
             epoch,
             self.config.reversed_share,
+            times=split.times_for(self.model.config),
         )
         return [
-            (own_share(history), own_share(following), int((following > 0).sum()) / world_size())
-            for history, following in batches
+            (
+                Batch(
+                    own_share(batch.history_BL),
+                    own_share(batch.following_BL),
+                    None if batch.times_BL is None else own_share(batch.times_BL),
+                ),
+                int((batch.following_BL > 0).sum()) / world_size(),
+            )
+            for batch in batches
         ]
 
     def train_dataloader(self) -> DataLoader:
@@ -103,7 +112,7 @@ class Training(lightning.LightningModule):
         self._started = time.monotonic()
         self._losses = []
 
-    def training_step(self, batch: tuple[Tensor, Tensor, float], _: int) -> Tensor:
+    def training_step(self, batch: tuple[Batch, float], _: int) -> Tensor:
         # Dropout depends on seed, step and process alone, so that a resumed run repeats it.
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step + 10**9 * rank())
         loss = next_item_loss(self.model, *batch, label_smoothing=self.config.label_smoothing)
@@ -118,7 +127,11 @@ class Training(lightning.LightningModule):
         histories = [split.histories[row] for row in rows.tolist()]
         targets_B = split.targets[rows.cpu().numpy()]
         history_BL = torch.from_numpy(pad(histories, self.model.config.max_length))
-        scores_BN = self.average(history_BL.to(self.device)).float().cpu().numpy()
+        times = split.times_for(self.model.config)
+        times_BL = times and torch.from_numpy(
+            pad([times[row] for row in rows.tolist()], self.model.config.max_length)
+        ).to(self.device)
+        scores_BN = self.average(history_BL.to(self.device), times_BL).float().cpu().numpy()
         self._ranks.append(target_ranks(mask_history(scores_BN, histories, targets_B), targets_B))
 
     def on_validation_epoch_end(self) -> None:
@@ -170,8 +183,7 @@ class Training(lightning.LightningModule):
 
 def next_item_loss(
     model: SequentialRecommender,
-    history_BL: Tensor,
-    next_BL: Tensor,
+    batch: Batch,
     positions: float,
     label_smoothing: float = 0.0,
 ) -> Tensor:
@@ -182,7 +194,10 @@ def next_item_loss(
             batch it is their mean number, so that the mean of the losses is that of the batch.
     """
     table_ND = model.item_table()
-    learnt_BL = next_BL > 0
-    hidden_MD = model.encode(history_BL, table_ND, right_padded=True)[learnt_BL]
-    total = softmax_loss(hidden_MD, table_ND[1:], next_BL[learnt_BL] - 1, label_smoothing)
+    learnt_BL = batch.following_BL > 0
+    hidden_BLD = model.encode(
+        batch.history_BL, table_ND, times_BL=batch.times_BL, right_padded=True
+    )
+    following_M = batch.following_BL[learnt_BL] - 1
+    total = softmax_loss(hidden_BLD[learnt_BL], table_ND[1:], following_M, label_smoothing)
     return total / positions

@@ -16,6 +16,7 @@ from recommender.sequences import (
     log_popularity,
     pad,
 )
+from recommender.settings import ModelConfig
 
 
 def test_vocabulary_skips_unknown_items_and_survives_a_file(tmp_path):
@@ -35,13 +36,14 @@ def test_pad_keeps_the_latest_on_the_right():
 def test_each_batch_row_predicts_the_next_item():
     histories = [np.arange(1, n + 1) for n in (1, 2, 5, 40)]
     rows = 0
-    for inputs, targets in epoch_batches(histories, 10, 4, seed=0, epoch=0):
+    for inputs, targets, times in epoch_batches(histories, 10, 4, seed=0, epoch=0):
+        assert times is None
         assert inputs.shape == targets.shape
         assert inputs.shape[1] <= 10
         learnt = targets > 0
         # In these histories item n is followed by n + 1.
         assert (targets[learnt] == inputs[learnt] + 1).all()
-        assert (inputs[~learnt] == 0).all()
+        assert (targets[inputs == 0] == 0).all()
         rows += len(inputs)
     assert rows == 1 + 1 + 4  # a history of one item has nothing to predict; 40 items: 4 windows
 
@@ -49,7 +51,7 @@ def test_each_batch_row_predicts_the_next_item():
 def test_reversed_windows_predict_the_item_before():
     histories = [np.arange(1, 9)] * 20
     batches = epoch_batches(histories, 10, 4, seed=0, epoch=0, reversed_share=1.0)
-    for inputs, targets in batches:
+    for inputs, targets, _ in batches:
         assert (targets == inputs - 1).all()
 
 
@@ -58,7 +60,7 @@ def test_batches_depend_on_seed_and_epoch_alone():
 
     def run(seed: int, epoch: int) -> list[list[list[int]]]:
         batches = epoch_batches(histories, 10, 8, seed, epoch, reversed_share=0.5)
-        return [inputs.tolist() for inputs, _ in batches]
+        return [inputs.tolist() for inputs, *_ in batches]
 
     assert run(1, 2) == run(1, 2)
     assert run(1, 2) != run(1, 3)
@@ -67,7 +69,8 @@ def test_batches_depend_on_seed_and_epoch_alone():
 
 def test_long_histories_are_read_everywhere_over_the_epochs():
     rng = np.random.default_rng(0)
-    windows = [epoch_windows([np.arange(1, 101)], 9, rng) for _ in range(30)]
+    history = np.arange(1, 101)
+    windows = [[history[part] for _, part in epoch_windows([history], 9, rng)] for _ in range(30)]
     assert all(len(window) == 10 for epoch in windows for window in epoch)
     assert {len(epoch) for epoch in windows} == {10}
     assert set(np.concatenate([np.concatenate(epoch) for epoch in windows])) == set(range(1, 101))
@@ -134,3 +137,55 @@ def test_a_target_outside_the_vocabulary_is_named(tmp_path):
     write_windows(tmp_path)
     with pytest.raises(KuberecError, match=r"the target 'i.*' of split 'valid' is not in the voc"):
         load_windows(tmp_path, Vocabulary(["i00"]))
+
+
+def _timed_windows(directory, rows):
+    names = ("user_id", "split", "history", "target", "overlap", "history_times")
+    table = pa.table([pa.array(column) for column in zip(*rows, strict=True)], names)
+    pq.write_table(table, directory / "windows.parquet")
+    return directory
+
+
+def _timed_rows():
+    second = 1_000_000
+    rows = [
+        ("a", "train", ["i0", "gone", "i2"], None, 0, [5 * second, 6 * second, 7 * second + 999]),
+        ("a", "train", ["i2", "i1"], None, 1, [7 * second + 999, 9 * second]),
+    ]
+    rows += [("a", "valid", ["gone", "i1"], "i2", 0, [6 * second, 9 * second])]
+    return [*rows, ("a", "test", ["i1", "i2"], "i0", 0, [9 * second, 11 * second])]
+
+
+def test_times_of_unknown_items_and_of_overlaps_are_left_out_with_them(tmp_path):
+    splits = load_windows(_timed_windows(tmp_path, _timed_rows()), Vocabulary(["i0", "i1", "i2"]))
+    assert [history.tolist() for history in splits["train"].histories] == [[1, 3, 2]]
+    gaps = ModelConfig(time="gaps")
+    assert [times.tolist() for times in splits["train"].times_for(gaps)] == [[5, 7, 9]]
+    assert [times.tolist() for times in splits["valid"].times_for(gaps)] == [[9]]
+    assert [times.tolist() for times in splits["test"].times_for(gaps)] == [[9, 11]]
+    assert splits["test"].times_for(ModelConfig()) is None
+
+
+def test_a_model_of_gaps_needs_windows_with_times(tmp_path):
+    splits = load_windows(write_windows(tmp_path))
+    assert splits["train"].times_for(ModelConfig()) is None
+    with pytest.raises(KuberecError, match=r"model.time is gaps.*no column 'history_times'"):
+        splits["train"].times_for(ModelConfig(time="gaps"))
+
+
+def test_a_history_with_too_few_times_is_named(tmp_path):
+    rows = _timed_rows()
+    rows[2] = (*rows[2][:-1], [6])
+    with pytest.raises(KuberecError, match="user 'a', split 'valid': 2 events, but 1 times"):
+        load_windows(_timed_windows(tmp_path, rows), Vocabulary(["i0", "i1", "i2"]))
+
+
+def test_times_stay_beside_their_items_in_every_batch():
+    histories = [np.arange(1, n + 1) for n in (2, 5, 40)]
+    times = [100 * history for history in histories]
+    mixed = {"reversed_share": 0.5, "dropped_share": 0.3}
+    with_times = epoch_batches(histories, 10, 2, 0, 3, **mixed, times=times)
+    for one, other in zip(with_times, epoch_batches(histories, 10, 2, 0, 3, **mixed), strict=True):
+        assert one.times_BL.equal(100 * one.history_BL)
+        assert one.history_BL.equal(other.history_BL)  # times change nothing of what is drawn
+        assert one.following_BL.equal(other.following_BL)
