@@ -6,6 +6,7 @@ projected text vector, added or gated, and a projected image vector where items 
 """
 
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class SequentialRecommender(nn.Module):
         log_popularity: [N+1] logarithm of each item's share of the training events: the scores
             of a history without known items.
         image_vectors: [N+1, I], zeros where an item has no image; None: no items have.
+        decoder: of backbone hf: the description that a saved model has of it, instead of looking
+            for `config.hf.name`.
     """
 
     text_vectors: Tensor
@@ -37,6 +40,7 @@ class SequentialRecommender(nn.Module):
         text_vectors: Tensor,
         log_popularity: Tensor,
         image_vectors: Tensor | None = None,
+        decoder: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         items, text_dim = text_vectors.shape
@@ -46,7 +50,7 @@ class SequentialRecommender(nn.Module):
         self.id_embedding = nn.Embedding(items, config.dim)
         self.text_projection = nn.Linear(text_dim, config.dim, bias=False) if text_dim else None
         self.input_norm = nn.LayerNorm(config.dim)
-        self.backbone = make_backbone(config)
+        self.backbone = make_backbone(config, decoder)
         self.output_norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.id_embedding.weight, std=0.02)
@@ -128,14 +132,18 @@ class SequentialRecommender(nn.Module):
 
 
 def save_model(model: SequentialRecommender, vocabulary: list[str], directory: Path) -> None:
-    """Write model.safetensors, model.json and vocabulary.json into an existing folder."""
+    """Write model.safetensors, model.json and vocabulary.json into an existing folder.
+
+    They are all that `load_model` needs, also of a Hugging Face decoder: its description is in
+    model.json, its weights, adapters and what they stand on, in model.safetensors.
+    """
     items, text_dim = model.text_vectors.shape
     if len(vocabulary) != items - 1:
         raise ValueError(
             f"the model scores {items - 1} items, the vocabulary has {len(vocabulary)}"
         )
     save_file(model.state_dict(), directory / "model.safetensors")
-    description = {
+    description: dict[str, Any] = {
         "config": model.config.model_dump(),
         "items": items - 1,
         "text_dim": text_dim,
@@ -143,6 +151,8 @@ def save_model(model: SequentialRecommender, vocabulary: list[str], directory: P
     }
     if model.image_vectors is not None:
         description["image_dim"] = model.image_vectors.shape[1]
+    if (decoder := model.backbone.description()) is not None:
+        description["decoder"] = decoder
     write_json(directory / "model.json", description)
     write_json(directory / "vocabulary.json", vocabulary)
 
@@ -151,9 +161,13 @@ def load_model(directory: Path) -> SequentialRecommender:
     """The model that `save_model` wrote, in evaluation mode."""
     directory = Path(directory)
     weights = load_file(directory / "model.safetensors")
-    config = ModelConfig.model_validate(read_json(directory / "model.json")["config"])
+    description = read_json(directory / "model.json")
     model = SequentialRecommender(
-        config, weights["text_vectors"], weights["log_popularity"], weights.get("image.vectors")
+        ModelConfig.model_validate(description["config"]),
+        weights["text_vectors"],
+        weights["log_popularity"],
+        weights.get("image.vectors"),
+        description.get("decoder"),
     )
     model.load_state_dict(weights)
     return model.eval()

@@ -1,5 +1,7 @@
 """The interface of a backbone, and which one a config names."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from recommender.settings import ModelConfig
@@ -28,9 +30,16 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
+    def description(self) -> dict[str, Any] | None:
+        """What a saved model must hold beside config and weights, JSON-ready; None: nothing."""
+        return None
 
-def make_backbone(config: ModelConfig) -> Backbone:
-    """An untrained backbone (a pretrained one, with `hf`), of `config`'s shape."""
+
+def make_backbone(config: ModelConfig, decoder: dict[str, Any] | None = None) -> Backbone:
+    """An untrained backbone (a pretrained one, with `hf`), of `config`'s shape.
+
+    `decoder`: of `hf`, what `Backbone.description` gave: nothing is looked up.
+    """
     if config.backbone == "hstu":
         from recommender.backbones.hstu import Hstu
 
@@ -38,7 +47,7 @@ def make_backbone(config: ModelConfig) -> Backbone:
     if config.backbone == "hf":
         from recommender.backbones.hf import HuggingFaceDecoder
 
-        return HuggingFaceDecoder(config)
+        return HuggingFaceDecoder(config, decoder)
     from recommender.backbones.transformer import Transformer
 
     return Transformer(config)

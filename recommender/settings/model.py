@@ -87,4 +87,9 @@ class ModelConfig(Section):
     def _decoder_is_named(self) -> Self:
         if (self.backbone == "hf") != (self.hf is not None):
             raise ValueError("backbone: hf and a section model.hf go together: give both or none")
+        if self.backbone == "hf" and self.time != "none":
+            raise ValueError(
+                f"time: {self.time} is not for backbone: hf, whose attention has no place for a "
+                "bias: set time: none, or backbone: transformer or hstu"
+            )
         return self
