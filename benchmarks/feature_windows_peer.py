@@ -113,7 +113,8 @@ def _windows(connection: duckdb.DuckDBPyConnection, length: int, out: Path) -> N
         COPY (
           SELECT user_id, make_timestamptz(moments[cut]) AS cutoff, split,
             items[greatest(cut - 1 - {length}, 0) + 1 : cut - 1] AS history,
-            CASE WHEN split <> 'train' THEN items[cut] END AS target, 0 AS overlap
+            CASE WHEN split <> 'train' THEN items[cut] END AS target, 0 AS overlap,
+            times[greatest(cut - 1 - {length}, 0) + 1 : cut - 1] AS history_times
           FROM (
             SELECT *, unnest(['train', 'valid', 'test']) AS split,
               unnest([valid, valid, test]) AS cut, unnest([0, 1, 2]) AS place

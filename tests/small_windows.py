@@ -79,23 +79,23 @@ def cuts(log: list[Event], config: FeatureConfig) -> dict[str, list[tuple[str, i
 def windows(log: list[Event], config: FeatureConfig) -> list[Row]:
     """Rows of windows.parquet."""
     lines = timelines(log)
-    return [
-        {
-            "user_id": user,
-            "cutoff": lines[user][place].event_time,
-            "split": split,
-            "history": [
-                event.item
-                for event in before(
-                    lines[user], lines[user][place].event_time, config.history_length
-                )
-            ],
-            "target": None if split == "train" else lines[user][place].item,
-            "overlap": overlap,
-        }
-        for user, rows in cuts(log, config).items()
-        for split, place, overlap in rows
-    ]
+    found = []
+    for user, rows in cuts(log, config).items():
+        for split, place, overlap in rows:
+            target = lines[user][place]
+            latest = before(lines[user], target.event_time, config.history_length)
+            found.append(
+                {
+                    "user_id": user,
+                    "cutoff": target.event_time,
+                    "split": split,
+                    "history": [event.item for event in latest],
+                    "target": None if split == "train" else target.item,
+                    "overlap": overlap,
+                    "history_times": [event.time for event in latest],
+                }
+            )
+    return found
 
 
 def histories(log: list[Event], config: FeatureConfig) -> list[Row]:

@@ -26,6 +26,7 @@ WINDOWS = pa.schema(
         ("history", pa.list_(pa.string())),
         ("target", pa.string()),
         ("overlap", pa.int64()),  # events at the start that the user's train row before ends with
+        ("history_times", pa.list_(pa.int64())),  # of each event: its timestamp, µs since 1970
     ]
 )
 
@@ -53,8 +54,10 @@ def window_rows(
     )
     length = config.history_length
     end = known(rows.cut)
+    start = ibis.greatest(end - length, 0)
     rows = rows.mutate(
-        history=rows["items"][ibis.greatest(end - length, 0) : end],
+        history=rows["items"][start:end],
+        history_times=rows.times[start:end],
         known=end,
         cutoff_us=at(rows.moments, rows.cut),
     )
@@ -67,5 +70,6 @@ def window_rows(
         cutoff=engine.moment(rows.cutoff_us),
         target=ibis.ifelse(is_train, ibis.null("string"), at(rows["items"], rows.cut)),
         overlap=ibis.ifelse(is_train & (rows.place > 0), config.train_overlap, 0).cast("int64"),
+        history_times=rows.history_times,
         leaks=(rows.known != before) | (rows.history.length() != ibis.least(rows.known, length)),
     )

@@ -142,10 +142,13 @@ def test_feast_joins_the_same_histories(built: Path, tmp_path: Path, rows: str) 
     service = recommend_service(TRAINING, view)
     store.apply([user, view, service])
     joined = store.get_historical_features(asked.to_pandas(), features=service).to_arrow()
+    names = [f"{view.name}:{feature}" for feature in ("history", "history_times")]
+    timed = store.get_historical_features(asked.to_pandas(), features=names).to_arrow()
     release_duckdb()
-    found = dict(zip(joined["row"].to_pylist(), joined["history"].to_pylist(), strict=True))
-    expected = table["history"].to_pylist()
-    assert [found[row] for row in range(len(expected))] == expected
+    for answer, column in ((joined, "history"), (timed, "history_times")):
+        found = dict(zip(answer["row"].to_pylist(), answer[column].to_pylist(), strict=True))
+        expected = table[column].to_pylist()
+        assert [found[row] for row in range(len(expected))] == expected
 
 
 def test_online_is_the_latest_of_offline(home: Path, log: list[Event]) -> None:
