@@ -13,6 +13,7 @@ ROOMS = (
     "feature_repo",
     "serving",
     "reporting",
+    "tuning",
     "components",
     "pipelines",
 )
@@ -23,10 +24,11 @@ ALLOWED = {
     "feature_repo": {"recommender"},
     "serving": {"recommender", "feature_repo"},
     "reporting": {"recommender", "feature_repo", "serving"},
+    "tuning": {"recommender"},
     "components": {"recommender", "ingestion", "feature_repo", "serving", "reporting"},
     "pipelines": set(ROOMS),
 }
-PLATFORM = {"kfp", "feast", "great_expectations", "kserve", "kubernetes"}
+PLATFORM = {"kfp", "feast", "great_expectations", "kserve", "kubernetes", "mlflow", "optuna"}
 
 
 def imports(room: str) -> set[str]:

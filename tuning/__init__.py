@@ -1,0 +1,1 @@
+"""Search over configurations: Optuna on this machine, Katib on a cluster, one space for both."""
