@@ -9,13 +9,14 @@ from recommender.settings.compression import (
     DistillationConfig,
     QuantizationConfig,
 )
-from recommender.settings.evaluation import EvaluationConfig
+from recommender.settings.evaluation import BehaviourConfig, EvaluationConfig
 from recommender.settings.export import ExportConfig
 from recommender.settings.model import ModelConfig
 from recommender.settings.text import TextConfig, TfidfConfig
 from recommender.settings.training import TrainingConfig
 
 __all__ = [
+    "BehaviourConfig",
     "CompressionConfig",
     "DistillationConfig",
     "EvaluationConfig",
