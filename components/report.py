@@ -10,6 +10,8 @@ from components.image import image
     install_kfp_package=False,
 )
 def report(
+    card: dict,
+    serving: dict,
     snapshot: dsl.Input[dsl.Dataset],
     validation_report: dsl.Input[dsl.Artifact],
     item_vectors: dsl.Input[dsl.Dataset],
@@ -20,16 +22,20 @@ def report(
     rollout_report: dsl.Input[dsl.Artifact],
     target: str,
     page: dsl.Output[dsl.HTML],
+    model_card: dsl.Output[dsl.Markdown],
     summary: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Gather what the steps wrote; see reporting/.
 
     Args:
+        card: the run's section; what people say of the model.
+        serving: the run's section; of it the card tells what becomes of old features.
         snapshot, validation_report, item_vectors, windows, trained_model, evaluation_report,
             model_version, rollout_report: outputs of the steps before.
         target: what `rollout` served on; "kserve" is asked through its gateway.
         page: report.html, self-contained.
+        model_card: MODEL_CARD.md: YAML for tools at its head, Markdown for people.
         summary: the same numbers as a JSON file.
         metrics: the headline numbers for Kubeflow's run list.
     """
@@ -38,6 +44,7 @@ def report(
     from components.step import state_home, step
     from recommender.files import atomic_file, read_json, write_json
     from reporting.answers import answer
+    from reporting.card.markdown import card_markdown
     from reporting.page import render
     from reporting.summary import summarize
 
@@ -63,10 +70,14 @@ def report(
             model_version=Path(model_version.path),
             rollout=Path(rollout_report.path),
             samples=samples,
+            card=card,
+            serving=serving,
         )
         write_json(Path(summary.path), result)
         with atomic_file(Path(page.path)) as draft:
             draft.write_text(render(result), encoding="utf-8")
+        with atomic_file(Path(model_card.path)) as draft:
+            draft.write_text(card_markdown(result["card"]), encoding="utf-8")
         for name, value in result["headline"].items():
             metrics.log_metric(name, value)
         progress(1, 1, "")

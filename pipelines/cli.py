@@ -80,6 +80,19 @@ def runs(runs_folder: RunsFolder = Path("runs")) -> None:
 
 
 @app.command()
+def card(
+    run: Annotated[
+        str | None, typer.Argument(help="A run's id; by default the newest that has a card.")
+    ] = None,
+    runs_folder: RunsFolder = Path("runs"),
+) -> None:
+    """Print a run's model card, as Markdown."""
+    from pipelines.runs import card_of
+
+    print(card_of(runs_folder, run), end="")
+
+
+@app.command()
 def recommend(
     user: Annotated[
         str | None, typer.Option("--user", "-u", help="The endpoint looks the history up.")

@@ -22,7 +22,9 @@ from recommender.settings import (
     TextConfig,
     TrainingConfig,
 )
+from reporting.settings import CardConfig
 from serving.settings import ServingConfig
+from tracking.settings import TrackingConfig
 
 
 class ConfigError(KuberecError):
@@ -46,6 +48,8 @@ class RunConfig(Section):
     compression: CompressionConfig = CompressionConfig()
     export: ExportConfig = ExportConfig()
     serving: ServingConfig = ServingConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    card: CardConfig = CardConfig()
     cluster: ClusterConfig = ClusterConfig()
 
     def sections(self) -> dict[str, dict[str, Any]]:
@@ -63,6 +67,7 @@ class RunConfig(Section):
                 arguments[name] = value.model_dump(mode="json", exclude_none=True)
                 if type(value).model_validate(arguments[name]) != value:
                     raise ConfigError(f"{name}: a pipeline cannot be told null; leave the key out")
+        arguments["tracking"] = self.tracking.named(self.name).model_dump(mode="json")
         return arguments
 
 

@@ -171,12 +171,13 @@ def _quoted_python() -> Iterator[None]:
 
 
 def _collect(run: Run, outputs: dict[str, Any]) -> None:
-    """Put the page, its Data Docs and the summary where a person looks."""
+    """Put the page, its Data Docs, the model card and the summary where a person looks."""
     summary = read_json(Path(outputs["summary"].path))
     data_docs = Path(summary["validation"]["data_docs"])
     link = run.folder / "data_docs"
     link.symlink_to(os.path.relpath(data_docs, run.folder))
     run.report.write_bytes(Path(outputs["page"].path).read_bytes())
+    run.card.write_bytes(Path(outputs["model_card"].path).read_bytes())
     _collect_rollout(run)
     write_json(run.summary, summary)
 

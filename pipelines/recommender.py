@@ -28,6 +28,7 @@ class Outputs(NamedTuple):
     """What a run leaves for its caller."""
 
     page: dsl.HTML
+    model_card: dsl.Markdown
     summary: dsl.Artifact
 
 
@@ -46,6 +47,7 @@ def recommender(
     compression: dict,
     export: dict,
     serving: dict,
+    card: dict,
     source_fingerprint: str,
     target: str = "embedded",
 ) -> Outputs:
@@ -139,6 +141,8 @@ def recommender(
     rolled_out.after(online).set_caching_options(False)
     rolled_out_gate = gate_behind("rollout", rolled_out.outputs["rollout_report"])
     reported = report(
+        card=card,
+        serving=serving,
         snapshot=snapshot,
         validation_report=validated.outputs["validation_report"],
         item_vectors=item_vectors,
@@ -150,4 +154,8 @@ def recommender(
         target=target,
     )
     reported.after(rolled_out_gate).set_caching_options(False)
-    return Outputs(page=reported.outputs["page"], summary=reported.outputs["summary"])
+    return Outputs(
+        page=reported.outputs["page"],
+        model_card=reported.outputs["model_card"],
+        summary=reported.outputs["summary"],
+    )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from recommender.errors import KuberecError
 from recommender.files import ensure_writable, process_exists, read_json, write_json
 
 RUNNING, SUCCEEDED, FAILED, KILLED = "running", "succeeded", "failed", "killed"
@@ -29,6 +30,10 @@ class Run:
     @property
     def report(self) -> Path:
         return self.folder / "report.html"
+
+    @property
+    def card(self) -> Path:
+        return self.folder / "MODEL_CARD.md"
 
     @property
     def rollout(self) -> Path:
@@ -90,3 +95,25 @@ def shown(path: Path) -> str:
     """A path as short as it can be told from here."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def card_of(root: Path, run_id: str | None = None) -> str:
+    """The model card of a run below `root`, or of the newest run that has one, as Markdown.
+
+    Raises:
+        KuberecError: there is no such run, or it has no card.
+    """
+    if run_id:
+        found = Run(root / run_id)
+        if not (found.folder / "run.json").is_file():
+            raise KuberecError(f"there is no run '{run_id}' in '{root}'; kuberec runs lists them")
+        if not found.card.is_file():
+            raise KuberecError(
+                f"run '{run_id}' has no {found.card.name}: a run writes one as its last step, "
+                f"and it is {found.record()['status']}"
+            )
+        return found.card.read_text(encoding="utf-8")
+    for run in list_runs(root):
+        if run.card.is_file():
+            return run.card.read_text(encoding="utf-8")
+    raise KuberecError(f"no run in '{root}' has a MODEL_CARD.md: kuberec run CONFIG makes one")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reporting.markdown import paragraph, plain, table
 from reporting.rollout_text import (
     STATUS,
     STEP,
@@ -31,23 +32,27 @@ def markdown(rollout: Rollout) -> str:
     rows = step_rows(rollout)
     parts = [
         f"# Rollout {rollout.id}: {STATUS[rollout.status]}",
-        _text(headline(rollout)),
+        paragraph(headline(rollout)),
         f"Began {date(rollout.began)} UTC, took {took}; target {rollout.target}. "
         "Numbers in pairs are stable's / the canary's, over the step.",
     ]
     if rollout.prepared:
         parts += ["## Before the first step", _prepared(rollout.prepared)]
     if rows:
-        parts += ["## Steps", _table(_STEPS, [_step(row) for row in rows])]
+        parts += ["## Steps", table(_STEPS, [_step(row) for row in rows])]
     else:
         parts.append("No step began: the canary never got a share of the requests.")
     for row in rows:
         if row.checks:
-            parts += [f"### {row.percent} %: {STEP[row.verdict]}", _text(row.reason), _checks(row)]
+            parts += [
+                f"### {row.percent} %: {STEP[row.verdict]}",
+                paragraph(row.reason),
+                _checks(row),
+            ]
     if rollout.notes:
         lines = (
             f"- {clock(note.at)} {'**' + note.reason + '**' if note.warning else note.reason}: "
-            f"{_plain(note.message)}"
+            f"{plain(note.message)}"
             for note in rollout.notes
         )
         parts += ["## What happened", "\n".join(lines)]
@@ -56,12 +61,12 @@ def markdown(rollout: Rollout) -> str:
 
 def markdown_without(title: str, sentence: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Where there was no canary: why, and the checks that there were."""
-    parts = [f"# {title}", _text(sentence)]
+    parts = [f"# {title}", paragraph(sentence)]
     return "\n\n".join([*parts, *([_prepared(rows)] if rows else [])]) + "\n"
 
 
 def _prepared(rows: Sequence[Mapping[str, Any]]) -> str:
-    return _table(
+    return table(
         ("check", "value", "limit", ""),
         [
             (row["name"], number(row["value"]), row["limit"], _passed(bool(row["passed"])))
@@ -95,7 +100,7 @@ def _step(row: StepRow) -> Sequence[str]:
 
 
 def _checks(row: StepRow) -> str:
-    return _table(
+    return table(
         ("check", "stable", "canary", "limit", "outcome", "from"),
         [
             (
@@ -109,19 +114,3 @@ def _checks(row: StepRow) -> str:
             for check in row.checks
         ],
     )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([_plain(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _text(text: str) -> str:
-    """A paragraph; lines after the first, such as the checks of an error, as they are."""
-    first, _, rest = text.partition("\n")
-    return f"{_plain(first)}\n\n```\n{rest}\n```" if rest else _plain(first)
-
-
-def _plain(text: str) -> str:
-    """One line, whose pipes do not end a table's cell and whose `<` begins no HTML."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from recommender.files import read_json
+from reporting.card.build import build_card
+from reporting.card.data import period_of
 from reporting.rollout_text import step_rows, without_canary
+from reporting.settings import CardConfig
 from serving.rollout.outcome import headline
 from serving.rollout.record import Rollout
 
@@ -23,6 +26,8 @@ def summarize(
     model_version: Path,
     rollout: Path,
     samples: Sequence[Mapping[str, Any]],
+    card: Mapping[str, Any],
+    serving: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The summary that the page and the console show.
 
@@ -30,20 +35,23 @@ def summarize(
         snapshot, validation, item_vectors, windows, model, evaluation, model_version, rollout:
             what the steps of those names wrote.
         samples: answers of the endpoint, by title (reporting.answers).
+        card, serving: the run's sections.
     """
     manifest = read_json(model_version / "kuberec.json")
     measured = read_json(evaluation)
     ledger = manifest["ledger"]
     served = read_json(rollout)
     checked = read_json(validation / "validation.json")
+    data, features = read_json(snapshot / "snapshot.json"), read_json(windows / "features.json")
+    vectors, trained = read_json(item_vectors / "encoder.json"), read_json(model / "training.json")
     return {
         "version": manifest["version"],
         "created": manifest["created"],
-        "data": _data(read_json(snapshot / "snapshot.json"), read_json(windows / "features.json")),
-        "vectors": read_json(item_vectors / "encoder.json"),
+        "data": _data(data, features),
+        "vectors": vectors,
         "validation": _validation(checked)
         | {"data_docs": str(validation / "data_docs"), "skew": _skew(validation / "skew.json")},
-        "training": _training(read_json(model / "training.json")),
+        "training": _training(trained),
         "evaluation": {
             "protocol": f"{measured['protocol']}; {measured['users']:,} users",
             "rankers": _rankers(measured["test"]),
@@ -60,6 +68,18 @@ def summarize(
         "rollout": _rollout(served),
         "samples": list(samples),
         "headline": _headline(measured["test"], ledger["rows"]),
+        "card": build_card(
+            CardConfig.model_validate(card),
+            snapshot=data,
+            period=period_of(snapshot),
+            features=features,
+            vectors=vectors,
+            model=read_json(model / "model.json"),
+            training=trained,
+            evaluation=measured,
+            manifest=manifest,
+            serving=serving,
+        ),
     }
 
 

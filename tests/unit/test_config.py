@@ -43,7 +43,7 @@ def test_defaults_fill_what_is_not_said(tmp_path):
     assert config.serving.port == 8000
     assert set(config.sections()) == {
         *("source", "validation", "text", "features", "model", "training"),
-        *("evaluation", "compression", "export", "serving"),
+        *("evaluation", "compression", "export", "serving", "card"),
     }
 
 
