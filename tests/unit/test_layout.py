@@ -13,6 +13,7 @@ ROOMS = (
     "feature_repo",
     "serving",
     "reporting",
+    "tracking",
     "tuning",
     "components",
     "pipelines",
@@ -24,8 +25,17 @@ ALLOWED = {
     "feature_repo": {"recommender"},
     "serving": {"recommender", "feature_repo"},
     "reporting": {"recommender", "feature_repo", "serving"},
+    "tracking": {"recommender"},
     "tuning": {"recommender"},
-    "components": {"recommender", "ingestion", "feature_repo", "serving", "reporting"},
+    "components": {
+        "recommender",
+        "ingestion",
+        "feature_repo",
+        "serving",
+        "reporting",
+        "tracking",
+        "tuning",
+    },
     "pipelines": set(ROOMS),
 }
 PLATFORM = {"kfp", "feast", "great_expectations", "kserve", "kubernetes", "mlflow", "optuna"}

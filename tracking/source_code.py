@@ -1,0 +1,34 @@
+"""Which code made a run: git's commit and whether there were changes beside it."""
+
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REVISION_VARIABLE = "KUBEREC_REVISION"  # in an image, which has no checkout; `-dirty` at its end
+
+
+def code_tags() -> dict[str, str]:
+    """Tags `git.sha` and `git.dirty`; "unknown" outside a checkout that git can read."""
+    revision = os.environ.get(REVISION_VARIABLE) or _revision()
+    sha = revision.removesuffix("-dirty")
+    dirty = str(revision.endswith("-dirty")).lower() if sha != "unknown" else sha
+    tags = {"git.sha": sha, "git.dirty": dirty}
+    # Where MLflow's own pages look for it.
+    return tags if sha == "unknown" else tags | {"mlflow.source.git.commit": sha}
+
+
+def _revision() -> str:
+    if not (ROOT / ".git").exists():
+        return "unknown"  # a repository around an installed package is not its own
+    try:
+        return _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True, timeout=20
+    )
+    return done.stdout.strip()
