@@ -6,11 +6,14 @@ from components.image import image
 
 
 @dsl.component(
-    base_image=image("components", "reporting", "serving", "feature_repo", "recommender"),
+    base_image=image(
+        "components", "reporting", "tracking", "serving", "feature_repo", "recommender"
+    ),
     install_kfp_package=False,
 )
 def rollout(
     serving: dict,
+    tracking: dict,
     model_version: dsl.Input[dsl.Model],
     version: str,
     target: str,
@@ -26,6 +29,8 @@ def rollout(
 
     Args:
         serving: the run's `serving` section.
+        tracking: the run's section. In its registry the version is the candidate from here on, and
+            the champion once it serves alone.
         model_version: of `export_version`.
         version: of `export_version`.
         target: "embedded" for the endpoint of the state home, "kserve" for an InferenceService.
@@ -46,6 +51,9 @@ def rollout(
     from serving.rollout.outcome import rows as rows_of
     from serving.rollout.record import Rollout
     from serving.settings import ServingConfig
+    from tracking.registry import CANDIDATE, CHAMPION
+    from tracking.store import TrackingError, store_of
+    from tracking.versions import mark
 
     # A Ctrl-C reaches this step as well: it gives the canary up, which takes some seconds.
     with step("rollout", grace_s=30) as progress:
@@ -65,6 +73,9 @@ def rollout(
             write_json(Path(rollout_report.path), {"version": version, "target": target} | content)
 
         try:
+            store = store_of(tracking, state_home(), tell)
+            if store:
+                mark(store, folder, CANDIDATE, tell)
             # Imported one by one: neither environment needs to have what the other place needs.
             if target == "kserve":
                 from feature_repo.store import registry_file
@@ -100,5 +111,10 @@ def rollout(
             else:
                 write_timeline(Rollout.model_validate(result["timeline"]), *files)
             leave(**result, **{KEY: verdict(result["rows"], None)})
+            if store:
+                try:
+                    mark(store, folder, CHAMPION, tell)
+                except TrackingError as error:  # what serves is not put back for it
+                    tell(f"not marked as champion, `kuberec models promote` does it: {error}")
             verb = "serves already" if result["reused"] else "serves"
             progress(1, 1, f"{result['version']} {verb} at {result['url']}")

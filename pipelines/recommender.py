@@ -47,6 +47,7 @@ def recommender(
     compression: dict,
     export: dict,
     serving: dict,
+    tracking: dict,
     card: dict,
     source_fingerprint: str,
     target: str = "embedded",
@@ -79,9 +80,12 @@ def recommender(
     windows = built.outputs["windows"]
     windows_fingerprint = built.outputs["windows_fingerprint"]
 
+    # Where a training is written down is no part of its checkpoints' key. The cache sees it all the
+    # same, since one of the outputs is the run in that store.
     trained = train(
         model=model,
         training=training,
+        tracking=tracking,
         windows=windows,
         item_vectors=item_vectors,
         windows_fingerprint=windows_fingerprint,
@@ -89,13 +93,18 @@ def recommender(
     )
     trained_model = trained.outputs["trained_model"]
     model_fingerprint = trained.outputs["model_fingerprint"]
+    tracking_run = trained.outputs["tracking_run"]
     evaluated = evaluate(
         evaluation=evaluation,
+        tracking=tracking,
+        tracking_run=tracking_run,
+        snapshot=snapshot,
         windows=windows,
         trained_model=trained_model,
         windows_fingerprint=windows_fingerprint,
         model_fingerprint=model_fingerprint,
     )
+    evaluated.set_caching_options(False)  # the champion may be another by now
     evaluated_gate = gate_behind("evaluate", evaluated.outputs["evaluation_report"])
     compressed = compress(
         compression=compression,
@@ -116,14 +125,19 @@ def recommender(
         compression=compression,
         export=export,
         serving=serving,
+        tracking=tracking,
+        tracking_run=tracking_run,
+        snapshot=snapshot,
         windows=windows,
         item_vectors=item_vectors,
+        trained_model=trained_model,
         compressed=compressed.outputs["compressed"],
         evaluation_report=evaluated.outputs["evaluation_report"],
         data_fingerprint=data_fingerprint,
         windows_fingerprint=windows_fingerprint,
         vectors_fingerprint=vectors_fingerprint,
         compressed_fingerprint=compressed.outputs["compressed_fingerprint"],
+        model_fingerprint=model_fingerprint,
         evaluation_fingerprint=evaluated.outputs["evaluation_fingerprint"],
     )
     exported.after(compressed_gate)
@@ -134,6 +148,7 @@ def recommender(
     online.after(exported_gate).set_caching_options(False)
     rolled_out = rollout(
         serving=serving,
+        tracking=tracking,
         model_version=exported.outputs["model_version"],
         version=version,
         target=target,

@@ -1,7 +1,7 @@
 """A compressed ranker becomes a self-contained model version, proved equal at every hand-over."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def write_version(
     facts: Mapping[str, Any],
     triton: TritonConfig | None = None,
     progress: Progress = silent,
+    notes: Callable[[str], Mapping[str, Any]] = lambda version: {},
 ) -> ModelVersion:
     """Write the model version `target`, atomically, once every check has passed.
 
@@ -49,6 +50,8 @@ def write_version(
             with the version.
         config: number of golden requests, and the limits of the parity.
         facts: config, data_fingerprint, metrics, code: what kuberec.json says beside the rest.
+        notes: called with the version's id once every check has passed; what it returns goes into
+            kuberec.json, but not into the id.
 
     Returns:
         the version; its id is the same for the same data, config, code and weights.
@@ -93,6 +96,7 @@ def write_version(
             "parity": rows,
             "checks": [check.as_dict() for check in checks],
             "items": {"trained": len(vocabulary), "added": [], "parent": None},
+            **notes(version),
         }
         sealed = seal(repository, draft, version, golden, everything)
     progress(4, 4, f"version {version}")
