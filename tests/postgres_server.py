@@ -1,6 +1,7 @@
 """A real PostgreSQL, with pgvector, for one test module."""
 
 import contextlib
+import subprocess
 import tempfile
 import urllib.parse
 from collections.abc import Iterator
@@ -71,7 +72,10 @@ class PostgresServer:
 
     def start(self) -> None:
         """Again, after `kill`."""
-        self._server.start()
+        try:
+            self._server.start()
+        except subprocess.TimeoutExpired:  # its 10 s are few for a recovery on a busy machine
+            self._server.start()
 
     def close(self) -> None:
         """For good; nobody needs what an orderly end would write to the disk."""
