@@ -5,7 +5,6 @@ batch, and with it the mathematics, is the same however many they are. Process 0
 """
 
 import logging
-import math
 import shutil
 import warnings
 from pathlib import Path
@@ -13,9 +12,8 @@ from typing import Any
 
 import lightning.pytorch as lightning
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 
-from recommender.errors import KuberecError
 from recommender.files import atomic_directory, write_json
 from recommender.item_inputs import load_item_vectors
 from recommender.model import SequentialRecommender, save_model
@@ -27,13 +25,17 @@ from recommender.sequences import (
     log_popularity,
 )
 from recommender.settings import ModelConfig, TrainingConfig
+from recommender.training.compiling import compiled
+from recommender.training.determinism import explained_determinism
+from recommender.training.memory import explained_memory
 from recommender.training.module import METRIC, Log, Stop, Training
-from recommender.training.ranks import placement, rank
+from recommender.training.parallel import placement, sharded
+from recommender.training.precision import LIGHTNING, resolve
+from recommender.training.ranks import rank
+from recommender.training.resume import Resume, resume_file
 
 # What it has to say about accelerators and its own cloud, `progress` says better or not at all.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-
-CHECKPOINT = "last"  # .ckpt, a temporary resume file, read with weights_only
 
 
 def fit(
@@ -59,28 +61,35 @@ def fit(
         stop: asked after `log`, by process 0; True ends the training well, as early stopping does.
 
     Returns:
-        The content of training.json: curves, best_epoch, seed, parameters, seconds.
+        The content of training.json: curves, best_epoch, seed, parameters, seconds, precision.
+
+    Raises:
+        KuberecError: data or settings do not fit each other or this machine (OutOfMemory among
+            them), or the training failed (TrainingFailed). No model is written then.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    device = device_type()
+    dtype = resolve(config.precision, device)
     vocabulary = Vocabulary.load(Path(windows_dir) / "vocabulary.json")
     splits = load_windows(windows_dir, vocabulary)
-    torch.manual_seed(config.seed)
     counts = item_counts(splits["train"].histories, len(vocabulary))
     vectors = load_item_vectors(vectors_dir, vocabulary)
-    model = SequentialRecommender(
-        model_config,
-        vectors.text,
-        torch.from_numpy(log_popularity(counts)),
-        vectors.image,
-    )
-    training = Training(model, splits, config, progress, log, stop)
-    _run(training, config, checkpoint_dir)
+
+    def make_model() -> SequentialRecommender:
+        torch.manual_seed(config.seed)
+        popularity = torch.from_numpy(log_popularity(counts))
+        return SequentialRecommender(model_config, vectors.text, popularity, vectors.image)
+
+    with explained_memory(model_config, config, len(vocabulary)):
+        model = make_model()
+        training = Training(
+            model, splits, config, progress, dtype, pinned=device == "cuda", log=log, stop=stop
+        )
+        with compiled(model, config.compile, device), explained_determinism(config):
+            _run(training, config, device, dtype, checkpoint_dir)
 
     curves = training.curves
-    if not all(math.isfinite(row["train_loss"]) for row in curves):
-        raise KuberecError("the training loss is not finite: lower training.learning_rate")
-    model.load_state_dict(training.best)
     record = {
         "curves": curves,
         "best_epoch": max(range(len(curves)), key=lambda epoch: curves[epoch][METRIC]),
@@ -88,10 +97,14 @@ def fit(
         "seed": config.seed,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "seconds": sum(row["seconds"] for row in curves),
+        "precision": str(dtype).removeprefix("torch."),
         "config": config.model_dump(),
     }
     if rank():
         return record
+    if sharded(config):
+        model = make_model()  # whole again
+    model.load_state_dict(training.best)
     with atomic_directory(out_dir) as draft:
         save_model(model, vocabulary.items, draft)
         write_json(draft / "training.json", record)
@@ -100,38 +113,47 @@ def fit(
     return record
 
 
-def _run(training: Training, config: TrainingConfig, checkpoint_dir: Path | None) -> None:
+def device_type() -> str:
+    """What training runs on here: a GPU if there is one."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _run(
+    training: Training,
+    config: TrainingConfig,
+    device: str,
+    dtype: torch.dtype,
+    checkpoint_dir: Path | None,
+) -> None:
     callbacks: list[lightning.Callback] = [
         EarlyStopping(METRIC, mode="max", patience=config.patience)
     ]
-    resume = None
     if checkpoint_dir:
-        # Lightning writes a checkpoint beside its place and renames it: a kill leaves the old one.
-        callbacks.append(
-            ModelCheckpoint(
-                dirpath=checkpoint_dir,
-                filename=CHECKPOINT,
-                enable_version_counter=False,
-                save_on_train_epoch_end=True,
+        callbacks.append(Resume(checkpoint_dir, config.checkpoint_steps, config.accumulate))
+    # On a CPU what is deterministic costs nothing; on a GPU it does.
+    where_it_can: Any = "warn" if device == "cpu" else False
+    try:
+        with warnings.catch_warnings():
+            # Hints about workers and loggers that we chose not to have.
+            warnings.simplefilter("ignore")
+            trainer = lightning.Trainer(
+                accelerator=device,
+                **placement(config),
+                precision=LIGHTNING[dtype],
+                accumulate_grad_batches=config.accumulate,
+                use_distributed_sampler=False,  # each takes its share of a batch by itself
+                max_epochs=config.epochs,
+                deterministic=True if config.deterministic else where_it_can,
+                reload_dataloaders_every_n_epochs=1,
+                num_sanity_val_steps=0,
+                logger=False,
+                enable_checkpointing=bool(checkpoint_dir),
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                callbacks=callbacks,
             )
-        )
-        path = Path(checkpoint_dir) / f"{CHECKPOINT}.ckpt"
-        resume = str(path) if path.is_file() else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # hints about workers and loggers that we chose not to have
-        trainer = lightning.Trainer(
-            accelerator="auto",
-            **placement(),
-            use_distributed_sampler=False,  # each takes its share of a batch by itself
-            max_epochs=config.epochs,
-            gradient_clip_val=config.gradient_clip,
-            deterministic="warn",
-            reload_dataloaders_every_n_epochs=1,
-            num_sanity_val_steps=0,
-            logger=False,
-            enable_checkpointing=bool(checkpoint_dir),
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=callbacks,
-        )
-        trainer.fit(training, ckpt_path=resume, weights_only=True)
+            trainer.fit(training, ckpt_path=resume_file(checkpoint_dir), weights_only=True)
+    finally:
+        training.batches.close()

@@ -4,7 +4,6 @@ Each position of a window predicts the next item. A moving average of the weight
 validated and kept.
 """
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,26 +11,63 @@ from typing import Any
 import lightning.pytorch as lightning
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from recommender.evaluation.metrics import mask_history, rank_metrics, target_ranks
+from recommender.evaluation.metrics import rank_metrics, users_at_once
 from recommender.model import SequentialRecommender
 from recommender.progress import Progress
-from recommender.sequences import Batch, Split, epoch_batches, pad
+from recommender.sequences import Batch, Split
 from recommender.settings import TrainingConfig
 from recommender.training.averaging import averaged, update_average
+from recommender.training.batches import Batches, EpochPieces, Piece, validation_rows
+from recommender.training.chunked_ranks import AT_ONCE, ranks_in_chunks
 from recommender.training.losses import softmax_loss
-from recommender.training.ranks import gather, own_share, rank, world_size
+from recommender.training.optimizer import make_optimizer, rate_at, set_rate
+from recommender.training.parallel import shard, sharded, whole_state
+from recommender.training.ranks import gather, own_share, rank
+from recommender.training.row_optimizer import clip_gradients, row_tables, use_sparse_rows
+from recommender.training.sampled_softmax import NegativeSampler, sampled_next_item_loss
+from recommender.training.validation import ranks_of
+from recommender.training.watch import Watch
 
 METRIC = "ndcg@10"
+TELL_EVERY_S = 5.0  # within an epoch
 # Given an epoch (from 0) and its row of the curves.
 Log = Callable[[int, dict[str, float]], None]
 Stop = Callable[[int, dict[str, float]], bool]
 
 
+class Objective(nn.Module):
+    """The loss as a forward pass, which is where shared-out weights are put together."""
+
+    def __init__(self, model: SequentialRecommender, config: TrainingConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.sampler: NegativeSampler | None = None
+        if config.loss == "sampled-softmax":
+            use_sparse_rows(model)
+            self.sampler = NegativeSampler(model.log_popularity, config.negatives, config.seed)
+
+    def forward(self, batch: Batch, positions: float, step: int = 0) -> Tensor:
+        if self.sampler is not None:
+            negative_S = self.sampler.draw(step).to(batch.history_BL.device)
+            expected_S = self.sampler.log_expected(negative_S)
+            return sampled_next_item_loss(self.model, batch, negative_S, expected_S) / positions
+        return next_item_loss(
+            self.model, batch, positions, label_smoothing=self.config.label_smoothing
+        )
+
+
 class Training(lightning.LightningModule):
-    """The model, the moving average of its weights, and what was measured so far."""
+    """The model, the moving average of its weights, and what was measured so far.
+
+    Args:
+        dtype: of the matrix products.
+        pinned: batches lie in page-locked memory.
+        log, stop: as of `fit`.
+    """
 
     def __init__(
         self,
@@ -39,124 +75,142 @@ class Training(lightning.LightningModule):
         splits: dict[str, Split],
         config: TrainingConfig,
         progress: Progress,
+        dtype: torch.dtype = torch.float32,
+        pinned: bool = False,
         log: Log | None = None,
         stop: Stop | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.objective = Objective(model, config)
         self.average = averaged(model)
         self.splits = splits
         self.config = config
         self.tell = progress
         self.log_row = log
         self.stop = stop
+        self.scaled = dtype == torch.float16
+        self.batches = Batches(splits["train"], model.config, config, pinned)
+        self.watch = Watch(config, self.batches.steps_per_epoch, self.scaled)
         self.curves: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
-        self._losses: list[float] = []
         self._ranks: list[np.ndarray] = []
-        self._started = 0.0
+        self._loss = self._norm = torch.zeros(())
+        self._windows = 0  # of this epoch, in all processes
+        self._started, self._elapsed_s = 0.0, 0.0  # elapsed before a resumed epoch's start
+        self._told = 0.0
 
-    def _epoch_batches(self, epoch: int) -> list[tuple[Batch, float]]:
-        """Our rows of each batch, and how many of its positions a process has on average."""
-        split = self.splits["train"]
-        batches = epoch_batches(
-            split.histories,
-            self.model.config.max_length,
-            self.config.batch_size,
-            self.config.seed,
-            epoch,
-            self.config.reversed_share,
-            times=split.times_for(self.model.config),
-        )
-        return [
-            (
-                Batch(
-                    own_share(batch.history_BL),
-                    own_share(batch.following_BL),
-                    None if batch.times_BL is None else own_share(batch.times_BL),
-                ),
-                int((batch.following_BL > 0).sum()) / world_size(),
-            )
-            for batch in batches
-        ]
+    @property
+    def model(self) -> SequentialRecommender:
+        return self.objective.model
 
-    def train_dataloader(self) -> DataLoader:
-        return DataLoader(self._epoch_batches(self.current_epoch), batch_size=None)  # type: ignore[arg-type]
+    def configure_model(self) -> None:
+        if sharded(self.config) and self.device_mesh is not None:
+            mesh = self.device_mesh["data_parallel"]
+            shard(self.model, self.objective, mesh)
+            shard(self.average, self.average, mesh, keep=False)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return make_optimizer(self.model, self.config, fused=not self.scaled)
+
+    def train_dataloader(self) -> EpochPieces:
+        return self.batches.epoch(self.current_epoch)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(own_share(range(len(self.splits["valid"]))), batch_size=256)
+        items = len(self.model.log_popularity) - 1
+        chunked = self.config.loss == "sampled-softmax"
+        return validation_rows(self.splits["valid"], AT_ONCE if chunked else users_at_once(items))
 
-    def configure_optimizers(self) -> Any:
-        matrices = [weight for weight in self.model.parameters() if weight.ndim > 1]
-        rest = [weight for weight in self.model.parameters() if weight.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": self.config.weight_decay},
-                {"params": rest, "weight_decay": 0.0},
-            ],
-            lr=self.config.learning_rate,
-            betas=(0.9, 0.98),
-        )
-        steps = len(self._epoch_batches(0))
-        warmup = self.config.warmup_epochs * steps
-        total = max(self.config.epochs * steps, 1)
-
-        def factor(step: int) -> float:
-            done = min(max(step - warmup, 0) / max(total - warmup, 1), 1)
-            return min(1.0, (step + 1) / max(warmup, 1)) * 0.5 * (1 + math.cos(math.pi * done))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+    def on_train_start(self) -> None:
+        self._started = self._told = time.monotonic()
+        # Killed between the last epoch and the end: there is nothing left to train.
+        best = max(range(len(self.curves)), key=lambda e: self.curves[e][METRIC], default=0)
+        if len(self.curves) - 1 - best >= self.config.patience:
+            self.trainer.should_stop = True
 
     def on_train_epoch_start(self) -> None:
-        self._started = time.monotonic()
-        self._losses = []
+        self._started, self._elapsed_s, self._windows = time.monotonic(), 0.0, 0
+        self.watch.start_epoch()
 
-    def training_step(self, batch: tuple[Batch, float], _: int) -> Tensor:
+    def training_step(self, piece: Piece, index: int) -> Tensor:
         # Dropout depends on seed, step and process alone, so that a resumed run repeats it.
-        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step + 10**9 * rank())
-        loss = next_item_loss(self.model, *batch, label_smoothing=self.config.label_smoothing)
-        self._losses.append(float(loss.detach()))
-        return loss
+        pieces = self.config.accumulate
+        number = self.global_step * pieces + index % pieces
+        torch.manual_seed(self.config.seed * 1_000_003 + number + 10**9 * rank())
+        loss = self.objective(piece.batch, piece.positions, self.global_step)
+        self._loss = loss.detach() if index % pieces == 0 else self._loss + loss.detach()
+        self._windows += piece.windows
+        return loss * pieces if pieces > 1 else loss  # Lightning divides by their number
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        update_average(self.average, self.model, self.global_step, self.config.average_decay)
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        clip = clip_gradients if row_tables(self.model) else nn.utils.clip_grad_norm_
+        norm = clip(trained, self.config.gradient_clip)
+        self._norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
-    def validation_step(self, rows: Tensor, _: int) -> None:
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        step = self.global_step
+        rate = rate_at(step, self.batches.steps_per_epoch, self.config)
+        set_rate(optimizer, rate)
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        update_average(self.average, self.model, step + 1, self.config.average_decay)
+        if self.watch.add(step, rate, self._loss, self._norm):
+            self._read()
+
+    def _read(self) -> None:
+        """Losses from the device, and now and then a word about them."""
+        self.watch.read()
+        now = time.monotonic()
+        if rank() or now - self._told < TELL_EVERY_S or not self.watch.losses:
+            return
+        self._told = now
+        done, of = len(self.watch.losses), self.batches.steps_per_epoch
+        self.tell(
+            self.current_epoch,
+            self.config.epochs,
+            f"step {done} of {of}, loss {np.mean(self.watch.losses[-100:]):.3f}, "
+            f"{self._windows / max(self._seconds(), 1e-9):,.0f} windows/s",
+        )
+
+    def _seconds(self) -> float:
+        return self._elapsed_s + time.monotonic() - self._started
+
+    def on_validation_start(self) -> None:
+        self._read()
+        self._trained_s = self._seconds()
+
+    def validation_step(self, rows: list[int], _: int) -> None:
         split = self.splits["valid"]
-        histories = [split.histories[row] for row in rows.tolist()]
-        targets_B = split.targets[rows.cpu().numpy()]
-        history_BL = torch.from_numpy(pad(histories, self.model.config.max_length))
-        times = split.times_for(self.model.config)
-        times_BL = times and torch.from_numpy(
-            pad([times[row] for row in rows.tolist()], self.model.config.max_length)
-        ).to(self.device)
-        scores_BN = self.average(history_BL.to(self.device), times_BL).float().cpu().numpy()
-        self._ranks.append(target_ranks(mask_history(scores_BN, histories, targets_B), targets_B))
+        # Whole precision: what bfloat16 rounds to the same score would be ties.
+        with torch.autocast(self.device.type, enabled=False):
+            ranks = ranks_in_chunks if self.objective.sampler else ranks_of
+            self._ranks.append(ranks(self.average, split, own_share(rows), self.device))
 
     def on_validation_epoch_end(self) -> None:
         metrics = rank_metrics(np.concatenate(gather(self._ranks)), cutoffs=(10,))
         self._ranks = []
-        loss = float(np.mean(gather(self._losses)))
         self.log(METRIC, metrics[METRIC])
         best = max((row[METRIC] for row in self.curves), default=-1.0)
         self.curves.append(
             {
                 "epoch": self.current_epoch,
-                "train_loss": loss,
+                "train_loss": float(np.mean(self.watch.losses)),
                 **metrics,
                 "learning_rate": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
-                "seconds": time.monotonic() - self._started,
+                "windows_per_second": self._windows / self._trained_s,
+                "seconds": self._seconds(),
             }
         )
         if metrics[METRIC] > best:
-            self.best = {k: v.detach().cpu().clone() for k, v in self.average.state_dict().items()}
+            self.best = whole_state(self.average)
         stopped = not rank() and self._report(self.curves[-1], metrics[METRIC] > best)
         if self.stop and any(gather([stopped])):
             self.trainer.should_stop = True
 
     def _report(self, row: dict[str, float], better: bool) -> bool:
         """Process 0's words about an epoch; whether `stop` wants it to be the last."""
+        self._told = time.monotonic()
         self.tell(
             self.current_epoch + 1,
             self.config.epochs,
@@ -168,17 +222,20 @@ class Training(lightning.LightningModule):
         return bool(self.stop and self.stop(self.current_epoch, dict(row)))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["kuberec"] = {"curves": self.curves, "best": self.best}
+        self._read()  # what is not finite is not saved
+        checkpoint["kuberec"] = {
+            "curves": self.curves,
+            "best": self.best,
+            "watch": self.watch.state_dict(),
+            "windows": self._windows,
+            "seconds": self._seconds(),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.curves = checkpoint["kuberec"]["curves"]
-        self.best = checkpoint["kuberec"]["best"]
-
-    def on_train_start(self) -> None:
-        # Killed between the last epoch and the end: there is nothing left to train.
-        best = max(range(len(self.curves)), key=lambda e: self.curves[e][METRIC], default=0)
-        if len(self.curves) - 1 - best >= self.config.patience:
-            self.trainer.should_stop = True
+        state = checkpoint["kuberec"]
+        self.curves, self.best = state["curves"], state["best"]
+        self.watch.load_state_dict(state["watch"])
+        self._windows, self._elapsed_s = state["windows"], state["seconds"]
 
 
 def next_item_loss(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def world_size() -> int:
@@ -31,9 +32,8 @@ def gather(own: Sequence[Any]) -> list[Any]:
     return [element for part in parts for element in part]
 
 
-def placement() -> dict[str, Any]:
-    """Lightning's arguments: one device if alone, else DDP over torchrun's processes."""
-    if world_size() == 1:
-        return {"devices": 1}
-    local = int(os.environ["LOCAL_WORLD_SIZE"])
-    return {"devices": local, "num_nodes": world_size() // local, "strategy": "ddp"}
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """The sum of all processes' tensors; called by all of them."""
+    if world_size() > 1:
+        torch.distributed.all_reduce(tensor)
+    return tensor
