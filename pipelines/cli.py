@@ -11,11 +11,13 @@ from rich.console import Console
 from components.step import state_home
 from pipelines import features
 from pipelines import items as items_commands
+from pipelines import models
 from pipelines import rollout as rollout_commands
 from pipelines.cluster import commands
 from pipelines.erase import command as erase
 from pipelines.events import command as events
 from pipelines.options import ConfigPath, Overrides, console
+from pipelines.tune import tune
 from recommender.errors import KuberecError
 
 app = typer.Typer(
@@ -63,10 +65,12 @@ app.command()(commands.schedule)
 app.command()(commands.deploy)
 app.command("erase-user")(erase.erase_user)
 app.command()(erase.pseudonym)
+app.command()(tune)
 
 
 app.add_typer(rollout_commands.app)
 app.add_typer(items_commands.app)
+app.add_typer(models.app)
 app.add_typer(features.app)
 app.add_typer(events.app)
 

@@ -1,0 +1,95 @@
+"""What a search starts from, a space's YAML and a run's data, and the config that it ends in."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pipelines.config import ConfigError, RunConfig, StrictLoader, load_config
+from pipelines.runs import list_runs
+from recommender.errors import KuberecError
+from recommender.files import atomic_file
+from tuning.results import Row
+from tuning.settings import TuningConfig, parse_tuning
+
+# Runs that share these sections share windows and vectors too, by the pipeline's cache.
+DATA_SECTIONS = ("source", "validation", "text", "features")
+
+
+def read_space(path: Path, **changes: Any) -> TuningConfig:
+    """A space's YAML; `changes` that are not None win over what it says.
+
+    Raises:
+        KuberecError: it cannot be read, or says what no search can do.
+    """
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=StrictLoader)
+    except OSError as error:
+        raise ConfigError(f"cannot read the space '{path}': {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    given = {key: value for key, value in changes.items() if value is not None}
+    return parse_tuning(content | given if isinstance(content, dict) else content, str(path))
+
+
+def latest_inputs(run: RunConfig, runs: Path) -> tuple[Path, Path]:
+    """windows/ and item_vectors/ of the newest runs with the same data sections.
+
+    Not always of one run: a run that reuses a step's result has no folder of that step.
+
+    Raises:
+        KuberecError: no such run has made them.
+    """
+    windows: Path | None = None
+    vectors: Path | None = None
+    for each in list_runs(runs):
+        if windows and vectors:
+            break
+        if not _same_data(run, each.folder / "config.yaml"):
+            continue
+        windows = windows or _artifact(each.folder, "build-features/windows", "windows.parquet")
+        vectors = vectors or _artifact(each.folder, "encode-items/item_vectors", "vectors.parquet")
+    if windows is None or vectors is None:
+        raise KuberecError(
+            f"no run in '{runs}' has made windows and vectors of this config's data: run "
+            "`kuberec run` with it first (what stands after build-features is not needed), name "
+            "the folder of runs by --runs, or give --windows and --vectors"
+        )
+    return windows, vectors
+
+
+def _same_data(run: RunConfig, path: Path) -> bool:
+    try:
+        other = RunConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError):  # of an older program, or half written
+        return False
+    return all(getattr(other, name) == getattr(run, name) for name in DATA_SECTIONS)
+
+
+def _artifact(run: Path, name: str, file: str) -> Path | None:
+    found = [path for path in sorted(run.glob(f"steps/*/{name}")) if (path / file).is_file()]
+    return found[-1] if found else None
+
+
+def write_best_config(
+    target: Path, source: Path, overrides: Sequence[str], best: Row, study: str
+) -> None:
+    """The run's YAML, with the overrides and the best trial's values; its comments are lost."""
+    changes = [f"{key}={json.dumps(value)}" for key, value in best.values.items()]
+    run = load_config(source, [*overrides, *changes])
+    content = run.model_dump(mode="json", exclude_unset=True)
+    content["name"] = run.name
+    # What stands before the first key tells what the run is, and where its data is from.
+    head = re.match(r"(?:[ \t]*(?:#.*)?\n)*", Path(source).read_text(encoding="utf-8"))
+    lines = [
+        *(head.group().strip().splitlines() if head else []),
+        f"# {source.name} with the best values of study {study}, trial {best.number}:",
+        f"# validation NDCG@10 {best.value:.4f}; changed: {', '.join(best.values)}.",
+    ]
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    with atomic_file(target) as draft:
+        draft.write_text("\n".join([*lines, text]), encoding="utf-8")
