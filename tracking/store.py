@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER, DATABASE, ARTIFACTS = "mlflow", "mlflow.db", "artifacts"
 DEFAULT_NAME = "kuberec"  # where neither the section nor the run has a name
-_QUIET = {
+QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -111,7 +111,7 @@ def open_store(config: TrackingConfig, home: Path) -> Store:
     Raises:
         TrackingError: the server does not answer, or refuses.
     """
-    for name, value in _QUIET.items():
+    for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 

@@ -17,7 +17,7 @@ from tracking.store import Store, TrackingError
 
 MANIFEST = "kuberec.json"
 FOLDER = "versions"  # of a run: what differs between the versions that come of it
-SNAPSHOT = "snapshot.json"
+CONFIG, EVALUATION, SNAPSHOT = "config.json", "evaluation.json", "snapshot.json"
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def register_version(store: Store, version: str, origin: Origin) -> dict[str, An
     log_evaluation(store, run, origin.evaluation)
     add_tags(store, run, {"data_fingerprint": origin.fingerprints["data"]})
     head = f"{FOLDER}/{version}"
-    add_json(store, run, f"{head}/config.json", dict(origin.config))
-    add_json(store, run, f"{head}/evaluation.json", read_json(origin.evaluation))
+    add_json(store, run, f"{head}/{CONFIG}", dict(origin.config))
+    add_json(store, run, f"{head}/{EVALUATION}", read_json(origin.evaluation))
     add_json(store, run, f"{head}/{SNAPSHOT}", read_json(origin.snapshot))
     code = store.client.get_run(run).data.tags
     tags |= {name: code[name] for name in ("git.sha", "git.dirty") if name in code}
@@ -83,11 +83,15 @@ def mark(store: Store, folder: Path, alias: str, say: Callable[[str], None]) -> 
     Args:
         say: told of a version that is not in this registry, which is no reason not to serve it.
     """
-    manifest = read_json(folder / MANIFEST)
+    try:
+        manifest = read_json(folder / MANIFEST)
+        version = str(manifest["version"])
+    except (OSError, ValueError, KeyError):
+        return  # the rollout says what is wrong with the folder
     found = registered_version(store, manifest)
     if found is None:
         say(
-            f"version {manifest['version']} is not registered in MLflow at {store.shown}, so it "
+            f"version {version} is not registered in MLflow at {store.shown}, so it "
             f"does not become {alias}; `kuberec run --no-cache` registers it anew"
         )
         return

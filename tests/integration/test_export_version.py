@@ -15,8 +15,9 @@ from recommender.model import save_model
 EXPORT = {"k": 10, "max_seen": 20, "golden_requests": 6}
 FINGERPRINTS = {
     f"{name}_fingerprint": name
-    for name in ("data", "windows", "vectors", "compressed", "evaluation")
+    for name in ("data", "windows", "vectors", "model", "compressed", "evaluation")
 }
+UNTRACKED = {"tracking": {"enabled": False}, "tracking_run": ""}
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -34,6 +35,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SimpleNamespac
     write_json(compressed / "ledger.json", [])
     write_json(root / "evaluation.json", {"test": {"model": {"ndcg@10": 0.5}}})
     return {
+        "snapshot": SimpleNamespace(path=str(root / "snapshot")),
+        "trained_model": SimpleNamespace(path=str(root / "trained")),
         "windows": SimpleNamespace(path=str(write_windows(root / "windows"))),
         "item_vectors": SimpleNamespace(path=str(write_vectors(root / "item_vectors"))),
         "compressed": SimpleNamespace(path=str(compressed)),
@@ -50,8 +53,9 @@ def test_triton_settings_are_in_the_version_and_in_its_name(
             **{section: {} for section in sections},
             export=EXPORT,
             serving=serving,
+            **UNTRACKED,
             **FINGERPRINTS,
-            model_version=SimpleNamespace(path=str(tmp_path / name)),
+            model_version=SimpleNamespace(path=str(tmp_path / name), uri=name),
             export_report=SimpleNamespace(path=str(tmp_path / f"{name}.json")),
             **inputs,
         )

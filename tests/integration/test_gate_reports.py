@@ -5,10 +5,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from quick_rollouts import ANY_RANKING, quick_rollout
 from recommender_data import TINY, random_model, vocabulary, write_windows
-from test_export_version import EXPORT, FINGERPRINTS, inputs  # noqa: F401 - a fixture
+from test_export_version import EXPORT, FINGERPRINTS, UNTRACKED, inputs  # noqa: F401 - a fixture
 from tiny_version import catalogue, write_tiny_version
 
 from components.compress import compress
@@ -63,12 +65,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_evaluate(model, tmp_path, capsys):
     target = tmp_path / "evaluation.json"
+    categories = [["drama"]] * len(vocabulary())
+    items = pa.table({"item_id": vocabulary(), "categories": categories})
+    pq.write_table(items, tmp_path / "items.parquet")
     result, said = judged(
         capsys,
         evaluate,
         target,
         evaluation={"min_ndcg": 1.0},
         evaluation_report=artifact(target),
+        snapshot=artifact(tmp_path),
+        **UNTRACKED,
         **READ,
         **model,
     )
@@ -110,6 +117,7 @@ def test_export_version(inputs, tmp_path, capsys):  # noqa: F811
         serving={},
         model_version=artifact(tmp_path / "version"),
         export_report=artifact(target),
+        **UNTRACKED,
         **FINGERPRINTS,
         **inputs,
     )
@@ -158,7 +166,8 @@ def test_rollout(tmp_path, capsys, monkeypatch):
         made = write_tiny_version(tmp_path / version, catalogue(prefix=prefix), version)
         serving = config.model_dump(mode="json", exclude_none=True)
         given = {"serving": serving, "model_version": artifact(made), "version": version}
-        return {**given, "target": "embedded", **files}
+        tracking = {"enabled": False}
+        return {**given, "tracking": tracking, "target": "embedded", **files}
 
     first, second = arguments("first", "item-"), arguments("second", "other-")
     try:
