@@ -9,9 +9,8 @@ import typer
 from rich.console import Console
 
 from components.step import state_home
-from pipelines import features
+from pipelines import features, models
 from pipelines import items as items_commands
-from pipelines import models
 from pipelines import rollout as rollout_commands
 from pipelines.cluster import commands
 from pipelines.erase import command as erase
