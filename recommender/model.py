@@ -8,6 +8,7 @@ projected text vector, added or gated, and a projected image vector where items 
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -109,6 +110,10 @@ class SequentialRecommender(nn.Module):
                 no mask. By default it is on the left.
         """
         items_BLD = self.item_rows(history_BL) if table is None else table[history_BL]
+        if self.config.time == "none":
+            times_BL = None
+        elif times_BL is None:  # not told is unknown, which has a weight of its own
+            times_BL = torch.zeros_like(history_BL)
         hidden_BLD = self.backbone(
             self.dropout(self.input_norm(items_BLD)),
             None if right_padded else history_BL > 0,

@@ -40,12 +40,16 @@ class TimeBias(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(TIME_BUCKETS + 1, heads))
 
-    def forward(self, times_BL: Tensor) -> Tensor:
-        """[B, H, L, L], of query and key; `times_BL` in seconds, 0 where unknown."""
-        gap_BLL = (times_BL[:, :, None] - times_BL[:, None, :]).abs()
+    def forward(self, times_BL: Tensor, last_only: bool = False) -> Tensor:
+        """[B, H, L, L], of query and key; [B, H, 1, L], of the last query, with `last_only`.
+
+        `times_BL`: int64 seconds, 0 where unknown. Integers are subtracted: in float32 seconds
+        since 1970 are two minutes apart.
+        """
+        query_BL = times_BL[:, -1:] if last_only else times_BL
+        gap_BLL = (query_BL[:, :, None] - times_BL[:, None, :]).abs()
         bucket_BLL = (torch.log1p(gap_BLL.float()) / 0.301).long().clamp(max=TIME_BUCKETS - 1)
-        known_BL = times_BL > 0
-        both_BLL = known_BL[:, :, None] & known_BL[:, None, :]
+        both_BLL = (query_BL > 0)[:, :, None] & (times_BL > 0)[:, None, :]
         bucket_BLL = torch.where(both_BLL, bucket_BLL, TIME_BUCKETS)
         return self.weight[bucket_BLL].permute(0, 3, 1, 2)
 

@@ -63,11 +63,14 @@ class Block(nn.Module):
         length = x_BLD.shape[1]
         normed_BLD = self.attention_norm(x_BLD)
         key, value = map(self._split, self.key_value(normed_BLD).chunk(2, dim=-1))
-        bias = self._bias(length, times_BL)
+        bias = None if self.distance_bias is None else self.distance_bias(length)[None]
         if last:
             x_BLD, normed_BLD = x_BLD[:, -1:], normed_BLD[:, -1:]
             visible_B1LL = visible_B1LL[:, :, -1:]
             bias = None if bias is None else bias[:, :, -1:]
+        if self.time_bias is not None and times_BL is not None:
+            times_BHLL = self.time_bias(times_BL, last_only=last)
+            bias = times_BHLL if bias is None else bias + times_BHLL
         query = self._split(self.query(normed_BLD))
         if self.rotary:
             query, key = rotate(query, length - query.shape[2]), rotate(key)
@@ -85,11 +88,3 @@ class Block(nn.Module):
 
     def _split(self, x_BLD: Tensor) -> Tensor:
         return x_BLD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-    def _bias(self, length: int, times_BL: Tensor | None) -> Tensor | None:
-        """[B or 1, H, L, L], or None where attention has none."""
-        bias = None if self.distance_bias is None else self.distance_bias(length)[None]
-        if self.time_bias is not None and times_BL is not None:
-            times = self.time_bias(times_BL)
-            bias = times if bias is None else bias + times
-        return bias
