@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recommender_data import ITEMS, TINY, random_model, vocabulary, write_windows
 
+from recommender.evaluation import baselines
 from recommender.evaluation.baselines import (
     KnnSettings,
     cosine_similarity,
@@ -87,8 +88,32 @@ def test_cosine_similarity_equals_its_definition():
     similarity = cosine_similarity(histories, 3)
     assert similarity[1, 2] == pytest.approx(1.0)
     assert similarity[1, 3] == pytest.approx(1 / 2)
-    assert not np.diag(similarity).any()
-    assert not similarity[0].any()
+    assert not similarity.diagonal().any()
+    assert not similarity[0].toarray().any()
+
+
+def test_similarity_in_blocks_and_sparse_scores_equal_the_dense_definition(monkeypatch):
+    rng = np.random.default_rng(0)
+    items = 40
+    histories = [rng.integers(1, items + 1, size=rng.integers(1, 12)) for _ in range(60)]
+    seen = np.zeros((len(histories), items + 1))
+    for row, history in enumerate(histories):
+        seen[row, history] = 1
+    norm = np.sqrt(seen.sum(axis=0))
+    dense = seen.T @ seen / np.maximum(np.outer(norm, norm) + 3.0, 1e-9)
+    np.fill_diagonal(dense, 0)
+    kept = np.where(dense >= np.sort(dense, axis=1)[:, -4, None], dense, 0)
+    weights = np.zeros_like(seen)
+    for row, history in enumerate(histories):
+        weights[row, history] = 0.5 ** (np.arange(len(history))[::-1] / 2.0)
+
+    monkeypatch.setattr(baselines, "CELLS", 100)  # a few rows a block
+    for dense_items in (0, 10_000):  # a sparse and a dense matrix of neighbours
+        monkeypatch.setattr(baselines, "DENSE_ITEMS", dense_items)
+        similarity = cosine_similarity(histories, items, 3.0)
+        np.testing.assert_allclose(similarity.toarray(), dense, rtol=1e-5)
+        scores = item_knn(similarity, KnnSettings(4, 2.0, 3.0))(histories)
+        np.testing.assert_allclose(scores, weights @ kept, rtol=1e-5)
 
 
 def test_knn_prefers_neighbours_of_recent_items():
