@@ -24,13 +24,13 @@ STYLE: Any = {
 
 
 def training_curves(epochs: Sequence[Mapping[str, float]], best_epoch: int) -> str:
-    """Training loss and validation NDCG@10 by epoch, the kept epoch marked."""
+    """Training loss, validation NDCG@10 and learning rate by epoch, the kept epoch marked."""
     with rc_context(STYLE):
         figure = Figure(figsize=(8.4, 2.8), layout="constrained")
-        loss, quality = figure.subplots(1, 2)
+        loss, quality, rate = figure.subplots(1, 3)
         number = [epoch["epoch"] for epoch in epochs]
         loss.plot(number, [epoch["train_loss"] for epoch in epochs], color=MODEL)
-        loss.set(title="training loss (cross-entropy, nats)", xlabel="epoch")
+        loss.set(title="training loss, nats", xlabel="epoch")
         quality.plot(number, [epoch["ndcg@10"] for epoch in epochs], color=MODEL)
         quality.axvline(best_epoch, color=ACCENT, linestyle="--", linewidth=1)
         quality.annotate(
@@ -40,7 +40,9 @@ def training_curves(epochs: Sequence[Mapping[str, float]], best_epoch: int) -> s
             va="bottom",
         )
         quality.set(title="validation NDCG@10", xlabel="epoch")
-        for axes in (loss, quality):
+        rate.plot(number, [epoch["learning_rate"] for epoch in epochs], color=MODEL)
+        rate.set(title="learning rate, end of epoch", xlabel="epoch", ylim=(0, None))
+        for axes in (loss, quality, rate):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return svg(figure)
 

@@ -85,7 +85,8 @@ def _details(
 ) -> list[tuple[str, str]]:
     """(what, value) in the order of reading; what the run's files do not say is left out."""
     backbone = shape.backbone if shape.hf is None else f"{shape.backbone}: {shape.hf.name}"
-    settings = training["config"]
+    settings, tracked = training["config"], manifest.get("tracking") or {}
+    precision = f", {training['precision']}" if "precision" in training else ""
     layers = shape.layers if shape.hf is None else shape.hf.layers
     rows = [
         ("Task", "next item of a user's history, as a ranked list over the whole catalogue"),
@@ -101,12 +102,13 @@ def _details(
             "Training",
             f"{len(training['curves'])} epochs, the best was {training['best_epoch'] + 1}; "
             f"{training['seconds']:.0f} s; learning rate {settings['learning_rate']:g}, "
-            f"batch {settings['batch_size']:g}",
+            f"batch {settings['batch_size']:g}{precision}",
         ),
         ("Seed", str(training["seed"])),
         ("Code", manifest["code"]),
-        ("Git commit", manifest.get("git_sha")),
-        ("Tracking run", manifest.get("tracking_run")),
+        ("Git commit", tracked.get("git_sha")),
+        ("Registered", " ".join(tracked[key] for key in ("model", "registered") if key in tracked)),
+        ("Tracking run", tracked.get("run")),
     ]
     return [(name, value) for name, value in rows if value]
 

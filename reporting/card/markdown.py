@@ -7,10 +7,9 @@ import yaml
 
 from reporting.card.front_matter import front_matter, shown
 from reporting.card.measured import BEYOND, MEANING, QUALITY
+from reporting.card.text import behaviour_note, beside_champion, data_facts, interval, people_facts
 from reporting.markdown import bullets, inert, paragraph, plain, table
 from reporting.rollout_text import NONE
-
-UNSAID = "not stated (section card of the run's YAML)"
 
 
 def card_markdown(card: Mapping[str, Any]) -> str:
@@ -21,10 +20,10 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     """
     data = card["data"]
     parts = [
-        f"# Model card: {inert(data['name'])}, version {card['version']}",
+        f"# Model card: {plain(inert(data['name']))}, version {card['version']}",
         plain(_first_line(card)),
         "## Model details",
-        _facts([*_people(card["people"]), ("Version", card["version"]), *card["details"]]),
+        _facts([*people_facts(card["people"]), ("Version", card["version"]), *card["details"]]),
         "## Intended use",
         _lines(card["intended_use"]),
         "### Out of scope",
@@ -54,13 +53,6 @@ def _first_line(card: Mapping[str, Any]) -> str:
     )
 
 
-def _people(people: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (name, people[key] or UNSAID)
-        for name, key in (("Owner", "owner"), ("Contact", "contact"), ("Licence", "licence"))
-    ]
-
-
 def _lines(texts: Sequence[str]) -> str:
     return bullets([inert(text) for text in texts])
 
@@ -70,21 +62,8 @@ def _facts(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _data(data: Mapping[str, Any]) -> list[str]:
-    core = data["core"]
-    period = " to ".join(data["period"]) if data["period"] else NONE
     parts = [
-        _facts(
-            [
-                ("Source", data["name"]),
-                ("Licence", data["license"] or "not stated"),
-                ("Period (UTC)", period),
-                ("Fingerprint", data["fingerprint"]),
-                (
-                    f"Trained on ({data['k_core']}-core)",
-                    f"{core['users']:,} users, {core['items']:,} items, {core['events']:,} events",
-                ),
-            ]
-        ),
+        _facts(data_facts(data)),
         table(
             ("table", "dropped, and why", "read", "kept"),
             [
@@ -116,6 +95,8 @@ def _evaluation(measured: Mapping[str, Any]) -> list[str]:
     )
     if unmasked := measured["unmasked"]:
         rows.insert(1, ("model, history not masked", *_numbers(unmasked, QUALITY)))
+    if ties := measured["ties"]:
+        rows.insert(1, ("model, order within a timestamp shuffled", *_numbers(ties, QUALITY)))
     if champion := measured["champion"]:
         name = f"champion, version {champion['version']}"
         rows.append((name, *_numbers(champion, QUALITY)))
@@ -135,15 +116,8 @@ def _evaluation(measured: Mapping[str, Any]) -> list[str]:
             " ".join(MEANING[name] for name in beyond),
         ]
     if measured["behaviour"]:
-        parts += ["### Behaviour", _checks(measured["behaviour"])]
+        parts += ["### Behaviour", behaviour_note(measured), _checks(measured["behaviour"])]
     return [*parts, "### Gate", _checks(measured["gate"])] if measured["gate"] else parts
-
-
-def beside_champion(champion: Mapping[str, Any]) -> str:
-    """The comparison with what is registered as best, in a sentence."""
-    found = champion.get("difference_interval")
-    said = f"NDCG@10 minus that of the champion, version {champion['version']}: "
-    return said + interval(champion.get("difference"), found, signed=True) + "."
 
 
 def _slices(slices: Sequence[Mapping[str, Any]]) -> str:
@@ -223,15 +197,6 @@ def _reproduce(card: Mapping[str, Any]) -> list[str]:
     if cited := card["people"]["citation"]:
         parts.append(plain(inert(cited)))
     return [*parts, "The card's form: Mitchell et al. 2019, *Model Cards for Model Reporting*."]
-
-
-def interval(value: float | None, bounds: Sequence[float] | None, *, signed: bool = False) -> str:
-    """`0.1233 (0.1102 to 0.1364)`, or what there is of it."""
-    form = "+.4f" if signed else ".4f"
-    span = f"{bounds[0]:{form}} to {bounds[1]:{form}}" if bounds else ""
-    if value is None:
-        return span or NONE
-    return f"{value:{form}} ({span})" if span else f"{value:{form}}"
 
 
 def _numbers(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
