@@ -58,7 +58,7 @@ class Block(nn.Module):
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts[1:]
         )
         distance_LL = distances(x_BLD.shape[1], x_BLD.device).clamp(0, self.max_length - 1)
-        score_BHLL = query @ key.mT + self.distance_bias[distance_LL].permute(2, 0, 1)
+        score_BHLL = query @ key.transpose(2, 3) + self.distance_bias[distance_LL].permute(2, 0, 1)
         if self.time_bias is not None and times_BL is not None:
             score_BHLL = score_BHLL + self.time_bias(times_BL)
         weight_BHLL = functional.silu(score_BHLL) / self.max_length * visible_B1LL

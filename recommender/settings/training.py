@@ -1,8 +1,8 @@
 """`training`: how the model is trained."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from recommender.config import Section
 
@@ -114,3 +114,19 @@ class TrainingConfig(Section):
     )
     seed: int = Field(default=42, ge=0, description="of weights, batches and dropout")
     threads: int = Field(default=0, ge=0, description="CPU threads; 0: torch's choice")
+
+    @model_validator(mode="after")
+    def _sampled_softmax_has_sparse_gradients(self) -> Self:
+        if self.loss != "sampled-softmax":
+            return self
+        for key, refused, why, other in (
+            ("label_smoothing", self.label_smoothing > 0, "speaks of every item", "0"),
+            ("strategy", self.strategy == "fsdp", "has no sparse gradients", "ddp"),
+            ("precision", self.precision == "float16", "scales no sparse gradients", "bfloat16"),
+        ):
+            if refused:
+                raise ValueError(
+                    f"loss: sampled-softmax does not go with {key}: {getattr(self, key)}, which "
+                    f"{why}: set {key}: {other}, or loss: softmax"
+                )
+        return self

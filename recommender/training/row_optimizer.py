@@ -59,13 +59,13 @@ class RowwiseAdamW(torch.optim.AdamW):
         state = self.state[table]
         if not state:
             state["square"] = torch.zeros(len(table), device=table.device)
-            state["count"] = torch.zeros(len(table), device=table.device)
+            state["step"] = torch.zeros(len(table), device=table.device)
         beta = group["betas"][1]
-        count_U = state["count"][index_U] + 1
+        step_U = state["step"][index_U] + 1
         square_U = torch.lerp(slope_UD.square().mean(dim=1), state["square"][index_U], beta)
-        state["count"][index_U] = count_U
+        state["step"][index_U] = step_U
         state["square"][index_U] = square_U
-        size_U = (square_U / (1 - beta**count_U)).sqrt_() + group["eps"]
+        size_U = (square_U / (1 - beta**step_U)).sqrt_() + group["eps"]
         decay = 1 - group["lr"] * group["weight_decay"]
         moved_UD = table[index_U] * decay - group["lr"] * slope_UD / size_U[:, None]
         table[index_U] = moved_UD.to(table.dtype)
