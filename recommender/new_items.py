@@ -5,7 +5,8 @@ says. Of a new item the second part is not known, but it is not noise either: it
 have like ids' parts. So it is predicted from the text, by ridge regression over the trained items:
 attribute-to-feature mapping (Gantner et al. 2010, "Learning Attribute-to-Feature Mappings for
 Cold-Start Recommendations", ICDM, section 4.2). With the projection that is one linear map from a
-text's vector to a row, small enough to travel with every model version.
+text's vector to a row, small enough to travel with every model version. Where a gate weighs id
+and text, a new item has the weights of no events; where scores are cosines, its row has length 1.
 
 What is predicted is smaller than what is learnt, so that new items stand behind known ones of like
 content: hardly any gets into a list. A *boost* is added to their scores for that. It is found by
@@ -44,7 +45,8 @@ class ItemMap:
         image: float32 [I, D], and
         no_image: float32 [D], in the place of an image; None both where the model reads none.
         about: JSON-ready: the penalty, how much of the ids' part it explains (leave-one-out R²),
-            and, of a version, what made the text vectors (`parts` of encoder.json).
+            whether rows have length 1 ("normalised") and, of a version, what made the text vectors
+            (`parts` of encoder.json).
     """
 
     text: np.ndarray
@@ -70,7 +72,7 @@ class ItemMap:
             )
         rows_nD = text_nT.astype(np.float32) @ self.text + self.bias
         if self.image is None or self.no_image is None:
-            return rows_nD
+            return self._scaled(rows_nD)
         for row, image in enumerate(images or [None] * len(rows_nD)):
             if image is not None and len(image) != len(self.image):
                 raise KuberecError(
@@ -79,7 +81,10 @@ class ItemMap:
                     "with, or null"
                 )
             rows_nD[row] += self.no_image if image is None else image @ self.image
-        return rows_nD
+        return self._scaled(rows_nD)
+
+    def _scaled(self, rows_nD: np.ndarray) -> np.ndarray:
+        return normalised(rows_nD) if self.about.get("normalised") else rows_nD
 
     def save(self, directory: Path) -> None:
         """Write new_items.json and new_items.safetensors into an existing folder."""
@@ -118,18 +123,51 @@ def fit_item_map(model: Any, parts: Sequence[dict[str, Any]] = ()) -> ItemMap | 
         return None
     ridge_TD, bias_D, found = ridge(text_NT, id_ND)
     projection_TD = weights["text_projection.weight"].T
+    id_D, text_D = weights_of_new(model)
     image_ID = no_image_D = None
     if model.image is not None:
         image_ID = np.ascontiguousarray(weights["image.projection.weight"].T)
         no_image_D = weights["image.default"]
     about = {"items": len(id_ND), "parts": list(parts), **found}
+    if model.config.similarity == "cosine":
+        about["normalised"] = True
     return ItemMap(
-        np.ascontiguousarray(projection_TD + ridge_TD, np.float32),
-        bias_D.astype(np.float32),
+        np.ascontiguousarray(projection_TD * text_D + ridge_TD * id_D, np.float32),
+        (bias_D * id_D).astype(np.float32),
         image_ID,
         no_image_D,
         about,
     )
+
+
+def weights_of_new(model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """What a new item's id and text are weighed by, float32 [D] each: a gate's at no events."""
+    if model.gate is None:
+        return np.ones(1, np.float32), np.ones(1, np.float32)
+    id_D = (1 / (1 + (-model.gate.bias.detach()).exp())).cpu().numpy()
+    return id_D, 1 - id_D
+
+
+def normalised(rows_nD: np.ndarray) -> np.ndarray:
+    """The rows at length 1, float32."""
+    lengths = np.linalg.norm(rows_nD, axis=1, keepdims=True)
+    return np.asarray(rows_nD / np.maximum(lengths, 1e-12), np.float32)
+
+
+def rows_as_new(model: Any, new_N: np.ndarray, id_nD: np.ndarray) -> np.ndarray:
+    """Trained items' rows, float32 [n, D], if they were new and `id_nD` were their ids' parts."""
+    import torch
+
+    index = torch.from_numpy(np.flatnonzero(new_N) + 1).to(model.log_popularity.device)
+    weight_id, weight_text = weights_of_new(model)
+    with torch.inference_mode():
+        text_nD = model.text_projection(model.text_vectors[index]).cpu().numpy()
+        rows_nD = id_nD * weight_id + text_nD * weight_text
+        if model.image is not None:
+            rows_nD = rows_nD + model.image(index).cpu().numpy()
+    if model.config.similarity == "cosine":
+        return normalised(rows_nD)
+    return np.asarray(rows_nD, np.float32)
 
 
 def ridge(x_NT: np.ndarray, y_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
@@ -196,15 +234,20 @@ def calibrate(
     events = float(new_N[targets - 1].mean())
     if not 0 < events < 1:
         return None
-    table[1:][new_N] += rule(text_NT[~new_N], id_ND[~new_N], text_NT[new_N]) - id_ND[new_N]
+    told_nD = rule(text_NT[~new_N], id_ND[~new_N], text_NT[new_N])
+    table[1:][new_N] = rows_as_new(model, new_N, told_nD)
     table_ND = torch.from_numpy(table)
     new_N = np.append(False, new_N)
+    times = split.times_for(model.config)
     best: dict[bool, list[np.ndarray]] = {True: [], False: []}
     for start in range(0, len(rows), BATCH):
         histories = [split.histories[row] for row in rows[start : start + BATCH]]
         history_BL = torch.from_numpy(pad(histories, model.config.max_length))
+        times_BL = times and torch.from_numpy(
+            pad([times[row] for row in rows[start : start + BATCH]], model.config.max_length)
+        )
         with torch.inference_mode():
-            hidden_BD = model.encode(history_BL, table_ND, last_only=True)[:, 0]
+            hidden_BD = model.encode(history_BL, table_ND, last_only=True, times_BL=times_BL)[:, 0]
             scores_BN = (hidden_BD @ table_ND.T).numpy()
         masked_BN = mask_history(scores_BN, histories, targets[start : start + BATCH])
         for kind, found in best.items():

@@ -9,7 +9,15 @@ from recommender_data import ITEMS, TEXT_DIM, TINY, random_model
 
 from recommender.errors import KuberecError
 from recommender.model import SequentialRecommender
-from recommender.new_items import PENALTIES, ItemMap, calibrate, fit_item_map, predicted, ridge
+from recommender.new_items import (
+    PENALTIES,
+    ItemMap,
+    calibrate,
+    fit_item_map,
+    predicted,
+    ridge,
+    rows_as_new,
+)
 from recommender.sequences import Split
 
 RNG = np.random.default_rng(0)
@@ -91,14 +99,41 @@ def test_a_model_that_knows_items_by_id_alone_has_no_map() -> None:
     assert calibrate(model, split()) is None
 
 
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_a_gate_and_cosines_are_those_of_an_item_without_events(similarity) -> None:
+    """The row of an item that training never saw, whose id happens to be what the map predicts."""
+    config = TINY.model_copy(update={"fusion": "gate", "similarity": similarity})
+    torch.manual_seed(0)
+    events = torch.arange(ITEMS + 1.0)  # item 1 has 1 event, its log is the lowest
+    popularity = torch.log((events + 1) / (events + 1).sum())
+    popularity[2] = popularity[1] = popularity[1:].min()
+    images = torch.randn(ITEMS + 1, 3)
+    model = SequentialRecommender(config, torch.randn(ITEMS + 1, TEXT_DIM), popularity, images)
+    for weight in model.eval().parameters():
+        torch.nn.init.normal_(weight)
+    found = fit_item_map(model)
+    assert found is not None
+    assert bool(found.about.get("normalised")) == (similarity == "cosine")
+    text_NT = model.text_vectors[1:].numpy()
+    told_ND = predicted(text_NT, model.id_embedding.weight.detach().numpy()[1:], text_NT)
+    with torch.no_grad():
+        model.id_embedding.weight[1:] = torch.from_numpy(told_ND).float()
+    expected = model.item_table().detach().numpy()[1:3]
+    rows = found.rows(text_NT[:2], list(images[1:3].numpy()))
+    np.testing.assert_allclose(rows, expected, atol=1e-4)
+    as_new = rows_as_new(model, np.arange(ITEMS) < 2, told_ND[:2])
+    np.testing.assert_allclose(as_new, expected, atol=1e-4)
+
+
 def split(rows: int = 400) -> Split:
     targets = RNG.integers(1, ITEMS + 1, rows)
     histories = [RNG.integers(1, ITEMS + 1, 5) for _ in range(rows)]
     return Split([str(row) for row in range(rows)], histories, targets)
 
 
-def test_the_boost_gives_items_the_room_that_they_have_events_for() -> None:
-    found = calibrate(random_model(), split())
+@pytest.mark.parametrize("changes", [{}, {"fusion": "gate", "similarity": "cosine"}])
+def test_the_boost_gives_items_the_room_that_they_have_events_for(changes) -> None:
+    found = calibrate(random_model(TINY.model_copy(update=changes)), split())
     assert found is not None
     assert found["places"] == pytest.approx(found["events"], abs=0.02)
 
