@@ -106,11 +106,18 @@ def _details(
         ),
         ("Seed", str(training["seed"])),
         ("Code", manifest["code"]),
-        ("Git commit", tracked.get("git_sha")),
+        ("Git commit", _commit(tracked)),
         ("Registered", " ".join(tracked[key] for key in ("model", "registered") if key in tracked)),
         ("Tracking run", tracked.get("run")),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _commit(tracked: Mapping[str, Any]) -> str | None:
+    sha = tracked.get("git_sha")
+    if sha == "unknown":  # outside a checkout
+        return None
+    return f"{sha}, with changes beside it" if tracked.get("git_dirty") == "true" else sha
 
 
 def _items(shape: ModelConfig, model: Mapping[str, Any], vectors: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import html
 import re
+from pathlib import Path
 
 import card_files as files
 import pytest
@@ -254,3 +255,10 @@ def test_the_page_of_an_earlier_release_s_evaluation_has_no_empty_sections():
         assert f'id="{section}"' not in page
     assert "None" not in page
     assert page.count("<svg") == 4
+
+
+def test_the_guides_example_is_a_config():
+    guide = Path(__file__).resolve().parents[2] / "docs" / "model-card.md"
+    (block,) = re.findall(r"```yaml\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    said = CardConfig.model_validate(yaml.safe_load(block)["card"])
+    assert said.model_dump().keys() == yaml.safe_load(block)["card"].keys()
