@@ -48,7 +48,7 @@ def register_version(store: Store, version: str, origin: Origin) -> dict[str, An
 
     Returns:
         what kuberec.json says of it: model, registered (the number), run, experiment, uri ("" for
-        the state home's own store).
+        the state home's own store), git_sha and git_dirty of the training's code.
 
     Raises:
         TrackingError: the store does not take it.
@@ -74,6 +74,8 @@ def register_version(store: Store, version: str, origin: Origin) -> dict[str, An
         "run": run,
         "experiment": store.experiment,
         "uri": "" if store.embedded else store.uri,
+        "git_sha": code.get("git.sha", "unknown"),
+        "git_dirty": code.get("git.dirty", "unknown"),
     }
 
 
