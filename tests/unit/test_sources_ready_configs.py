@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +151,33 @@ def test_amazon_reviews_2023(tmp_path: Path) -> None:
     assert strings["categories"] == ["Musical Instruments", "Strings"]
     assert (play["item_id"], play["text"], play["categories"]) == ("0123456789", "Play.", [])
     assert not {"images", "videos", "details"} & set(strings)
+
+
+def test_amazon_beauty(tmp_path: Path) -> None:
+    """Of products the file that the config's own lines make of the published one."""
+    reviews = [
+        {
+            "reviewerID": "A1",
+            "reviewerName": "A",
+            "asin": "B1",
+            "helpful": [0, 0],
+            "reviewText": "555 0100",
+        }
+        | {"overall": 5.0, "summary": "Good", "unixReviewTime": 1391040000, "reviewTime": "1 30"},
+        {"reviewerID": "A1", "asin": "B9", "overall": 2.0, "unixReviewTime": 1391040000},
+    ]
+    published = "{'asin': 'B1', 'title': 'Red \\'n\\' blue', 'categories': [['Beauty', 'Nails']]}\n"
+    (tmp_path / "meta_Beauty.json.gz").write_bytes(gzip.compress(published.encode()))
+    lines = (CONFIGS / "amazon-beauty.yaml").read_text().split("python3 -c '")[1]
+    program = lines.split("'\n#\n")[0].replace("\n#   ", "\n")
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    files = {
+        "reviews_Beauty_5.json.gz": gzip.compress("\n".join(map(json.dumps, reviews)).encode()),
+        "meta_Beauty.jsonl": (tmp_path / "meta_Beauty.jsonl").read_bytes(),
+    }
+    summary, table = snapshot("amazon-beauty", files, tmp_path)
+    assert summary["rejected"]["events"] == {"unknown item": 1}
+    (event,), (item,) = table("events"), table("items")
+    assert event["timestamp"].isoformat() == "2014-01-30T00:00:00+00:00"
+    assert "reviewText" not in event
+    assert (item["title"], item["categories"]) == ("Red 'n' blue", ["Beauty", "Nails"])
