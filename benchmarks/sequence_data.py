@@ -6,7 +6,6 @@ both: leave-one-out, the last event is the test's, the one before it the validat
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recommender.evaluation.ties import ascending_runs, shuffle_within
 from recommender.files import write_json
 
 
@@ -46,13 +46,17 @@ def write_windows(data: Path, folder: Path, tie_seed: int | None = None) -> Path
     """The three splits of `sequences.txt`: all but the last two, then each of those.
 
     Args:
-        tie_seed: shuffle what may be of one day (`shuffled_ties`) before anything is held out.
+        tie_seed: shuffle what may be of one day, which is every ascending run of ASINs, before
+            anything is held out.
     """
     sequences = read_sequences(data)
     if tie_seed is not None:
+        # The Amazon files know the day of an event alone, and within a day list by ASIN.
         asins = {str(row["id"]): row["asin"] for row in read_items(data)}
-        rng = np.random.default_rng(tie_seed)
-        sequences = {user: shuffled_ties(own, asins, rng) for user, own in sequences.items()}
+        runs = ascending_runs([[asins[item] for item in own] for own in sequences.values()])
+        arrays = [np.array(own) for own in sequences.values()]
+        shuffled = shuffle_within(arrays, runs, np.random.default_rng(tie_seed))
+        sequences = {user: own.tolist() for user, own in zip(sequences, shuffled, strict=True)}
     rows: list[tuple[str, str, list[str], str | None]] = []
     for user, history in sequences.items():
         rows.append((user, "train", history[:-2], None))
@@ -68,22 +72,3 @@ def write_windows(data: Path, folder: Path, tie_seed: int | None = None) -> Path
     vocabulary = sorted({item for own in sequences.values() for item in own}, key=int)
     write_json(folder / "vocabulary.json", vocabulary)
     return folder
-
-
-def shuffled_ties(
-    items: Sequence[str], asins: dict[str, str], rng: np.random.Generator
-) -> list[str]:
-    """The sequence with the order within each ascending run of ASINs left to chance.
-
-    The Amazon files know the day of an event alone, and within a day list by ASIN; which events
-    share a day the published sequences no longer say. Each day is within one ascending run, so
-    that shuffling runs leaves nothing of that order; it also shuffles days that happen to ascend,
-    and is therefore harder than shuffling days.
-    """
-    runs: list[list[str]] = []
-    for item in items:
-        if runs and asins[runs[-1][-1]] < asins[item]:
-            runs[-1].append(item)
-        else:
-            runs.append([item])
-    return [run[place] for run in runs for place in rng.permutation(len(run))]
