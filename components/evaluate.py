@@ -50,11 +50,12 @@ def evaluate(
 
     with step("evaluate") as progress:
         store = store_of(tracking, state_home(), lambda text: note("evaluate", text))
-        known = champion(store) if store else None
+        config = EvaluationConfig.model_validate(evaluation)
+        known = champion(store) if store and config.against_champion else None
         result = run(
             Path(trained_model.path),
             Path(windows.path),
-            EvaluationConfig.model_validate(evaluation),
+            config,
             champion_dir=known.model_dir() if known else None,
             items_dir=Path(snapshot.path),
             champion_version=known.version if known else "",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recommender.errors import KuberecError
 from recommender.evaluation.baselines import Scorer
 from recommender.evaluation.metrics import MISS, model_scorer
 from recommender.evaluation.ranking import masked_ranks
@@ -21,13 +22,24 @@ class Champion:
     Args:
         model_dir: as `train` wrote it.
         vocabulary: of the splits that it is to rank.
+
+    Raises:
+        KuberecError: the folder holds no model that this code can load.
     """
 
     def __init__(self, model_dir: Path, vocabulary: Vocabulary) -> None:
         from recommender.model import load_model
 
         model_dir = Path(model_dir)
-        self.model = load_model(model_dir)
+        try:
+            self.model = load_model(model_dir)
+        # A missing file; weights or settings of another version of this code.
+        except (OSError, RuntimeError, KeyError, ValueError, KuberecError) as error:
+            raise KuberecError(
+                f"the champion in '{model_dir}' cannot be loaded by this code: "
+                f"{str(error).splitlines()[0]}\n  compare with the code that trained it, or set "
+                "evaluation.against_champion: false to release without a comparison"
+            ) from error
         self.scorer: Scorer = model_scorer(self.model)
         known = Vocabulary.load(model_dir / "vocabulary.json")
         self.items = len(known)

@@ -108,7 +108,7 @@ def evaluate(
     whole_gains = {name: gains(ranking.ranks) for name, ranking in tested.items()}
     new_gains = {name: gains(masked_ranks(scorer, test, items)) for name, scorer in recent.items()}
     champion = None
-    if champion_dir is not None:
+    if champion_dir is not None and config.against_champion:
         serving = Champion(champion_dir, vocabulary)
         latest = _of_latest(serving.scorer, config.new_user_events)
         whole_gains[CHAMPION] = gains(serving.ranks(test))

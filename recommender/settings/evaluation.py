@@ -20,7 +20,7 @@ class BehaviourConfig(Section):
         "backwards; 1: not asked",
     )
     min_repeat_overlap: float = Field(
-        default=0.3,
+        default=0.5,
         ge=0,
         le=1,
         description="a repeated click does not flip the list: mean overlap of a top 10 with that "
@@ -34,9 +34,10 @@ class BehaviourConfig(Section):
         "nearer to them in the model than a random item; 0: not asked",
     )
     max_popularity_ratio: float = Field(
-        default=3.0,
+        default=2.0,
         gt=0,
-        description="mean training events of a shown item, over those of a chosen one",
+        description="popularity bias is bounded: mean training events of a shown item, over those "
+        "of a chosen one; the popularity list alone has 2.3 to 10",
     )
 
 
@@ -55,6 +56,9 @@ class EvaluationConfig(Section):
     )
     min_ndcg: float = Field(default=0.0, ge=0, le=1, description="NDCG@10, absolute")
     min_hr: float = Field(default=0.0, ge=0, le=1, description="HR@10, absolute")
+    against_champion: bool = Field(
+        default=True, description="compare with the model that serves, where the registry knows one"
+    )
     max_champion_loss: float = Field(
         default=0.01,
         ge=0,
