@@ -197,6 +197,13 @@ _MODEL_STORE = SecretConfig(
     steps=["rollout"],
     optional=True,
 )
+# Of an MLflow server that asks who writes; ours (manifests/platform) does not.
+_MLFLOW = SecretConfig(
+    name="mlflow",
+    keys={"username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"},
+    steps=["train", "evaluate", "export-version", "rollout"],
+    optional=True,
+)
 
 
 class ClusterConfig(Section):
@@ -233,7 +240,7 @@ class ClusterConfig(Section):
         description="the model store where it is a volume; null where it is S3",
     )
     volumes: list[VolumeConfig] = Field(default=[], description="more of them, such as raw data")
-    secrets: list[SecretConfig] = Field(default=[_REDIS, _MODEL_STORE])
+    secrets: list[SecretConfig] = Field(default=[_REDIS, _MODEL_STORE, _MLFLOW])
     config_maps: list[ConfigMapConfig] = Field(default=[_FEATURE_STORE])
     defaults: StepConfig = StepConfig(cpu="500m", memory="2Gi")
     steps: Annotated[dict[str, StepConfig], AfterValidator(_known_steps)] = Field(default={})

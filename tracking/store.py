@@ -7,6 +7,9 @@ done when a store is opened. Its telemetry is off, and its log speaks of problem
 import fcntl
 import logging
 import os
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +34,12 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+ANSWER_TIMEOUT_S = 20.0
+_LOOK_HERE = "is it a home of this version of MLflow, writable, with space left?"
+_LOOK_THERE = (
+    "does it run, is the address right (tracking.uri), and are MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) set, if it wants them?"
+)
 
 
 class TrackingError(KuberecError):
@@ -111,13 +120,15 @@ def open_store(config: TrackingConfig, home: Path) -> Store:
     Raises:
         TrackingError: the server does not answer, or refuses.
     """
+    uri = tracking_uri(config, home)
+    if not uri.startswith("sqlite:"):
+        _require_answer(uri)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    uri = tracking_uri(config, home)
     if uri.startswith("sqlite:"):
         ensure_writable(home / FOLDER)
         with _one_at_a_time(home / FOLDER / ".making"):
@@ -163,14 +174,26 @@ def explained(store: Store) -> Iterator[None]:
         yield
     except MlflowException as error:
         first = str(error).splitlines()[0][:300]
-        ways = (
-            "is it a home of this version of MLflow, writable, with space left?"
-            if store.embedded
-            else "does it run, is the address right (tracking.uri), and are "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) set, "
-            "if it wants them?"
-        )
+        ways = _LOOK_HERE if store.embedded else _LOOK_THERE
         raise TrackingError(f"MLflow at {store.shown}: {first}\n  {ways}") from error
+
+
+def _require_answer(uri: str) -> None:
+    """Whether anything is there, whatever it says, is known before MLflow is imported and retries.
+
+    Raises:
+        TrackingError: nothing listens, or nobody knows the host.
+    """
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=ANSWER_TIMEOUT_S):
+            return
+    except urllib.error.HTTPError:
+        return  # it wants a password, or lies behind a path of its own: MLflow's client will see
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):
+            return  # its client may be told of another authority
+        raise TrackingError(f"MLflow at {uri}: {reason}\n  {_LOOK_THERE}") from error
 
 
 @contextmanager

@@ -68,7 +68,8 @@ def test_help_loads_no_heavy_library():
     script = (
         "import sys, pipelines.cli\n"
         "heavy = {'torch', 'kfp', 'feast', 'great_expectations', 'lightning', 'ibis', 'onnx',\n"
-        "         'pandas', 'transformers', 'matplotlib', 'tritonclient', 'scipy'}\n"
+        "         'pandas', 'transformers', 'matplotlib', 'tritonclient', 'scipy',\n"
+        "         'mlflow', 'optuna'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

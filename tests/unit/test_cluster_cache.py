@@ -97,7 +97,7 @@ def test_whoever_reads_an_artifact_is_told_its_fingerprint(before, task):
     cached = before.tasks[task]["cachingOptions"] == {"enableCache": True}
     assert cached == (task not in FRESH)
     read = before.producers(task)
-    assert read["artifacts"] <= read["parameters"]
+    assert not cached or read["artifacts"] <= read["parameters"]
 
 
 CHANGES = [
@@ -129,7 +129,9 @@ def test_a_step_is_taken_from_the_cache_only_if_all_that_it_depends_on_is_the_sa
         same_key = before.key(task) == after.key(task)
         reads = before.producers(task)["artifacts"]
         same_inputs = all(before.truth(each) == after.truth(each) for each in reads)
-        assert not same_key or same_inputs, f"{task} would be taken from the cache, stale"
+        assert not same_key or same_inputs or task in FRESH, (
+            f"{task} would be taken from the cache, stale"
+        )
         changed |= set() if same_key else {task}
     assert "export-version" in changed  # at the end of the chain everything arrives
     if change.startswith("training"):

@@ -132,6 +132,7 @@ def test_secrets_are_named_and_never_written(tmp_path, monkeypatch):
     monkeypatch.setenv("KUBEREC_REDIS", "redis:6379,password=hunter2")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
     monkeypatch.setenv("KFP_TOKEN", "hunter2")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
     found = compiled(
         tmp_path,
         "cluster.image_pull_secrets=[registry]",
@@ -143,7 +144,14 @@ def test_secrets_are_named_and_never_written(tmp_path, monkeypatch):
         {"secretKey": "connection_string", "envVar": "KUBEREC_REDIS"}
     ]
     assert secrets["model-store"]["optional"] is True
-    assert "secretAsEnv" not in found.pod("train")
+    (mlflow,) = found.pod("train")["secretAsEnv"]
+    assert mlflow["secretName"] == "mlflow"
+    assert mlflow["optional"] is True
+    assert {each["envVar"] for each in mlflow["keyToEnv"]} == {
+        "MLFLOW_TRACKING_USERNAME",
+        "MLFLOW_TRACKING_PASSWORD",
+    }
+    assert "secretAsEnv" not in found.pod("ingest")
     assert found.pod("train")["imagePullSecret"][0]["secretName"] == "registry"
     assert found.pod("ingest")["configMapAsEnv"][0]["keyToEnv"] == [
         {"configMapKey": "level", "envVar": "LEVEL"}
