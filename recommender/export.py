@@ -1,6 +1,8 @@
 """The ranker as one ONNX file: history and seen items in, top K out, everything else folded in."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +54,20 @@ def export_ranker(model: SequentialRecommender, path: Path, k: int, max_seen: in
     """Write the ranker to `path` (atomically): batch is dynamic, L, `max_seen` and `k` are fixed.
 
     Uses torch's TorchScript exporter: the dynamo one needs 9 s and unrolls the same graph.
+
+    Raises:
+        KuberecError: the backbone is a Hugging Face decoder with something that ONNX has not.
     """
     ranker = Ranker(model.eval(), k).eval()
     length = model.config.max_length
     example = torch.ones(2, length, dtype=torch.int64), torch.ones(2, max_seen, dtype=torch.int64)
     names = ["history_ids", "seen_ids", "item_indices", "scores"]
-    with atomic_file(path) as draft, warnings.catch_warnings(), torch.inference_mode():
+    with (
+        atomic_file(path) as draft,
+        _explained(model),
+        warnings.catch_warnings(),
+        torch.inference_mode(),
+    ):
         warnings.simplefilter("ignore")  # tracer and deprecation notes, nothing for the user
         torch.onnx.export(
             ranker,
@@ -69,6 +79,22 @@ def export_ranker(model: SequentialRecommender, path: Path, k: int, max_seen: in
             opset_version=OPSET,
             dynamo=False,
         )
+
+
+@contextmanager
+def _explained(model: SequentialRecommender) -> Iterator[None]:
+    """What stops the export of a decoder that is not ours, with what to do."""
+    try:
+        yield
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError) as error:
+        if model.config.hf is None:
+            raise
+        said = str(error).strip().splitlines()[0][:300]
+        raise KuberecError(
+            f"model.hf.name: the decoder '{model.config.hf.name}' cannot be exported to ONNX: "
+            f"distil it to a Transformer first (recommender.compression.distill), and export that "
+            f"({said})"
+        ) from error
 
 
 def rank(session: Any, history_ids: np.ndarray, seen_ids: np.ndarray) -> tuple[Any, Any]:

@@ -24,9 +24,11 @@ def make_student(
 
     As wide as the teacher it takes over the items and evenly spaced blocks (DistilBERT, Sanh et
     al. 2019, arXiv:1910.01108, section 3); narrower, its item embeddings are the teacher's main
-    directions (truncated SVD, Eckart and Young 1936).
+    directions (truncated SVD, Eckart and Young 1936). Of a Hugging Face decoder the student is a
+    Transformer: the decoder's own blocks would be as wide as it is.
     """
     full = teacher.config
+    narrower = config.dim is not None and config.dim != full.dim
     shape = ModelConfig.model_validate(
         full.model_dump()
         | {
@@ -36,6 +38,9 @@ def make_student(
             "feedforward": config.feedforward or full.feedforward,
             "dropout": config.dropout,
         }
+        | ({"backbone": "transformer", "hf": None} if full.backbone == "hf" else {})
+        # Texts are in the directions that a narrower student starts from: nothing to weigh.
+        | ({"fusion": "sum"} if narrower else {})
     )
     student = SequentialRecommender(
         shape, teacher.text_vectors, teacher.log_popularity, teacher.image_vectors
