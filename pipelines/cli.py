@@ -15,6 +15,7 @@ from pipelines import rollout as rollout_commands
 from pipelines.cluster import commands
 from pipelines.erase import command as erase
 from pipelines.events import command as events
+from pipelines.find_rate import find_lr
 from pipelines.options import ConfigPath, Overrides, console
 from pipelines.tune import tune
 from recommender.errors import KuberecError
@@ -65,6 +66,7 @@ app.command()(commands.deploy)
 app.command("erase-user")(erase.erase_user)
 app.command()(erase.pseudonym)
 app.command()(tune)
+app.command("find-lr")(find_lr)
 
 
 app.add_typer(rollout_commands.app)

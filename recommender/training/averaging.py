@@ -4,15 +4,17 @@ With a few thousand steps on little data it is steadier than the weights of any 
 """
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from recommender.training.row_optimizer import row_tables
 
+Model = TypeVar("Model", bound=nn.Module)
 
-def averaged(model: nn.Module) -> nn.Module:
+
+def averaged(model: Model) -> Model:
     """A copy of `model` that `update_average` moves and no optimiser touches.
 
     What training does not change is shared with `model`, not copied: item vectors, and the frozen

@@ -162,10 +162,10 @@ class Training(lightning.LightningModule):
         """Losses from the device, and now and then a word about them."""
         self.watch.read()
         now = time.monotonic()
-        if rank() or now - self._told < TELL_EVERY_S or not self.watch.losses:
+        done, of = len(self.watch.losses), self.batches.steps_per_epoch
+        if rank() or now - self._told < TELL_EVERY_S or not 0 < done < of:
             return
         self._told = now
-        done, of = len(self.watch.losses), self.batches.steps_per_epoch
         self.tell(
             self.current_epoch,
             self.config.epochs,

@@ -6,7 +6,7 @@ share of weights, gradients, average and optimiser (Zhao et al. 2023, arXiv:2304
 """
 
 import os
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ def placement(config: TrainingConfig) -> dict[str, Any]:
     return {"devices": local, "num_nodes": world_size() // local, "strategy": strategy}
 
 
-def shard(model: nn.Module, root: nn.Module, mesh: Any, keep: bool = True) -> None:
+def shard(model: SequentialRecommender, root: nn.Module, mesh: Any, keep: bool = True) -> None:
     """Share out a SequentialRecommender.
 
     Args:
@@ -73,15 +73,15 @@ def shard(model: nn.Module, root: nn.Module, mesh: Any, keep: bool = True) -> No
     """
     from torch.distributed.fsdp import fully_shard
 
-    for block in _blocks(cast(SequentialRecommender, model).backbone):
+    for block in _blocks(model.backbone):
         fully_shard(block, mesh=mesh)
     fully_shard(root, mesh=mesh, reshard_after_forward=not keep)
 
 
 def _blocks(backbone: nn.Module) -> list[nn.Module]:
     """The layers of a backbone: its longest list of modules."""
-    lists = [module for module in backbone.modules() if isinstance(module, nn.ModuleList)]
-    return list(max(lists, key=len)) if lists else []
+    lists = [list(module) for module in backbone.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len, default=[])
 
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
@@ -91,4 +91,5 @@ def whole_state(module: nn.Module) -> dict[str, Tensor]:
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return get_model_state_dict(module, options=options)
+    state: Any = get_model_state_dict(module, options=options)
+    return dict(state)

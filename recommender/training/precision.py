@@ -1,12 +1,14 @@
 """Which number format the matrix products of a training step are computed in."""
 
+from typing import Any
+
 import torch
 
 from recommender.errors import KuberecError
 
 # Lightning's names. All of them keep weights, optimiser and sums in float32 (Micikevicius et al.
 # 2018, arXiv:1710.03740).
-LIGHTNING = {
+LIGHTNING: dict[torch.dtype, Any] = {
     torch.float32: "32-true",
     torch.bfloat16: "bf16-mixed",
     torch.float16: "16-mixed",

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
 from recommender.evaluation.metrics import mask_history, target_ranks
+from recommender.model import SequentialRecommender
 from recommender.sequences import Split, pad
 
 
 def ranks_of(
-    model: nn.Module, split: Split, rows: Sequence[int], device: torch.device
+    model: SequentialRecommender, split: Split, rows: Sequence[int], device: torch.device
 ) -> np.ndarray:
     """Ranks from 1 of the targets of `rows`, int64; the rest of a history is not ranked.
 

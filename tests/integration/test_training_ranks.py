@@ -17,15 +17,24 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = TINY.model_copy(update={"dropout": 0.0})
 # 48 windows in batches of 7: shares of unequal size, and a last batch that may leave one without.
 CONFIG = TrainingConfig(
-    epochs=4, batch_size=7, learning_rate=0.02, warmup_epochs=0.5, patience=4, seed=7, threads=1
+    epochs=4,
+    batch_size=7,
+    learning_rate=0.02,
+    warmup_epochs=0.5,
+    patience=4,
+    seed=7,
+    threads=1,
+    precision="float32",
 )
+PAIR = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
-def exchange(folder: Path) -> Path:
+def exchange(folder: Path, **changes: object) -> Path:
     """What the train step lays down for the nodes."""
     write_windows(folder / "windows")
     write_vectors(folder / "vectors")
-    write_json(folder / "job.json", {"model": MODEL.model_dump(), "training": CONFIG.model_dump()})
+    training = CONFIG.model_dump() | changes
+    write_json(folder / "job.json", {"model": MODEL.model_dump(), "training": training})
     return folder
 
 
@@ -43,7 +52,7 @@ def folders(tmp_path_factory) -> tuple[Path, Path, subprocess.CompletedProcess[s
     done = train(alone)
     assert done.returncode == 0, done.stdout + done.stderr
     together = exchange(tmp_path_factory.mktemp("together"))
-    pair = train(together, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    pair = train(together, *PAIR)
     assert pair.returncode == 0, pair.stdout + pair.stderr
     return alone, together, pair
 
@@ -91,8 +100,24 @@ def test_only_the_first_process_speaks_and_writes(folders):
 def test_a_mistake_in_the_data_ends_every_process_with_its_message(tmp_path):
     folder = exchange(tmp_path / "job")
     write_json(folder / "windows" / "vocabulary.json", [*vocabulary(), "without a vector"])
-    pair = train(folder, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    pair = train(folder, *PAIR)
     assert pair.returncode != 0
     assert "[kuberec:error]" in pair.stdout
     assert "no text vector" in pair.stdout
     assert not (folder / "model").exists()
+
+
+def test_a_shared_out_model_learns_as_a_whole_one(folders, tmp_path):
+    """FSDP, in pieces too: weights, average and optimiser are put together for the model."""
+    from recommender.model import load_model
+
+    alone, _, _ = folders
+    folder = exchange(tmp_path / "shared", strategy="fsdp")
+    done = train(folder, *PAIR)
+    assert done.returncode == 0, done.stdout + done.stderr
+    one, two = curves(alone), curves(folder)
+    for name, tolerance in (("train_loss", 0.01), ("ndcg@10", 0.03), ("hr@10", 0.05)):
+        assert [row[name] for row in two] == pytest.approx(
+            [row[name] for row in one], abs=tolerance
+        )
+    assert load_model(folder / "model").config == MODEL

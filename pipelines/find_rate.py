@@ -1,0 +1,67 @@
+"""`kuberec find-lr`: a learning rate to start from, by a range test."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.options import ConfigPath, Overrides, console
+
+
+def find_lr(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    windows: Annotated[
+        Path | None,
+        typer.Option(help="Folder of windows.parquet; by default of this config's latest run."),
+    ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(help="Folder of vectors.parquet; by default of this config's latest run."),
+    ] = None,
+    runs_folder: Annotated[
+        Path, typer.Option("--runs", envvar="KUBEREC_RUNS", help="Folder of runs.")
+    ] = Path("runs"),
+    steps: Annotated[int, typer.Option(min=20, help="Steps from the lowest to the highest.")] = 150,
+    lowest: Annotated[float, typer.Option(help="Learning rate of the first step.")] = 1e-6,
+    highest: Annotated[float, typer.Option(help="Learning rate of the last step.")] = 1.0,
+    plot: Annotated[Path, typer.Option(help="Where the curve is drawn, as a PNG.")] = Path(
+        "find-lr.png"
+    ),
+) -> None:
+    """Suggest a learning rate: train a copy of the model while the rate rises, and see it fall.
+
+    Nothing of it is kept but the curve. The rate depends on model, batch size and data: test again
+    when they change.
+    """
+    from pipelines.config import ConfigError, load_config
+    from pipelines.tune_inputs import latest_inputs
+    from recommender.training.find_rate import find_rate
+    from reporting.rate_plot import draw_rate_test
+
+    run = load_config(config, overrides or [])
+    if (windows is None) != (vectors is None):
+        raise ConfigError("give both --windows and --vectors, or neither")
+    if windows is None or vectors is None:
+        windows, vectors = latest_inputs(run, runs_folder)
+    with console.status("testing learning rates") as status:
+        test = find_rate(
+            windows,
+            vectors,
+            run.model,
+            run.training,
+            lowest,
+            highest,
+            steps,
+            lambda done, of, text: status.update(f"step {done} of {of}: {text}"),
+        )
+    draw_rate_test(test.rates, test.losses, test.suggestion, plot)
+    lines = (
+        f"The loss falls fastest at {test.suggestion:.2g} and is lowest at {test.best:.2g} "
+        f"(training.learning_rate is {run.training.learning_rate:g}). Curve: {plot}",
+        "Try it by a line of the YAML's section training, or by an option:",
+        f"  learning_rate: {test.suggestion:.2g}",
+        f"  --set training.learning_rate={test.suggestion:.2g}",
+    )
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
