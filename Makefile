@@ -11,7 +11,7 @@ export UV_COMPILE_BYTECODE := 1
 COMPILE := $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --custom-compile-command "make lock"
 
-.PHONY: help run test test-faults test-spark test-kafka test-cluster lint images push-images bench bench-serving bench-lookup bench-batching bench-ingest bench-features clean lock install python-3.11
+.PHONY: help run test test-faults test-spark test-kafka test-cluster lint images push-images bench bench-serving bench-lookup bench-batching bench-ingest bench-features bench-training bench-gpu clean lock install python-3.11
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -54,6 +54,12 @@ python-3.11:
 	$(UV) pip install -q --python .venv-spark/bin/python --no-deps -e .
 	@touch $@
 
+# The peer of bench-training, older than our own packages.
+.venv-recbole/.installed: requirements/recbole.txt | python-3.11 $(filter .uv/%,$(UV))
+	@test -x .venv-recbole/bin/python || $(UV) venv -q --python "$(PYTHON)" .venv-recbole
+	$(UV) pip sync --python .venv-recbole/bin/python --require-hashes requirements/recbole.txt
+	@touch $@
+
 # Apache Kafka's own broker, 44 MB of jars, for its lane alone.
 .kafka/.installed: tests/kafka/pom.xml
 	@command -v mvn >/dev/null || { echo "make: Maven is needed; on Debian: apt install maven"; exit 1; }
@@ -90,7 +96,7 @@ lint: install  ## ruff, mypy, hadolint; that the lanes which do not run here can
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	for lane in cluster gpu kafka; do .venv/bin/python -m pytest -qq --collect-only tests/$$lane >/dev/null || \
+	for lane in cluster gpu kafka tensorrt; do .venv/bin/python -m pytest -qq --collect-only tests/$$lane >/dev/null || \
 		{ .venv/bin/python -m pytest -q --collect-only tests/$$lane; exit 1; }; done
 	.venv/bin/hadolint images/*/Dockerfile
 
@@ -107,6 +113,15 @@ bench-features: install  ## training windows of 20 million events, 1 million use
 	.venv/bin/python -m benchmarks.feature_materialize
 	.venv/bin/python -m benchmarks.lookup
 
+bench-training: install .venv-recbole/.installed  ## training to the same quality beside RecBole's SASRec; catalogues of 10 thousand to 10 million items (DATA=folder of ML-1M)
+	@test -f "$(DATA)/sequences.txt" || { echo "make: name the folder of MovieLens-1M's sequences.txt: make bench-training DATA=…"; exit 1; }
+	.venv/bin/python -m benchmarks.training "$(DATA)"
+	.venv/bin/python -m benchmarks.training_scaling
+
+# No install: on a GPU's machine any Python with torch and the packages of recommender/ will do.
+bench-gpu:  ## tokens/s, MFU and memory of a training step on a CUDA device, by dtype and length
+	@$(or $(wildcard .venv/bin/python),"$(PYTHON)") -m benchmarks.gpu
+
 lock: | $(filter .uv/%,$(UV))  ## pin every version and hash anew
 	$(COMPILE) pyproject.toml --group pipeline --group ingest --group features --group train --group encode \
 		--group export --group report --group client --group gateway --group rollout --group kubernetes \
@@ -116,8 +131,9 @@ lock: | $(filter .uv/%,$(UV))  ## pin every version and hash anew
 	$(COMPILE) pyproject.toml --group transformer -o requirements/transformer.txt
 	$(COMPILE) pyproject.toml -c requirements/main.txt --group ingest --group store --group spark -o requirements/spark.txt
 	for name in triton data uv; do $(COMPILE) --no-deps requirements/$$name.in -o requirements/$$name.txt; done
+	$(COMPILE) requirements/recbole.in -o requirements/recbole.txt
 
 clean:  ## remove environments, caches and runs, after stopping what serves
 	-@test ! -x .venv/bin/kuberec || .venv/bin/kuberec stop
-	rm -rf .kafka .venv .venv-spark .venv-triton .venv-transformer .uv .kuberec runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .kafka .venv .venv-recbole .venv-spark .venv-triton .venv-transformer .uv .kuberec runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

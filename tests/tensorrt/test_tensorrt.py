@@ -1,6 +1,6 @@
 """The GPU variant of a model version, on a full tritonserver with a GPU.
 
-    KUBEREC_GPU_TRITONSERVER=/opt/tritonserver/bin/tritonserver pytest tests/gpu
+    KUBEREC_GPU_TRITONSERVER=/opt/tritonserver/bin/tritonserver pytest tests/tensorrt
 
 No part of `make test`: it needs a Triton image's server (with the ONNX Runtime backend and its
 TensorRT accelerator) and a GPU. Without either it fails; it skips nothing. It has not been run

@@ -1,0 +1,61 @@
+"""What a training step of the Transformer costs, and what a device can do: for MFU.
+
+Model FLOPs utilisation is that of PaLM (Chowdhery et al. 2022, arXiv:2204.02311, appendix B):
+tokens/s over what the device's peak would allow, where a token costs 6 N + 12 L H Q T operations:
+N the weights that are multiplied, L layers, H heads of width Q, T the length. What is computed
+again to save memory does not count; that causal attention needs but half of its part is not used.
+
+N here: the blocks' matrices and the item table, once, as the output layer. Looking an item up
+costs nothing.
+"""
+
+from recommender.settings import ModelConfig
+
+# Dense peaks in TFLOP/s by dtype, from NVIDIA's data sheets; where they give a figure with
+# sparsity, half of it. bf16 and fp16 multiply into float32; tf32 is float32 on tensor cores.
+# The first name that is part of torch.cuda.get_device_name() counts: longer ones come first.
+PEAKS: dict[str, dict[str, float]] = {
+    # H200 Tensor Core GPU data sheet (SXM).
+    "H200": {"bfloat16": 989.5, "float16": 989.5, "tf32": 494.5},
+    # H100 Tensor Core GPU data sheet: NVL, PCIe, SXM.
+    "H100 NVL": {"bfloat16": 835.5, "float16": 835.5, "tf32": 417.5},
+    "H100 PCIe": {"bfloat16": 756.5, "float16": 756.5, "tf32": 378.0},
+    "H100": {"bfloat16": 989.5, "float16": 989.5, "tf32": 494.5},
+    # A100 Tensor Core GPU data sheet.
+    "A100": {"bfloat16": 312.0, "float16": 312.0, "tf32": 156.0},
+    # A10 Tensor Core GPU data sheet; the A10G of some clouds is another card.
+    "A10G": {},
+    "A10": {"bfloat16": 125.0, "float16": 125.0, "tf32": 62.5},
+    # L40S and L4 data sheets.
+    "L40S": {"bfloat16": 362.05, "float16": 362.05, "tf32": 183.0},
+    "L40": {},
+    "L4": {"bfloat16": 121.0, "float16": 121.0, "tf32": 60.0},
+    # V100 (SXM2) and T4 data sheets: tensor cores for float16 alone.
+    "V100-SXM2": {"float16": 125.0},
+    "T4": {"float16": 65.0},
+}
+
+
+def peak_flops(device: str, dtype: str) -> float | None:
+    """Operations a second of `device` (its CUDA name) with `dtype`; None: not in the table."""
+    for name, peaks in PEAKS.items():
+        if name in device:
+            found = peaks.get(dtype)
+            return None if found is None else found * 1e12
+    return None
+
+
+def block_weights(config: ModelConfig) -> int:
+    """Numbers in the matrices of all blocks: attention's four, and the MLP's two."""
+    return config.layers * (4 + 2 * config.feedforward) * config.dim**2
+
+
+def flops_per_token(config: ModelConfig, items: int, length: int) -> int:
+    """Forward and backward, of a position of a window of `length` scored among all `items`."""
+    weights = block_weights(config) + items * config.dim
+    return 6 * weights + 12 * config.layers * config.dim * length
+
+
+def utilisation(tokens_per_s: float, per_token: int, peak: float | None) -> float | None:
+    """MFU, 0 to 1; None where the peak is not known."""
+    return None if peak is None else tokens_per_s * per_token / peak
