@@ -59,6 +59,7 @@ class Search:
     _processes: dict[int, TrialProcess] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _refusals: int = 0
+    _working: int = 0
 
     def run(self) -> Literal["spent", "timeout", "interrupted"]:
         """Search; how it ended. Trials that were cut short are queued for the next search.
@@ -69,15 +70,18 @@ class Search:
         workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self.jobs)]
         deadline = time.monotonic() + self.timeout_s if self.timeout_s else None
         ended: Literal["spent", "timeout", "interrupted"] = "spent"
+        self._working = self.jobs
         for worker in workers:
             worker.start()
-        while any(worker.is_alive() for worker in workers):
+        while True:
             try:
-                for worker in workers:
-                    worker.join(0.1)
-                if deadline and time.monotonic() > deadline and not self._ending.is_set():
-                    ended = "timeout"
-                    self._end()
+                # Not by Thread.join: interrupted, it takes the thread for ended (Python 3.11).
+                while self._working:
+                    time.sleep(0.05)
+                    if deadline and time.monotonic() > deadline and not self._ending.is_set():
+                        ended = "timeout"
+                        self._end()
+                break
             except KeyboardInterrupt:
                 ended = "interrupted"
                 self._end()
@@ -102,6 +106,9 @@ class Search:
         except BaseException as error:
             self._errors.append(error)
             self._end()
+        finally:
+            with self._lock:
+                self._working -= 1
 
     def _one(self, trial: Trial) -> None:
         started = time.monotonic()
