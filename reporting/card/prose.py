@@ -33,8 +33,7 @@ def out_of_scope_of(data: Mapping[str, Any]) -> list[str]:
 def ethics_of(data: Mapping[str, Any]) -> list[str]:
     """What follows from the way such models are made."""
     return [
-        "It learns from what people were shown and chose, so that what is popular stays so; how "
-        "far is under popularity below.",
+        "It learns from what people were shown and chose: what is popular tends to stay so.",
         f"It knows {data['all']['users']:,} people, those of the source; nothing says that others "
         "choose alike.",
         "Whether quality differs between groups of people, by age, sex or origin, is not measured: "
