@@ -45,12 +45,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             for start in range(0, len(hidden), rows):
                 chunk, wanted = hidden[start : start + rows], next_M[start : start + rows, None]
                 logits = (chunk @ items.mT).float()
-                norm = torch.logsumexp(logits, dim=1, keepdim=True)
-                loss = norm - (1 - smoothing) * logits.gather(1, wanted)
-                if smoothing:
-                    loss = loss - smoothing * logits.mean(dim=1, keepdim=True)
-                total += loss.sum()
-                slope = logits.sub_(norm).exp_()
+                own, peak = logits.gather(1, wanted), logits.amax(dim=1, keepdim=True)
+                mean = logits.mean(dim=1, keepdim=True) if smoothing else own
+                # In place, with one exponential a logit: a logsumexp and a softmax would take two.
+                slope = logits.sub_(peak).exp_()
+                mass = slope.sum(dim=1, keepdim=True)
+                norm = mass.log() + peak
+                total += (norm - (1 - smoothing) * own - smoothing * mean).sum()
+                slope /= mass
                 if smoothing:
                     slope -= uniform
                 slope.scatter_add_(1, wanted, torch.full_like(norm, smoothing - 1))

@@ -159,14 +159,13 @@ def test_deterministic_runs_give_the_same_bytes(data, tmp_path):
     try:
         weights = []
         for name in ("one", "two"):
-            update = {"deterministic": True, "epochs": 2, "precision": "auto", "threads": 2}
+            update = {"deterministic": True, "epochs": 2, "precision": "auto"}
             config = CONFIG.model_copy(update=update)
             fit(*data, TINY, config, tmp_path / name)
             weights.append((tmp_path / name / "model.safetensors").read_bytes())
         assert weights[0] == weights[1]
     finally:
         torch.use_deterministic_algorithms(False)
-        torch.set_num_threads(1)
 
 
 def test_accumulated_batches_learn_as_larger_ones(data, tmp_path):
