@@ -9,13 +9,16 @@ N here: the blocks' matrices and the item table, once, as the output layer. Look
 costs nothing.
 """
 
+import re
+
 from recommender.settings import ModelConfig
 
 # Dense peaks in TFLOP/s by dtype, from NVIDIA's data sheets; where they give a figure with
 # sparsity, half of it. bf16 and fp16 multiply into float32; tf32 is float32 on tensor cores.
-# The first name that is part of torch.cuda.get_device_name() counts: longer ones come first.
+# The first whose words are in torch.cuda.get_device_name() counts: longer ones come first.
 PEAKS: dict[str, dict[str, float]] = {
-    # H200 Tensor Core GPU data sheet (SXM).
+    # H200 Tensor Core GPU data sheet: NVL, SXM.
+    "H200 NVL": {"bfloat16": 835.5, "float16": 835.5, "tf32": 417.5},
     "H200": {"bfloat16": 989.5, "float16": 989.5, "tf32": 494.5},
     # H100 Tensor Core GPU data sheet: NVL, PCIe, SXM.
     "H100 NVL": {"bfloat16": 835.5, "float16": 835.5, "tf32": 417.5},
@@ -23,23 +26,21 @@ PEAKS: dict[str, dict[str, float]] = {
     "H100": {"bfloat16": 989.5, "float16": 989.5, "tf32": 494.5},
     # A100 Tensor Core GPU data sheet.
     "A100": {"bfloat16": 312.0, "float16": 312.0, "tf32": 156.0},
-    # A10 Tensor Core GPU data sheet; the A10G of some clouds is another card.
-    "A10G": {},
+    # A10 Tensor Core GPU data sheet.
     "A10": {"bfloat16": 125.0, "float16": 125.0, "tf32": 62.5},
     # L40S and L4 data sheets.
     "L40S": {"bfloat16": 362.05, "float16": 362.05, "tf32": 183.0},
-    "L40": {},
     "L4": {"bfloat16": 121.0, "float16": 121.0, "tf32": 60.0},
     # V100 (SXM2) and T4 data sheets: tensor cores for float16 alone.
     "V100-SXM2": {"float16": 125.0},
-    "T4": {"float16": 65.0},
+    "Tesla T4": {"float16": 65.0},
 }
 
 
 def peak_flops(device: str, dtype: str) -> float | None:
     """Operations a second of `device` (its CUDA name) with `dtype`; None: not in the table."""
     for name, peaks in PEAKS.items():
-        if name in device:
+        if re.search(rf"\b{name}\b", device):
             found = peaks.get(dtype)
             return None if found is None else found * 1e12
     return None

@@ -4,8 +4,8 @@
 
 Made-up items with Zipf's popularity, ids alone; each size and loss in a process of its own, which
 takes whole training steps as recommender.training does: loss, backward, clipping, optimiser and
-moving average. The full softmax is run while its memory, from what an item took at the size
-before, fits `--memory-gib`; beyond that the table has what it would take, and says so.
+moving average. A size is run while its memory, drawn on from the two before, fits `--memory-gib`
+and what the machine has free; beyond that the table has what it would take, and says so.
 """
 
 import argparse
@@ -77,15 +77,15 @@ def measure(items: int, loss: str, batch: int, dim: int, steps: int) -> Row:
     }
 
 
-def expected(rows: list[Row], items: int) -> Row | None:
-    """What the full softmax takes at `items`, drawn on from its two largest sizes in `rows`.
+def expected(rows: list[Row], items: int, loss: str = "softmax") -> Row | None:
+    """What `loss` takes at `items`, drawn on from its two largest sizes in `rows`.
 
     Memory and time of a step are a constant and a part for each item.
     """
-    known = sorted((row for row in rows if row["loss"] == "softmax"), key=lambda row: row["items"])
+    known = sorted((row for row in rows if row["loss"] == loss), key=lambda row: row["items"])
     if len(known) < 2:
         return None
-    (low, high), found = known[-2:], {"items": items, "loss": "softmax", "expected": True}
+    (low, high), found = known[-2:], {"items": items, "loss": loss, "expected": True}
     for key in ("seconds_a_step", "processor_s_a_step", "peak_mib"):
         slope = (high[key] - low[key]) / (high["items"] - low["items"])
         found[key] = high[key] + slope * (items - high["items"])
@@ -136,7 +136,7 @@ def main() -> None:
     load_before = os.getloadavg()
     for items in sorted(arguments.items):
         for loss in LOSSES:
-            would = expected(rows, items) if loss == "softmax" else None
+            would = expected(rows, items, loss)
             allowed = min(arguments.memory_gib * 1024, free_mib())
             if would and would["peak_mib"] > allowed:
                 rows.append(would)
