@@ -15,6 +15,7 @@ from recommender.files import atomic_file
 from recommender.model import SequentialRecommender
 from recommender.onnx_session import open_session
 from recommender.schema import MASKED_SCORE
+from recommender.string_graphs import EVENT_TIMES
 
 OPSET = 17  # read by every ONNX Runtime since 1.12, so by the Triton images too
 TIE = 1e-5  # scores closer than this are equal in float32, whoever adds them up
@@ -23,9 +24,10 @@ TIE = 1e-5  # scores closer than this are equal in float32, whoever adds them up
 class Ranker(nn.Module):
     """A SequentialRecommender with its item table computed once, masking and top K.
 
-    Inputs: history_ids int64 [B, L], left-padded with 0, and seen_ids int64 [B, S], 0-padded;
-    outputs: item_indices int64 [B, K] and scores float32 [B, K], best first. Seen items are not
-    recommended: where fewer than K are left, the rest is index 0 with the score MASKED_SCORE.
+    Inputs: history_ids int64 [B, L], left-padded with 0, and seen_ids int64 [B, S], 0-padded; of a
+    model that reads times also event_times int64 [B, L], seconds of each of `history_ids`, 0 where
+    unknown. Outputs: item_indices int64 [B, K] and scores float32 [B, K], best first. Seen items
+    are not recommended: where fewer than K are left, the rest is index 0, score MASKED_SCORE.
     A history without known items is scored by log popularity.
     """
 
@@ -40,8 +42,12 @@ class Ranker(nn.Module):
         self.k = k
         self.register_buffer("table", model.item_table().detach())
 
-    def forward(self, history_ids: Tensor, seen_ids: Tensor) -> tuple[Tensor, Tensor]:
-        hidden_BD = self.model.encode(history_ids, self.table, last_only=True)[:, 0]
+    def forward(
+        self, history_ids: Tensor, seen_ids: Tensor, event_times: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        hidden_BD = self.model.encode(
+            history_ids, self.table, last_only=True, times_BL=event_times
+        )[:, 0]
         known_B1 = (history_ids > 0).any(dim=1, keepdim=True)
         scores_BN = torch.where(known_B1, hidden_BD @ self.table.T, self.model.log_popularity)
         padded_BS = torch.cat([seen_ids, torch.zeros_like(seen_ids[:, :1])], dim=1)
@@ -60,8 +66,11 @@ def export_ranker(model: SequentialRecommender, path: Path, k: int, max_seen: in
     """
     ranker = Ranker(model.eval(), k).eval()
     length = model.config.max_length
-    example = torch.ones(2, length, dtype=torch.int64), torch.ones(2, max_seen, dtype=torch.int64)
-    names = ["history_ids", "seen_ids", "item_indices", "scores"]
+    widths = {"history_ids": length, "seen_ids": max_seen}
+    if model.config.time != "none":
+        widths[EVENT_TIMES] = length
+    example = tuple(torch.ones(2, width, dtype=torch.int64) for width in widths.values())
+    outputs = ["item_indices", "scores"]
     with (
         atomic_file(path) as draft,
         _explained(model),
@@ -73,9 +82,9 @@ def export_ranker(model: SequentialRecommender, path: Path, k: int, max_seen: in
             ranker,
             example,
             str(draft),
-            input_names=names[:2],
-            output_names=names[2:],
-            dynamic_axes={name: {0: "batch"} for name in names},
+            input_names=list(widths),
+            output_names=outputs,
+            dynamic_axes={name: {0: "batch"} for name in [*widths, *outputs]},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -97,11 +106,20 @@ def _explained(model: SequentialRecommender) -> Iterator[None]:
         ) from error
 
 
-def rank(session: Any, history_ids: np.ndarray, seen_ids: np.ndarray) -> tuple[Any, Any]:
-    """Run a ranker session: (item_indices [B, K], scores [B, K])."""
-    indices, scores = session.run(
-        ["item_indices", "scores"], {"history_ids": history_ids, "seen_ids": seen_ids}
-    )
+def rank(
+    session: Any,
+    history_ids: np.ndarray,
+    seen_ids: np.ndarray,
+    event_times: np.ndarray | None = None,
+) -> tuple[Any, Any]:
+    """Run a ranker session: (item_indices [B, K], scores [B, K]).
+
+    `event_times` as `Ranker` says: for rankers that read times, and for those alone.
+    """
+    given = {"history_ids": history_ids, "seen_ids": seen_ids}
+    if event_times is not None:
+        given[EVENT_TIMES] = event_times
+    indices, scores = session.run(["item_indices", "scores"], given)
     return indices, scores
 
 
@@ -123,7 +141,11 @@ def top_k_overlap(
 
 
 def torch_onnx_parity(
-    model: SequentialRecommender, path: Path, history_ids: np.ndarray, seen_ids: np.ndarray
+    model: SequentialRecommender,
+    path: Path,
+    history_ids: np.ndarray,
+    seen_ids: np.ndarray,
+    event_times: np.ndarray | None = None,
 ) -> dict[str, float]:
     """How far the ONNX ranker at `path` is from the model it came from.
 
@@ -131,10 +153,11 @@ def torch_onnx_parity(
         max_abs_score_diff (rank by rank), top_k_overlap (0..1, ties at the last place forgiven)
         and requests.
     """
-    indices, scores = rank(open_session(path), history_ids, seen_ids)
+    inputs = (history_ids, seen_ids) + (() if event_times is None else (event_times,))
+    indices, scores = rank(open_session(path), *inputs)
     ranker = Ranker(model.eval(), indices.shape[1]).eval()
     with torch.inference_mode():
-        expected = ranker(torch.from_numpy(history_ids), torch.from_numpy(seen_ids))
+        expected = ranker(*map(torch.from_numpy, inputs))
     return {
         "max_abs_score_diff": float(np.abs(scores - expected[1].numpy()).max()),
         "top_k_overlap": top_k_overlap(indices, expected[0].numpy(), scores, TIE),

@@ -8,6 +8,9 @@ vocabulary has index i + 1.
 with a default (an overridable initializer) in a model without Triton-side batching. The graphs
 therefore carry the batch dimension themselves.
 
+Times of events are optional in the same way. They travel beside their ids: what drops an unknown
+id drops its time.
+
 Shapes: B batch, H history as sent, E exclude as sent, L `max_length`, M `max_seen`, K answers.
 """
 
@@ -17,6 +20,8 @@ from typing import Any
 
 # Old enough for every Triton image that is still maintained, and all that these graphs need.
 _IR_VERSION, _OPSET, _ML_OPSET = 9, 17, 2
+# Times as they are sent, [B, H], and beside the ranker's history_ids, [B, L]; seconds since 1970.
+HISTORY_TIMES, EVENT_TIMES = "history_times", "event_times"
 
 
 def check_vocabulary(vocabulary: Sequence[str]) -> None:
@@ -30,12 +35,17 @@ def check_vocabulary(vocabulary: Sequence[str]) -> None:
         raise ValueError(f"item id {item!r} is in the vocabulary {count} times")
 
 
-def build_lookup(vocabulary: Sequence[str], max_length: int, max_seen: int) -> Any:
+def build_lookup(
+    vocabulary: Sequence[str], max_length: int, max_seen: int, times: bool = False
+) -> Any:
     """Strings to indices: history [B, H], exclude [B, E] -> history_ids [B, L], seen_ids [B, M].
 
     Both outputs keep only known ids in their order, the latest ones if there are too many, with 0
     on the left. `seen_ids` is the history followed by `exclude`, so that explicit exclusions are
     the last to be dropped. `exclude` may be left out. Outputs are int64; returns a ModelProto.
+
+    With `times` also history_times int64 [B, H] -> event_times [B, L], of the same events as
+    `history_ids`, 0 where that is 0. They may be left out: then all are 0, unknown.
     """
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
@@ -80,21 +90,23 @@ def build_lookup(vocabulary: Sequence[str], max_length: int, max_seen: int) -> A
         constant("max_length", [max_length]),
         constant("max_seen", [max_seen]),
     ]
-    absent = helper.make_tensor("exclude", TensorProto.STRING, [1, 0], [])
-    graph = helper.make_graph(
-        nodes,
-        "lookup",
-        [
-            helper.make_tensor_value_info("history", TensorProto.STRING, ["B", "H"]),
-            # A batch dimension of its own: the default has one row whatever B is.
-            helper.make_tensor_value_info("exclude", TensorProto.STRING, ["B_exclude", "E"]),
-        ],
-        [
-            helper.make_tensor_value_info("history_ids", TensorProto.INT64, ["B", max_length]),
-            helper.make_tensor_value_info("seen_ids", TensorProto.INT64, ["B", max_seen]),
-        ],
-        [*constants, absent],
-    )
+    info = helper.make_tensor_value_info
+    inputs = [
+        info("history", TensorProto.STRING, ["B", "H"]),
+        # A batch dimension of its own: the default has one row whatever B is.
+        info("exclude", TensorProto.STRING, ["B_exclude", "E"]),
+    ]
+    outputs = [
+        info("history_ids", TensorProto.INT64, ["B", max_length]),
+        info("seen_ids", TensorProto.INT64, ["B", max_seen]),
+    ]
+    defaults = [helper.make_tensor("exclude", TensorProto.STRING, [1, 0], [])]
+    if times:
+        nodes += _beside_history(node)
+        inputs.append(info(HISTORY_TIMES, TensorProto.INT64, ["B_times", "H_times"]))
+        outputs.append(info(EVENT_TIMES, TensorProto.INT64, ["B", max_length]))
+        defaults.append(helper.make_tensor(HISTORY_TIMES, TensorProto.INT64, [1, 1], [0]))
+    graph = helper.make_graph(nodes, "lookup", inputs, outputs, [*constants, *defaults])
     return _model(graph)
 
 
@@ -162,6 +174,21 @@ def _compact(node: Any, ids: str, output: str, width: str) -> list[Any]:
         node("TopK", [at("key"), width], [at("top"), at("latest_first")], axis=1),
         node("Slice", [at("latest_first"), "last", "before_first", "one", "last"], [at("order")]),
         node("GatherElements", [at("padded"), at("order")], [output], axis=1),
+    ]
+
+
+def _beside_history(node: Any) -> list[Any]:
+    """`_compact`'s choice and order of the history, for its times."""
+    return [
+        # An absent one is a single 0: added to zeros of the history's shape it is one for each.
+        node("Mul", ["history_raw", "zero"], ["no_times"]),
+        node("Add", [HISTORY_TIMES, "no_times"], ["times_raw"]),
+        node("Concat", ["history_ids_pad", "times_raw"], ["times_padded"], axis=1),
+        node("GatherElements", ["times_padded", "history_ids_order"], ["times_chosen"], axis=1),
+        # Where there are too few known ids, unknown ones fill up in front.
+        node("Cast", ["history_ids"], ["times_known"], to=9),  # bool
+        node("Cast", ["times_known"], ["times_known_int"], to=7),  # int64
+        node("Mul", ["times_chosen", "times_known_int"], [EVENT_TIMES]),
     ]
 
 

@@ -11,6 +11,7 @@ from recommender.errors import require
 from recommender.files import atomic_directory, fingerprint, read_json, sha256_file
 from recommender.progress import Progress, silent
 from recommender.settings import ExportConfig
+from recommender.string_graphs import HISTORY_TIMES
 from serving.handover import (
     GATE,
     checks_of,
@@ -70,12 +71,13 @@ def write_version(
         workdir = Path(scratch)
         progress(0, 4, "building the string graphs")
         shape = read_json(compressed / "student" / "model.json")["config"]
+        times = shape.get("time", "none") != "none"
         repository = draft / "repository"
         lookup = write_graphs(
             repository,
             workdir,
             vocabulary,
-            Shapes(shape["max_length"], config.max_seen, config.k),
+            Shapes(shape["max_length"], config.max_seen, config.k, times),
             ranker,
             gpu_ranker,
             triton,
@@ -83,9 +85,9 @@ def write_version(
         maps = export_item_map(compressed / "student", windows, vectors, repository)
         weights = [sha256_file(path) for path in (ranker, gpu_ranker, *maps)]
         version = fingerprint([dict(facts), vocabulary, *weights])[:12]
-        golden = golden_answers(repository, golden_requests(windows, config.golden_requests))
+        golden = golden_answers(repository, golden_requests(windows, config.golden_requests, times))
         progress(1, 4, "comparing torch with ONNX Runtime")
-        rows = _graph_parity(compressed, lookup, [each.model_dump() for each in golden])
+        rows = _graph_parity(compressed, lookup, [each.asked() for each in golden])
         progress(2, 4, "comparing ONNX Runtime with Triton")
         rows += triton_rows(repository, workdir / "triton", golden)
         checks = checks_of(rows, config)
@@ -104,27 +106,41 @@ def write_version(
     return sealed
 
 
-def golden_requests(windows: Path, count: int) -> list[dict[str, list[str]]]:
-    """`count` requests: odd ones first, then histories of the test split, short to long."""
+def golden_requests(windows: Path, count: int, times: bool = False) -> list[dict[str, list[Any]]]:
+    """`count` requests: odd ones first, then histories of the test split, short to long.
+
+    Args:
+        times: of a version that reads them: give the times of the histories too, but to the first
+            of the usual ones, as a client that knows none.
+    """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     table = pq.read_table(windows / "windows.parquet")
     table = table.filter(pc.equal(table["split"], "test")).sort_by("user_id")
-    histories = sorted((row for row in table["history"].to_pylist() if row), key=len)
-    odd: list[dict[str, list[str]]] = [
+    columns = table["history"], table["history_times" if times else "history"]
+    pairs = zip(*(column.to_pylist() for column in columns), strict=True)
+    known = sorted((pair for pair in pairs if pair[0]), key=lambda pair: len(pair[0]))
+    histories = [history for history, _ in known]
+
+    def usual(place: int, told: bool = times) -> dict[str, list[Any]]:
+        request: dict[str, list[Any]] = {"history": histories[place], "exclude": []}
+        when = {HISTORY_TIMES: [each // 1_000_000 for each in known[place][1]]} if told else {}
+        return request | when
+
+    odd: list[dict[str, list[Any]]] = [
         {"history": [], "exclude": []},
         {"history": ["no such item"], "exclude": []},
         {"history": [], "exclude": histories[-1][-3:]},
-        {"history": histories[0], "exclude": histories[-1][-3:]},
+        usual(0) | {"exclude": histories[-1][-3:]},
     ]
     places = np.linspace(0, len(histories) - 1, max(count - len(odd), 1)).astype(int)
-    usual = [{"history": histories[place], "exclude": []} for place in places]
-    return [*odd, *usual][: max(count, 1)]
+    rest = [usual(int(place), told=times and number > 0) for number, place in enumerate(places)]
+    return [*odd, *rest][: max(count, 1)]
 
 
 def _graph_parity(
-    compressed: Path, lookup: Path, requests: Sequence[Mapping[str, Sequence[str]]]
+    compressed: Path, lookup: Path, requests: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """torch ↔ ONNX Runtime on the student, and FP32 ↔ INT8: what quantisation changes."""
     from recommender.export import torch_onnx_parity

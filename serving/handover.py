@@ -13,7 +13,7 @@ from recommender.errors import Check
 from recommender.onnx_session import open_session
 from recommender.settings import ExportConfig
 from recommender.string_graphs import build_decode, build_lookup
-from serving.parity import check_on_triton
+from serving.parity import check_on_triton, look_up
 from serving.settings import TritonConfig
 from serving.triton.repository import Shapes, write_repository
 from serving.version import GoldenRequest, ModelVersion, write_manifest
@@ -33,47 +33,36 @@ def write_graphs(
 ) -> Path:
     """Write the model repository around a ranker; the lookup graph's path, in `workdir`."""
     lookup, decode = workdir / "lookup.onnx", workdir / "decode.onnx"
-    graph = build_lookup(vocabulary, shapes.max_length, shapes.max_seen)
+    graph = build_lookup(vocabulary, shapes.max_length, shapes.max_seen, shapes.times)
     lookup.write_bytes(graph.SerializeToString())
     decode.write_bytes(build_decode(vocabulary, shapes.k).SerializeToString())
     write_repository(repository, lookup, ranker, decode, triton, gpu_ranker)
     return lookup
 
 
-def looked_up(
-    lookup: Path, requests: Sequence[Mapping[str, Sequence[str]]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(history_ids [B, L], seen_ids [B, M]) of requests, as the ranker gets them."""
+def looked_up(lookup: Path, requests: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, ...]:
+    """(history_ids [B, L], seen_ids [B, M]) of requests, as the ranker gets them.
+
+    Of a version that reads times event_times [B, L] are the third.
+    """
     session = open_session(lookup)
-    inputs = [
-        session.run(
-            ["history_ids", "seen_ids"],
-            {
-                name: np.array(request[name], dtype=object).reshape(1, len(request[name]))
-                for name in ("history", "exclude")
-            },
-        )
-        for request in requests
-    ]
-    history_ids, seen_ids = (np.concatenate(parts) for parts in zip(*inputs, strict=True))
-    return history_ids, seen_ids
+    inputs = [look_up(session, request).values() for request in requests]
+    return tuple(np.concatenate(parts) for parts in zip(*inputs, strict=True))
 
 
-def quantisation_row(
-    fp32: Path, int8: Path, history_ids: np.ndarray, seen_ids: np.ndarray
-) -> dict[str, Any]:
-    """FP32 ↔ INT8: what quantisation changes."""
+def quantisation_row(fp32: Path, int8: Path, *inputs: np.ndarray) -> dict[str, Any]:
+    """FP32 ↔ INT8: what quantisation changes. `inputs` as `looked_up` gives them."""
     from recommender.export import rank, top_k_overlap
 
     (exact, exact_scores), (small, small_scores) = (
-        rank(open_session(path), history_ids, seen_ids) for path in (fp32, int8)
+        rank(open_session(path), *inputs) for path in (fp32, int8)
     )
     return {
         "from": FP32,
         "to": INT8,
         "max_abs_score_diff": float(np.abs(exact_scores - small_scores).max()),
         "top_k_overlap": top_k_overlap(exact, small),
-        "requests": len(history_ids),
+        "requests": len(inputs[0]),
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from recommender.files import read_json
 from recommender.onnx_session import open_session
+from recommender.string_graphs import HISTORY_TIMES
 from serving.triton.repository import EMBEDDED, MODELS, STAGES, graph_path
 from serving.version import GOLDEN, GoldenRequest
 
@@ -16,27 +17,34 @@ Request = Mapping[str, Any]
 
 
 def golden_answers(repository: Path, requests: Sequence[Request]) -> list[GoldenRequest]:
-    """Answer requests ({history, exclude}) with the three graphs of a model repository."""
+    """Answer requests ({history, exclude}) with the three graphs of a model repository.
+
+    `history_times` of a request are for versions that read times; where they lack, none is known.
+    """
     lookup, ranker, decode = (open_session(graph_path(repository, model)) for model in MODELS)
     answers = []
     for request in requests:
-        history, exclude = list(request["history"]), list(request.get("exclude") or [])
-        history_ids, seen_ids = lookup.run(
-            ["history_ids", "seen_ids"], {"history": _row(history), "exclude": _row(exclude)}
-        )
-        indices, scores = ranker.run(
-            ["item_indices", "scores"], {"history_ids": history_ids, "seen_ids": seen_ids}
-        )
+        indices, scores = ranker.run(["item_indices", "scores"], look_up(lookup, request))
         (item_ids,) = decode.run(["item_ids"], {"item_indices": indices})
         answers.append(
             GoldenRequest(
-                history=history,
-                exclude=exclude,
+                history=list(request["history"]),
+                exclude=list(request.get("exclude") or []),
+                history_times=list(request.get(HISTORY_TIMES) or []),
                 item_ids=item_ids[0].tolist(),
                 scores=scores[0].tolist(),
             )
         )
     return answers
+
+
+def look_up(lookup: Any, request: Request) -> dict[str, np.ndarray]:
+    """The ranker's inputs for one request, by a session of the lookup graph."""
+    given = {name: _row(list(request.get(name) or [])) for name in ("history", "exclude")}
+    if times := request.get(HISTORY_TIMES):
+        given[HISTORY_TIMES] = np.array([times], dtype=np.int64)
+    names = [output.name for output in lookup.get_outputs()]
+    return dict(zip(names, lookup.run(names, given), strict=True))
 
 
 def triton_answers(
@@ -84,11 +92,16 @@ def triton_answers(
                     tensor = client_module.InferInput(name, [1, len(ids)], "BYTES")
                     tensor.set_data_from_numpy(_row(ids))
                     inputs.append(tensor)
+            if times := list(request.get(HISTORY_TIMES) or []):
+                tensor = client_module.InferInput(HISTORY_TIMES, [1, len(times)], "INT64")
+                tensor.set_data_from_numpy(np.array([times], dtype=np.int64))
+                inputs.append(tensor)
             result = client.infer("recommend", inputs, **call)
             answers.append(
                 GoldenRequest(
                     history=list(request["history"]),
                     exclude=list(request.get("exclude") or []),
+                    history_times=list(request.get(HISTORY_TIMES) or []),
                     item_ids=[item.decode() for item in result.as_numpy("item_ids")[0]],
                     scores=result.as_numpy("scores")[0].tolist(),
                 )

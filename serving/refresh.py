@@ -99,7 +99,7 @@ def refresh_version(
         for kind, graph in before.items():
             append_rows(graph, after[kind], new)
         repository = draft / "repository"
-        shapes = Shapes(parent.max_length, parent.max_seen, parent.k)
+        shapes = Shapes(parent.max_length, parent.max_seen, parent.k, parent.times)
         lookup = write_graphs(
             repository, workdir, vocabulary, shapes, after[INT8], after[FP32], triton
         )
@@ -108,7 +108,7 @@ def refresh_version(
         weights = [sha256_file(path) for path in after.values()]
         version = fingerprint([parent.version, vocabulary, *weights])[:12]
         asked = [
-            each.model_dump(include={"history", "exclude"})
+            each.asked()
             for each in parent.golden()
             if not added.issuperset(each.history) or not each.history  # an earlier refresh's
         ]
@@ -177,7 +177,7 @@ def _check_parts(item_map: ItemMap, found: Sequence[dict[str, Any]]) -> None:
 
 
 def _known_row(
-    one: str, kind: str, before: Path, after: Path, history_ids: np.ndarray, seen_ids: np.ndarray
+    one: str, kind: str, before: Path, after: Path, *inputs: np.ndarray
 ) -> dict[str, Any]:
     """A ranker ↔ the same with more items, on known items: their scores, and who of them comes."""
     from recommender.export import rank
@@ -185,8 +185,8 @@ def _known_row(
 
     old, _ = table_size(before)
     difference, kept, common = 0.0, 0, 0
-    first, second = (rank(open_session(path), history_ids, seen_ids) for path in (before, after))
-    for row in range(len(history_ids)):
+    first, second = (rank(open_session(path), *inputs) for path in (before, after))
+    for row in range(len(inputs[0])):
         scores = dict(zip(first[0][row].tolist(), first[1][row].tolist(), strict=True))
         for item, score in zip(second[0][row].tolist(), second[1][row].tolist(), strict=True):
             if 0 < item <= old:
@@ -199,7 +199,7 @@ def _known_row(
         "to": f"{kind} with new items, on known ones",
         "max_abs_score_diff": difference,
         "top_k_overlap": common / kept if kept else 1.0,
-        "requests": len(history_ids),
+        "requests": len(inputs[0]),
     }
 
 

@@ -26,8 +26,14 @@ class GoldenRequest(BaseModel):
 
     history: list[str]
     exclude: list[str] = []
+    history_times: list[int] = []  # of `history`, seconds since 1970; of versions that read them
     item_ids: list[str]
     scores: list[float]
+
+    def asked(self) -> dict[str, Any]:
+        """The request alone, JSON-ready; without times where it has none."""
+        times = {"history_times": self.history_times} if self.history_times else {}
+        return {"history": self.history, "exclude": self.exclude} | times
 
 
 class ModelVersion(BaseModel):
@@ -40,6 +46,7 @@ class ModelVersion(BaseModel):
     k: int
     max_length: int
     max_seen: int
+    times: bool = False  # whether the ranker reads the times of a history's events
     created: str
     files: dict[str, str]
     directory: Path = Field(Path(), exclude=True)
@@ -81,14 +88,16 @@ def write_manifest(
     """
     directory = Path(directory)
     shapes = read_shapes(**{model: graph_path(directory, model) for model in MODELS})
-    write_json(directory / GOLDEN, [each.model_dump() for each in golden])
+    # Without times, a version's files are those of a time when no version had any.
+    answers = [each.asked() | each.model_dump(include={"item_ids", "scores"}) for each in golden]
+    write_json(directory / GOLDEN, answers)
     files = sha256_tree(directory)
     files.pop(MANIFEST, None)
     manifest = facts | {
         "version": version,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": files,
-        **shapes._asdict(),
+        **{name: value for name, value in shapes._asdict().items() if value is not False},
     }
     write_json(directory / MANIFEST, manifest)
     return load_version(directory)

@@ -52,7 +52,7 @@ class OnlineReader:
         Args:
             store: folder of the embedded store, or a feature_store.yaml file.
             service: name of the FeatureService.
-            with_times: also read the times of a history's events, which nobody needs to answer.
+            with_times: also read the times of a history's events, which few versions need.
 
         Raises:
             StoreUnavailable: no such store, service or table, or a service without a history.

@@ -45,19 +45,21 @@ def compress(
         export_ranker(teacher, graphs["full"], export.k, export.max_seen)
         export_ranker(student, graphs["distilled"], export.k, export.max_seen)
         length = teacher.config.max_length
-        calibration = calibration_histories(
-            [history for history in splits["train"].histories if len(history)],
+        calibration, calibration_times = calibration_histories(
+            splits["train"].histories,
             config.quantization.calibration_requests,
             config.distillation.seed,
+            splits["train"].times_for(teacher.config),
         )
         quantize_ranker(
             graphs["distilled"],
             graphs["distilled + INT8"],
             config.quantization,
-            *ranker_inputs(calibration, length, export.max_seen),
+            *ranker_inputs(calibration, length, export.max_seen, calibration_times),
         )
+        times = splits["test"].times_for(teacher.config)
         rows = [
-            measure(step, path, splits["test"], length, export.max_seen)
+            measure(step, path, splits["test"], length, export.max_seen, times)
             for step, path in graphs.items()
         ]
         graphs["full"].unlink()

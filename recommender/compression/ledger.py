@@ -24,10 +24,17 @@ MEASURED = (
 
 
 def ranker_inputs(
-    histories: Sequence[np.ndarray], max_length: int, max_seen: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(history_ids [B, L], seen_ids [B, S]) as the serving lookup makes them."""
-    return pad(histories, max_length), pad(histories, max_seen)
+    histories: Sequence[np.ndarray],
+    max_length: int,
+    max_seen: int,
+    times: Sequence[np.ndarray] | None = None,
+) -> tuple[np.ndarray, ...]:
+    """(history_ids [B, L], seen_ids [B, S]) as the serving lookup makes them.
+
+    With `times` event_times [B, L] are the third, for rankers that read them.
+    """
+    ids = pad(histories, max_length), pad(histories, max_seen)
+    return ids if times is None else (*ids, pad(times, max_length))
 
 
 def topk_metrics(indices_BK: np.ndarray, targets_B: np.ndarray) -> dict[str, float]:
@@ -40,16 +47,23 @@ def topk_metrics(indices_BK: np.ndarray, targets_B: np.ndarray) -> dict[str, flo
     return {name: metrics[name] for name in ("ndcg@10", "hr@10")}
 
 
-def measure(step: str, path: Path, split: Split, max_length: int, max_seen: int) -> dict[str, Any]:
-    """One row of the ledger for the ranker at `path`."""
+def measure(
+    step: str,
+    path: Path,
+    split: Split,
+    max_length: int,
+    max_seen: int,
+    times: Sequence[np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """One row of the ledger for the ranker at `path`; `times` as `ranker_inputs` takes them."""
     session = open_session(path)
-    history_ids, seen_ids = ranker_inputs(split.histories, max_length, max_seen)
+    inputs = ranker_inputs(split.histories, max_length, max_seen, times)
     indices = [
-        rank(session, history_ids[start : start + 64], seen_ids[start : start + 64])[0]
+        rank(session, *(each[start : start + 64] for each in inputs))[0]
         for start in range(0, len(split), 64)
     ]
     metrics = topk_metrics(np.concatenate(indices), split.targets)
-    seconds = _latencies(session, history_ids, seen_ids)
+    seconds = _latencies(session, inputs)
     return {
         "step": step,
         **metrics,
@@ -92,12 +106,12 @@ def budget_checks(
     ]
 
 
-def _latencies(session: Any, history_ids: np.ndarray, seen_ids: np.ndarray) -> np.ndarray:
+def _latencies(session: Any, inputs: Sequence[np.ndarray]) -> np.ndarray:
     seconds = []
     for run in range(LATENCY_WARMUP + LATENCY_RUNS):
-        row = slice(run % len(history_ids), run % len(history_ids) + 1)
+        row = slice(run % len(inputs[0]), run % len(inputs[0]) + 1)
         started = time.perf_counter()
-        rank(session, history_ids[row], seen_ids[row])
+        rank(session, *(each[row] for each in inputs))
         seconds.append(time.perf_counter() - started)
     return np.array(seconds[LATENCY_WARMUP:])
 

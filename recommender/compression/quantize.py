@@ -7,6 +7,7 @@ import numpy as np
 
 from recommender.files import atomic_file
 from recommender.settings import QuantizationConfig
+from recommender.string_graphs import EVENT_TIMES
 
 CALIBRATION_BATCH = 32
 
@@ -17,6 +18,7 @@ def quantize_ranker(
     config: QuantizationConfig,
     history_ids: np.ndarray,
     seen_ids: np.ndarray,
+    event_times: np.ndarray | None = None,
 ) -> None:
     """Write the INT8 version of `source` to `target`, by ONNX Runtime's static quantiser.
 
@@ -26,11 +28,16 @@ def quantize_ranker(
     the scores of a whole catalogue cost a tenth of the top 10.
 
     Args:
-        history_ids: int64 [n, L], seen_ids: int64 [n, S]: requests that give the activations'
-            ranges, as the graph takes them.
+        history_ids: int64 [n, L], seen_ids: int64 [n, S], and of a ranker that reads times
+            event_times: int64 [n, L]: requests that give the activations' ranges, as the graph
+            takes them.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    given = {"history_ids": history_ids, "seen_ids": seen_ids}
+    if event_times is not None:
+        given[EVENT_TIMES] = event_times
 
     class Requests(CalibrationDataReader):
         def __init__(self) -> None:
@@ -41,7 +48,7 @@ def quantize_ranker(
             if start is None:
                 return None
             rows = slice(start, start + CALIBRATION_BATCH)
-            return {"history_ids": history_ids[rows], "seen_ids": seen_ids[rows]}
+            return {name: each[rows] for name, each in given.items()}
 
     # Of the gathered constants only the item table is large; the attention's few biases stay exact.
     small = [
@@ -70,8 +77,17 @@ def quantize_ranker(
         root.setLevel(level)
 
 
-def calibration_histories(histories: list[np.ndarray], count: int, seed: int) -> list[np.ndarray]:
-    """`count` beginnings of histories, short and long alike: what a growing user looks like."""
+def calibration_histories(
+    histories: list[np.ndarray], count: int, seed: int, times: list[np.ndarray] | None = None
+) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+    """`count` beginnings of histories, short and long alike: what a growing user looks like.
+
+    Histories without an item are passed over. With `times`, those of the beginnings too.
+    """
     rng = np.random.default_rng(seed)
-    rows = rng.integers(0, len(histories), size=count)
-    return [histories[row][: rng.integers(1, len(histories[row]) + 1)] for row in rows]
+    some = [row for row, history in enumerate(histories) if len(history)]
+    rows = [some[place] for place in rng.integers(0, len(some), size=count)]
+    ends = [rng.integers(1, len(histories[row]) + 1) for row in rows]
+    tracks = [histories] if times is None else [histories, times]
+    begun = [[track[row][:end] for row, end in zip(rows, ends, strict=True)] for track in tracks]
+    return begun[0], begun[1] if times is not None else None

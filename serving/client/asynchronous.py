@@ -62,6 +62,7 @@ class AsyncRecommendClient:
         k: int | None = None,
         *,
         user_id: str | None = None,
+        history_times: Sequence[int] = (),
         request_id: str | None = None,
         timeout_s: float | None = None,
     ) -> Recommendations:
@@ -71,6 +72,7 @@ class AsyncRecommendClient:
             [exclude] if exclude else None,
             k,
             user_ids=None if user_id is None else [user_id],
+            history_times=[history_times] if history_times else None,
             request_id=request_id,
             timeout_s=timeout_s,
         )
@@ -83,11 +85,14 @@ class AsyncRecommendClient:
         k: int | None = None,
         *,
         user_ids: Sequence[str] | None = None,
+        history_times: Sequence[Sequence[int]] | None = None,
         request_id: str | None = None,
         timeout_s: float | None = None,
     ) -> list[Recommendations]:
         """One answer for each user or history: `RecommendClient.recommend_batch`."""
-        call = self._core.begin(user_ids, histories, excludes, k, request_id, timeout_s)
+        call = self._core.begin(
+            user_ids, histories, excludes, k, request_id, timeout_s, history_times
+        )
         while call.rows:
             sent = self._infer(call.request, timeout=call.next_timeout_s(), metadata=call.metadata)
             try:

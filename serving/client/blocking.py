@@ -68,6 +68,7 @@ class RecommendClient:
         k: int | None = None,
         *,
         user_id: str | None = None,
+        history_times: Sequence[int] = (),
         request_id: str | None = None,
         timeout_s: float | None = None,
     ) -> Recommendations:
@@ -79,6 +80,8 @@ class RecommendClient:
             k: how many; by default as many as the model version answers with.
             user_id: whose stored history is used where none is given. A bare Triton knows no
                 users and no `k`.
+            history_times: when each of `history` happened, whole seconds since 1970, 0 where
+                unknown; for versions that read times (`model.time`), others pass over it.
             request_id: comes back with the answer, and stands in the endpoint's access log and
                 traces.
             timeout_s: deadline of this call, in place of the client's.
@@ -92,6 +95,7 @@ class RecommendClient:
             [exclude] if exclude else None,
             k,
             user_ids=None if user_id is None else [user_id],
+            history_times=[history_times] if history_times else None,
             request_id=request_id,
             timeout_s=timeout_s,
         )
@@ -104,6 +108,7 @@ class RecommendClient:
         k: int | None = None,
         *,
         user_ids: Sequence[str] | None = None,
+        history_times: Sequence[Sequence[int]] | None = None,
         request_id: str | None = None,
         timeout_s: float | None = None,
     ) -> list[Recommendations]:
@@ -112,7 +117,9 @@ class RecommendClient:
         Histories may have different lengths. A request holds at most 64 rows
         (serving.triton.max_batch_size).
         """
-        call = self._core.begin(user_ids, histories, excludes, k, request_id, timeout_s)
+        call = self._core.begin(
+            user_ids, histories, excludes, k, request_id, timeout_s, history_times
+        )
         while call.rows:
             try:
                 response, sent = self._infer.with_call(

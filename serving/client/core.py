@@ -37,13 +37,14 @@ class Core:
         k: int | None,
         request_id: str | None,
         timeout_s: float | None,
+        history_times: Sequence[Sequence[int]] | None = None,
     ) -> "Call":
         """One call; its deadline counts from now.
 
         Raises:
             ValueError: as `build_request`.
         """
-        request = build_request(user_ids, histories, excludes, k, request_id)
+        request = build_request(user_ids, histories, excludes, k, request_id, history_times)
         return Call(self, request, self.timeout_s if timeout_s is None else timeout_s)
 
 

@@ -34,7 +34,7 @@ def replay(
     """
     from tritonclient.utils import InferenceServerException
 
-    requests = [each.model_dump() for each in golden]
+    requests = [each.asked() for each in golden]
     try:
         answers = triton_answers(
             door.address,

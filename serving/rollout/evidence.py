@@ -116,6 +116,7 @@ class Request(NamedTuple):
     history: Sequence[str] | None = None
     exclude: Sequence[str] = ()
     k: int | None = None
+    history_times: Sequence[int] = ()  # of each of `history`, seconds; none: not known
 
 
 class Evidence(Protocol):

@@ -33,7 +33,9 @@ class Mirror:
         self._limit = config.ranking.pairs_per_step
         self._each_look = -(-self._limit // looks)
         # Our own through the door are sampled as everybody's are, and say nothing new.
-        self._own = {(tuple(each.history), tuple(each.exclude)) for each in golden}
+        self._own = {
+            (tuple(each.history), tuple(each.exclude), tuple(each.history_times)) for each in golden
+        }
         self.start_over()
 
     def start_over(self) -> None:
@@ -66,7 +68,12 @@ class Mirror:
         if self._asked_golden:
             return []
         return [
-            Request("golden", history=each.history, exclude=each.exclude)
+            Request(
+                "golden",
+                history=each.history,
+                exclude=each.exclude,
+                history_times=each.history_times,
+            )
             for each in self._golden[: max(room // 2, 1)]
         ]
 
@@ -78,7 +85,7 @@ class Mirror:
             each
             for content, each in new.items()
             if content not in self._asked
-            and (each.user_id is not None or content[1:3] not in self._own)
+            and (each.user_id is not None or content[1:4] not in self._own)
         ]
         self._asked |= new.keys()
         self.exhausted = not live
@@ -87,4 +94,5 @@ class Mirror:
 
 def _content(request: Request) -> tuple[object, ...]:
     history = None if request.history is None else tuple(request.history)
-    return request.user_id, history, tuple(request.exclude), request.k
+    times = tuple(request.history_times)
+    return request.user_id, history, tuple(request.exclude), times, request.k

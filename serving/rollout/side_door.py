@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from recommender.errors import Check, require
 from recommender.schema import MASKED_SCORE
+from recommender.string_graphs import HISTORY_TIMES
 from serving.rollout.checks import GATE, NOBODY, compare, features_read
 from serving.rollout.evidence import Pair, Ranked, Request
 from serving.settings import ServingConfig
@@ -49,6 +50,7 @@ def sample(call: Call, limit: int) -> list[Request]:
                 history=each["history"],
                 exclude=tuple(each["exclude"]),
                 k=each["k"],
+                history_times=tuple(each.get(HISTORY_TIMES) or ()),
             )
             for each in answer["requests"]
         ]
@@ -73,7 +75,10 @@ def check_golden(
     """
     found = []
     for each in golden:
-        ranked = ask(call, Request("golden", history=each.history, exclude=each.exclude)).ranked
+        request = Request(
+            "golden", history=each.history, exclude=each.exclude, history_times=each.history_times
+        )
+        ranked = ask(call, request).ranked
         found.append(
             each.model_copy(
                 update={"item_ids": list(ranked.item_ids), "scores": list(ranked.scores)}
@@ -104,6 +109,10 @@ def _body(request: Request) -> dict[str, Any]:
         inputs.append(_ids("history", request.history))
     if request.exclude:
         inputs.append(_ids("exclude", request.exclude))
+    if request.history_times:
+        times = list(request.history_times)
+        shape = [1, len(times)]
+        inputs.append({"name": HISTORY_TIMES, "datatype": "INT64", "shape": shape, "data": times})
     if request.k is not None:
         inputs.append({"name": "k", "datatype": "INT64", "shape": [1], "data": [request.k]})
     return {"inputs": inputs}

@@ -75,4 +75,6 @@ class OwnRequests:
                 self._ended.wait(max(due - time.monotonic(), 0.0))
                 self.sent += 1
                 with contextlib.suppress(RecommendError):
-                    client.recommend(request.history, request.exclude)
+                    client.recommend(
+                        request.history, request.exclude, history_times=request.history_times
+                    )

@@ -83,8 +83,9 @@ async def serve(args: argparse.Namespace) -> None:
         read_max_batch_size(args.model_dir, args.model_name), version.k, settings.max_ids
     )
     request_log = open_log(settings.request_log, version.version, args.feature_store)
+    with_times = request_log.on or version.times
     features = FeatureSource(
-        settings, lambda: _open_reader(args.feature_store, version.version, request_log.on)
+        settings, lambda: _open_reader(args.feature_store, version.version, with_times)
     )
     predictor = Predictor(
         args.predictor_host,
@@ -108,6 +109,7 @@ async def serve(args: argparse.Namespace) -> None:
         sample,
         request_log,
         args.enable_predictor_health_check,
+        version.times,
     )
     repository = ModelRepository()
     repository.update(model)

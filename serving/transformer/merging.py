@@ -22,7 +22,8 @@ class Ranking(NamedTuple):
 class Job:
     """What one request asks of Triton, and since when (`asked`, by time.perf_counter).
 
-    `of_client`: whether its wait is one that a client has.
+    `of_client`: whether its wait is one that a client has. `times`: of each of the histories'
+    events in seconds, None of a row whose times are not known; None where no row's are.
     """
 
     __slots__ = (
@@ -33,6 +34,7 @@ class Job:
         "metadata",
         "of_client",
         "request_id",
+        "times",
         "width",
     )
 
@@ -43,7 +45,9 @@ class Job:
         request_id: str,
         metadata: Sequence[tuple[str, str]] = (),
         of_client: bool = True,
+        times: Sequence[Sequence[int] | None] | None = None,
     ) -> None:
+        self.times = times
         self.histories, self.excludes = histories, excludes
         self.request_id, self.metadata, self.of_client = request_id, metadata, of_client
         self.asked = time.perf_counter()

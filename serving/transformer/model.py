@@ -69,6 +69,7 @@ class RecommendModel(Model):
         sample: what keeps some of the clients' requests.
         log: what writes some of them down with their answers.
         check_predictor: whether being ready includes that Triton answers.
+        reads_times: whether the version reads the times of a history's events.
     """
 
     def __init__(
@@ -83,12 +84,13 @@ class RecommendModel(Model):
         sample: RequestSample,
         log: RequestLog,
         check_predictor: bool = True,
+        reads_times: bool = False,
     ) -> None:
         super().__init__(name)
         self._admission, self._sample, self._log = admission, sample, log
         self.version, self.limits = version, limits
         self._features, self._predictor, self._tracing = features, predictor, tracing
-        self._check_predictor = check_predictor
+        self._check_predictor, self._reads_times = check_predictor, reads_times
 
     async def start_parts(self, patience_s: float = 15.0) -> None:
         """Connect to Triton and open the feature store, in the loop that serves.
@@ -177,9 +179,19 @@ class RecommendModel(Model):
                 _request_id(payload.request, headers),
                 [pair for pair in outgoing if len(pair[1]) <= _MAX_FORWARDED],
                 metrics.of_client.get(),
+                self._times(payload) if self._reads_times else None,
             )
             ranking = await self._predictor.rank(job, time_left_s.get())
         return Answered(payload, ranking)
+
+    def _times(self, payload: Prepared) -> list[Sequence[int] | None]:
+        """Seconds of each event: the stored ones are cut as training's are."""
+        if payload.ask.history is not None:
+            return list(payload.ask.times or [None] * payload.ask.rows)
+        return [
+            None if user.times is None else [each // 1_000_000 for each in user.times]
+            for user in payload.users
+        ]
 
     async def postprocess(
         self,

@@ -12,10 +12,11 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 
 from feature_repo.online.batching import Batcher
+from recommender.string_graphs import HISTORY_TIMES
 from serving.transformer import metrics
 from serving.transformer.errors import RequestFailed
 from serving.transformer.merging import Job, Ranking, room_for
-from serving.transformer.wire import pack_rows, split_rows
+from serving.transformer.wire import pack_rows, pack_times, split_rows
 
 _OPTIONS = [
     ("grpc.enable_http_proxy", 0),
@@ -110,6 +111,11 @@ class Predictor:
         if any(job.excludes is not None for job in jobs):
             rows = [row for job in jobs for row in job.excludes or [[]] * job.rows]
             _add(request, "exclude", rows)
+        if any(job.times is not None for job in jobs):
+            times = [row for job in jobs for row in job.times or [None] * job.rows]
+            shape, content = pack_times(times, request.inputs[0].shape[1])
+            request.inputs.add(name=HISTORY_TIMES, datatype="INT64", shape=shape)
+            request.raw_input_contents.append(content)
         response = await self._ask(request, jobs[0].metadata)
         if response.id != request_id:
             raise RequestFailed("Triton answered another request", "INTERNAL")

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recommender.string_graphs import HISTORY_TIMES
 from serving.transformer.errors import BadRequest
 
 Rows = list[list[bytes]]
+Times = list[list[int]]
 MAX_ID_BYTES = 1024
 
 # Tensors by name: allowed datatypes, and the shape as documentation and metadata show it.
@@ -19,6 +21,7 @@ INPUTS: dict[str, tuple[tuple[str, ...], list[int]]] = {
     "user_id": (("BYTES",), [-1]),
     "history": (("BYTES",), [-1, -1]),
     "exclude": (("BYTES",), [-1, -1]),
+    HISTORY_TIMES: (("INT64",), [-1, -1]),
     "k": (("INT64", "INT32"), [1]),
 }
 OUTPUTS: dict[str, tuple[str, list[int]]] = {
@@ -40,7 +43,7 @@ class Limits(NamedTuple):
 class Ask(NamedTuple):
     """A request that is fit to be answered. B = rows; ids are UTF-8, "" is padding.
 
-    k None: as many items as there are.
+    k None: as many items as there are. times: of each of `history`, seconds, 0 where unknown.
     """
 
     rows: int
@@ -49,6 +52,7 @@ class Ask(NamedTuple):
     exclude: Rows | None
     k: int | None
     outputs: tuple[str, ...]
+    times: Times | None = None
 
 
 def read_request(request: Any, limits: Limits) -> Ask:
@@ -69,6 +73,9 @@ def read_request(request: Any, limits: Limits) -> Ask:
             lists[name] = _read_ids(name, tensors[name], rows, limits)
             rows = len(lists[name])
     assert rows is not None
+    times = None
+    if HISTORY_TIMES in tensors:
+        times = _read_times(tensors[HISTORY_TIMES], lists.get("history"))
     return Ask(
         rows=rows,
         user_ids=[row[0].decode() for row in lists["user_id"]] if "user_id" in lists else None,
@@ -76,6 +83,7 @@ def read_request(request: Any, limits: Limits) -> Ask:
         exclude=lists.get("exclude"),
         k=_read_k(tensors["k"], limits.max_k) if "k" in tensors else None,
         outputs=_read_outputs(request.request_outputs),
+        times=times,
     )
 
 
@@ -134,6 +142,22 @@ def _encode(name: str, value: Any, row: int) -> bytes:
             f"{name}: an id of {len(raw)} bytes in row {row}; allowed: up to {MAX_ID_BYTES}"
         )
     return raw
+
+
+def _read_times(tensor: Any, history: Rows | None) -> Times:
+    if history is None:
+        raise BadRequest(f"{HISTORY_TIMES}: there is no 'history' that they are of")
+    shape, wanted = _shape(HISTORY_TIMES, tensor), [len(history), len(history[0])]
+    if shape != wanted:
+        raise BadRequest(f"{HISTORY_TIMES}: shape {shape}; allowed: {wanted}, that of 'history'")
+    values = _values(HISTORY_TIMES, tensor, wanted[0] * wanted[1])
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise BadRequest(f"{HISTORY_TIMES}: {value!r:.60} is not an integer")
+        if not -(2**63) <= value < 2**63:
+            raise BadRequest(f"{HISTORY_TIMES}: {value!r:.60} is no 64-bit number")
+    flat, width = [int(value) for value in values], wanted[1]
+    return [flat[row * width : (row + 1) * width] for row in range(wanted[0])]
 
 
 def _read_k(tensor: Any, max_k: int) -> int:

@@ -98,11 +98,13 @@ def _encode(ask: Ask, row: int) -> bytes:
     def ids(rows: list[list[bytes]]) -> list[str]:
         return [each.decode() for each in rows[row] if each]
 
-    return orjson.dumps(
-        {
-            "user_id": None if ask.user_ids is None else ask.user_ids[row],
-            "history": None if ask.history is None else ids(ask.history),
-            "exclude": [] if ask.exclude is None else ids(ask.exclude),
-            "k": ask.k,
-        }
-    )
+    sent = {
+        "user_id": None if ask.user_ids is None else ask.user_ids[row],
+        "history": None if ask.history is None else ids(ask.history),
+        "exclude": [] if ask.exclude is None else ids(ask.exclude),
+        "k": ask.k,
+    }
+    if ask.times is not None and ask.history is not None:
+        pairs = zip(ask.history[row], ask.times[row], strict=True)
+        sent["history_times"] = [time for each, time in pairs if each]
+    return orjson.dumps(sent)

@@ -4,6 +4,8 @@ import functools
 import struct
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 _LENGTH = struct.Struct("<I")
 _PADDING = _LENGTH.pack(0)
 
@@ -23,6 +25,15 @@ def pack_rows(rows: Sequence[Sequence[bytes | str]]) -> tuple[list[int], bytes]:
         parts += map(_packed, row)
         parts.append(_PADDING * (width - len(row)))
     return [len(rows), width], b"".join(parts)
+
+
+def pack_times(rows: Sequence[Sequence[int] | None], width: int) -> tuple[list[int], bytes]:
+    """Rows of times as one INT64 tensor [B, width], padded with 0 as their histories with ""."""
+    times = np.zeros((len(rows), width), dtype="<i8")
+    for row, known in enumerate(rows):
+        if known:
+            times[row, : len(known)] = known
+    return [len(rows), width], times.tobytes()
 
 
 def pack(values: Iterable[str]) -> bytes:

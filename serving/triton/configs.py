@@ -2,12 +2,13 @@
 
 Imports tritonclient.grpc, so nothing that shares a process with kserve may import this module.
 
-`exclude` is optional in the ensemble and in `lookup`. Triton's C++ ONNX Runtime backend refuses an
-optional input in a model with max_batch_size > 0 (onnxruntime_backend, ModelInstanceState::
-ValidateInputs), so `lookup` has max_batch_size 0 and the batch as its first dimension: the ensemble
-of a batching model and a non-batching one is legal when the latter's dims are [-1, ...]
-(core, ensemble_utils.cc, ValidateTensorConsistency). Nothing is lost: requests of different history
-lengths could not be merged in `lookup` anyway; they are in `ranker`, whose shapes are fixed.
+`exclude`, and the times that some versions read, are optional in the ensemble and in `lookup`.
+Triton's C++ ONNX Runtime backend refuses an optional input in a model with max_batch_size > 0
+(onnxruntime_backend, ModelInstanceState::ValidateInputs), so `lookup` has max_batch_size 0 and the
+batch as its first dimension: the ensemble of a batching model and a non-batching one is legal when
+the latter's dims are [-1, ...] (core, ensemble_utils.cc, ValidateTensorConsistency). Nothing is
+lost: requests of different history lengths could not be merged in `lookup` anyway; they are in
+`ranker`, whose shapes are fixed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from recommender.string_graphs import EVENT_TIMES, HISTORY_TIMES
 from serving.settings import TritonConfig
 from serving.triton.repository import EMBEDDED, ENSEMBLE, GPU, MODELS, STAGES, Shapes
 
@@ -80,7 +82,7 @@ def _model(
         message.backend = "onnxruntime"
     for tensor, data_type, dims in inputs:
         message.input.add(name=tensor, data_type=data_type, dims=dims)
-        if tensor == "exclude":
+        if tensor in ("exclude", HISTORY_TIMES):
             message.input[-1].optional = True
     for tensor, data_type, dims in outputs:
         message.output.add(name=tensor, data_type=data_type, dims=dims)
@@ -108,34 +110,48 @@ def _warm_up(message: Any, name: str, batch_size: int, dims: Mapping[str, Sequen
         given.dims.extend(shape)
 
 
+def _asked(shapes: Shapes) -> list[Tensor]:
+    """What clients send, a row of a batch."""
+    times: list[Tensor] = [(HISTORY_TIMES, pb.TYPE_INT64, [-1])] if shapes.times else []
+    return [("history", pb.TYPE_STRING, [-1]), ("exclude", pb.TYPE_STRING, [-1]), *times]
+
+
+def _asked_once(shapes: Shapes) -> dict[str, list[int]]:
+    """Dims of a request that warms up: a history with a time for each event."""
+    length = shapes.max_length
+    times = {HISTORY_TIMES: [length]} if shapes.times else {}
+    return {"history": [length], "exclude": [1]} | times
+
+
+def _ranker_inputs(shapes: Shapes) -> dict[str, int]:
+    """What `lookup` makes for `ranker`, with its width."""
+    times = {EVENT_TIMES: shapes.max_length} if shapes.times else {}
+    return {"history_ids": shapes.max_length, "seen_ids": shapes.max_seen} | times
+
+
 def _lookup(shapes: Shapes, config: TritonConfig) -> Any:
+    ids = _ranker_inputs(shapes)
     message = _model(
         "lookup",
         0,  # see the module's docstring
-        [("history", pb.TYPE_STRING, [-1, -1]), ("exclude", pb.TYPE_STRING, [-1, -1])],
-        [
-            ("history_ids", pb.TYPE_INT64, [-1, shapes.max_length]),
-            ("seen_ids", pb.TYPE_INT64, [-1, shapes.max_seen]),
-        ],
+        [(name, kind, [-1, *dims]) for name, kind, dims in _asked(shapes)],
+        [(name, pb.TYPE_INT64, [-1, width]) for name, width in ids.items()],
     )
     _run_on_cpu(message, config.lookup_instances, config)
-    _warm_up(message, "one", 1, {"history": [1, shapes.max_length], "exclude": [1, 1]})
+    _warm_up(message, "one", 1, {name: [1, *dims] for name, dims in _asked_once(shapes).items()})
     return message
 
 
 def _ranker(shapes: Shapes, config: TritonConfig) -> Any:
+    dims = {name: [width] for name, width in _ranker_inputs(shapes).items()}
     message = _model(
         "ranker",
         config.max_batch_size,
-        [
-            ("history_ids", pb.TYPE_INT64, [shapes.max_length]),
-            ("seen_ids", pb.TYPE_INT64, [shapes.max_seen]),
-        ],
+        [(name, pb.TYPE_INT64, width) for name, width in dims.items()],
         [("item_indices", pb.TYPE_INT64, [shapes.k]), ("scores", pb.TYPE_FP32, [shapes.k])],
     )
     _batch(message, config.preferred_batch_sizes, config.max_queue_delay_us)
     _run_on_cpu(message, config.ranker_instances, config)
-    dims = {"history_ids": [shapes.max_length], "seen_ids": [shapes.max_seen]}
     _warm_up(message, "one", 1, dims)
     _warm_up(message, "full", config.max_batch_size, dims)
     return message
@@ -157,9 +173,10 @@ def _decode(shapes: Shapes, config: TritonConfig) -> Any:
 def _ensemble(shapes: Shapes, config: TritonConfig) -> Any:
     message = _recommend(shapes, config)
     message.platform = "ensemble"
+    ids = list(_ranker_inputs(shapes))
     steps = {
-        "lookup": (["history", "exclude"], ["history_ids", "seen_ids"]),
-        "ranker": (["history_ids", "seen_ids"], ["item_indices", "scores"]),
+        "lookup": ([name for name, _, _ in _asked(shapes)], ids),
+        "ranker": (ids, ["item_indices", "scores"]),
         "decode": (["item_indices"], ["item_ids"]),
     }
     for model in MODELS:
@@ -179,7 +196,7 @@ def _pipeline(shapes: Shapes, config: TritonConfig) -> Any:
         tensor.allow_ragged_batch = True  # histories of different lengths share a batch
     _batch(message, config.preferred_batch_sizes, config.max_queue_delay_us)
     _run_on_cpu(message, config.ranker_instances, config)
-    dims = {"history": [shapes.max_length], "exclude": [1]}
+    dims = _asked_once(shapes)
     _warm_up(message, "one", 1, dims)
     _warm_up(message, "full", config.max_batch_size, dims)
     return message
@@ -190,7 +207,7 @@ def _recommend(shapes: Shapes, config: TritonConfig) -> Any:
     message = _model(
         ENSEMBLE,
         config.max_batch_size,
-        [("history", pb.TYPE_STRING, [-1]), ("exclude", pb.TYPE_STRING, [-1])],
+        _asked(shapes),
         [("item_ids", pb.TYPE_STRING, [shapes.k]), ("scores", pb.TYPE_FP32, [shapes.k])],
     )
     # Of the whole: a hit skips all three graphs (core, EnsembleScheduler::Enqueue).
@@ -215,8 +232,8 @@ def _gpu_ranker(full: Any, shapes: Shapes, config: TritonConfig, graph: str, eng
     largest = config.max_batch_size
 
     def profile(batch: int) -> str:
-        widths = {"history_ids": shapes.max_length, "seen_ids": shapes.max_seen}
-        return ",".join(f"{tensor}:{batch}x{width}" for tensor, width in widths.items())
+        widths = _ranker_inputs(shapes).items()
+        return ",".join(f"{tensor}:{batch}x{width}" for tensor, width in widths)
 
     accelerator.parameters.update(
         {

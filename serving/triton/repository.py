@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recommender.files import atomic_directory, fingerprint, sha256_file
+from recommender.string_graphs import EVENT_TIMES
 from serving.settings import TritonConfig
 
 ENSEMBLE = "recommend"
@@ -36,6 +37,7 @@ class Shapes(NamedTuple):
     max_length: int
     max_seen: int
     k: int
+    times: bool = False  # whether the ranker reads the times of a history's events
 
 
 def write_repository(
@@ -113,8 +115,12 @@ def read_shapes(lookup: Path, ranker: Path, decode: Path) -> Shapes:
             raise ValueError(f"{model}: '{tensor}' must have a fixed width [B, n], not {dims}")
         return dims[1]
 
+    times = EVENT_TIMES in graphs["lookup"] or EVENT_TIMES in graphs["ranker"]
     shapes = Shapes(
-        width("lookup", "history_ids"), width("lookup", "seen_ids"), width("ranker", "item_indices")
+        width("lookup", "history_ids"),
+        width("lookup", "seen_ids"),
+        width("ranker", "item_indices"),
+        times,
     )
     expected = {
         ("ranker", "history_ids"): shapes.max_length,
@@ -123,6 +129,11 @@ def read_shapes(lookup: Path, ranker: Path, decode: Path) -> Shapes:
         ("decode", "item_indices"): shapes.k,
         ("decode", "item_ids"): shapes.k,
     }
+    if times:
+        expected |= {
+            ("lookup", EVENT_TIMES): shapes.max_length,
+            ("ranker", EVENT_TIMES): shapes.max_length,
+        }
     for (model, tensor), wanted in expected.items():
         if width(model, tensor) != wanted:
             raise ValueError(
