@@ -37,8 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trial without a number would count towards the end of the experiment instead.
     """
     options = _parser().parse_args(arguments)
-    # Ended early, by Katib or by us: what is open is closed, and no temporary folder stays.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         values = dict(_assignment(text) for text in options.set)
         try:
@@ -121,4 +119,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # Ended early, by Katib or by us: what is open is closed, and no temporary folder stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

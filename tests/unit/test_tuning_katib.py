@@ -1,4 +1,4 @@
-"""The Experiment for Katib: the same space, and a command that a shell and our parser understand."""
+"""The Experiment for Katib: the same space, and a command that a shell and our parser take."""
 
 import json
 import shlex
