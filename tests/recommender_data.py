@@ -29,8 +29,13 @@ def random_model(config: ModelConfig = TINY, seed: int = 0) -> SequentialRecomme
     return model.eval()
 
 
-def write_windows(directory: Path, users: int = 48, seed: int = 0) -> Path:
-    """features/ of users who step on by 1, sometimes 2, from a random start."""
+def write_windows(
+    directory: Path, users: int = 48, seed: int = 0, with_times: bool = False
+) -> Path:
+    """features/ of users who step on by 1, sometimes 2, from a random start.
+
+    With times events are minutes to days apart.
+    """
     rng = np.random.default_rng(seed)
     items = vocabulary()
     rows = []
@@ -51,6 +56,13 @@ def write_windows(directory: Path, users: int = 48, seed: int = 0) -> Path:
             "target": pa.array(columns[3], pa.string()),
         }
     )
+    if with_times:
+        gaps = np.random.default_rng(seed + 1)
+        walked = np.cumsum(60 * 10 ** gaps.uniform(0, 4, (users, 25)), axis=1)
+        times_us = (1_700_000_000 + walked).astype(np.int64) * 1_000_000
+        # The three rows of a user are one after the other, and begin with the same event.
+        times = [times_us[row // 3, : len(each)] for row, each in enumerate(columns[2])]
+        table = table.append_column("history_times", pa.array(times, pa.list_(pa.int64())))
     directory.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, directory / "windows.parquet")
     write_json(directory / "vocabulary.json", items)

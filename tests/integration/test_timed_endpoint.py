@@ -7,18 +7,25 @@ import json
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from feature_stores import sqlite_store
-from recommender_data import vocabulary
-from timed_version import ITEMS, NOW, TIMES, K, timed_model, write_timed_version
+from recommender_data import TINY, vocabulary, write_vectors, write_windows
+from timed_version import ITEMS, MAX_SEEN, NOW, TIMES, K, timed_model, write_timed_version
 from tiny_transformer import Parts, transformer
 
+from recommender.compression.compress import compress
+from recommender.errors import KuberecError
 from recommender.sequences import Vocabulary
+from recommender.settings import CompressionConfig, ExportConfig, TrainingConfig
+from recommender.training.fit import fit
 from serving.client import RecommendClient
-from serving.parity import parity, triton_answers
+from serving.export import write_version
+from serving.parity import golden_answers, parity, triton_answers
 from serving.rollout.side_door import check_golden
 from serving.settings import ServingConfig
 from serving.triton.repository import STAGES
@@ -96,3 +103,34 @@ def test_times_reach_the_model_by_client_and_by_store(parts: Parts) -> None:
     assert stored.scores == pytest.approx(expected(seconds), abs=EXACT)
     assert stored.scores != pytest.approx(unknown.scores, abs=10 * EXACT)
     assert stored.scores != pytest.approx(close.scores, abs=10 * EXACT)
+
+
+def test_what_is_trained_with_times_is_compressed_and_exported_with_them(tmp_path: Path) -> None:
+    windows = write_windows(tmp_path / "windows", with_times=True)
+    vectors = write_vectors(tmp_path / "vectors")
+    shape = TINY.model_copy(update={"time": "gaps"})
+    training = TrainingConfig(epochs=1, batch_size=16, warmup_epochs=0, reversed_share=0.5)
+    fit(windows, vectors, shape, training, tmp_path / "model")
+    loose: dict[str, Any] = {"max_quality_loss": 1.0, "min_size_ratio": 0.01, "min_speedup": 0.01}
+    loose["distillation"] = {"dim": shape.dim, "layers": 1, "epochs": 1}
+    export = ExportConfig(k=10, max_seen=MAX_SEEN, golden_requests=8, min_quantized_overlap=0)
+    compress(
+        tmp_path / "model",
+        windows,
+        CompressionConfig.model_validate(loose),
+        export,
+        tmp_path / "compressed",
+    )
+    version = write_version(
+        tmp_path / "version", tmp_path / "compressed", windows, vectors, export, {}
+    )
+    golden = version.golden()
+    assert version.times
+    assert golden[-1].history_times[0] > 1_700_000_000  # seconds
+    assert len(golden[-1].history_times) == len(golden[-1].history)
+    without = golden_answers(tmp_path / "version", [{"history": golden[-1].history}])
+    assert without[0].scores != golden[-1].scores
+    table = pq.read_table(windows / "windows.parquet").drop_columns(["history_times"])
+    pq.write_table(table, windows / "windows.parquet")
+    with pytest.raises(KuberecError, match="no column 'history_times'"):
+        fit(windows, vectors, shape, training, tmp_path / "again")
