@@ -16,7 +16,7 @@ from tuning.settings import TuningConfig, parse_tuning
 from tuning.space import check_space
 from tuning.study import OWNERS, Study
 
-BASE = Base(TINY, TrainingConfig(epochs=4, batch_size=16, warmup_epochs=1))
+BASE = Base(TINY, TrainingConfig(epochs=4, batch_size=16, warmup_epochs=1, threads=1))
 SPACE = {
     "model.dim": {"choices": [8, 12, 16]},
     "model.heads": {"choices": [1, 2, 8]},  # 12 is no multiple of 8
