@@ -44,7 +44,7 @@ def target_ranks(masked_BN: np.ndarray, targets_B: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: a score is not a number; it would silently count as a low one.
     """
-    if np.isnan(masked_BN).any():
+    if np.isnan(masked_BN.min(axis=1)).any():  # which NaN passes through
         raise ValueError("scores hold NaN: the model has diverged")
     target_B1 = np.take_along_axis(masked_BN, targets_B[:, None], axis=1)
     return (masked_BN >= target_B1).sum(axis=1)

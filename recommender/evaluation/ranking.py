@@ -46,13 +46,18 @@ def rank_users(scorer: Scorer, split: Split, items: int) -> Ranking:
 
 
 def masked_ranks(scorer: Scorer, split: Split, items: int) -> np.ndarray:
-    """Only the ranks of `rank_users`, in half the time: for choosing settings on validation."""
-    return np.concatenate(
-        [
-            target_ranks(mask_history(scores_BN, histories, targets_B), targets_B)
-            for scores_BN, histories, targets_B in _scored(scorer, split, items)
-        ]
-    )
+    """Only the ranks of `rank_users`, in a third of the time: for choosing settings.
+
+    Nothing is copied: of those that score as high as the target, the history's are taken off.
+    """
+    ranks = []
+    for scores_BN, histories, targets_B in _scored(scorer, split, items):
+        ranks_B = target_ranks(scores_BN[:, 1:], targets_B - 1)
+        for row, history in enumerate(histories):
+            others = np.unique(history[history != targets_B[row]])
+            ranks_B[row] -= (scores_BN[row, others] >= scores_BN[row, targets_B[row]]).sum()
+        ranks.append(ranks_B)
+    return np.concatenate(ranks)
 
 
 def top_items(masked_BN: np.ndarray, count: int = COVERAGE_AT) -> np.ndarray:

@@ -23,6 +23,7 @@ from recommender.evaluation.metrics import (
     model_scorer,
     target_ranks,
 )
+from recommender.evaluation.ranking import masked_ranks
 from recommender.model import save_model
 from recommender.sequences import Split
 from recommender.settings import EvaluationConfig
@@ -59,6 +60,7 @@ def test_metrics_equal_their_definitions(case):
         assert metrics[f"hr@{cutoff}"] == pytest.approx(np.mean(hits))
         assert metrics[f"ndcg@{cutoff}"] == pytest.approx(np.mean(gains))
     assert metrics["mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
+    assert masked_ranks(lambda _: scores, split, N).tolist() == ranks
 
 
 def test_equal_scores_rank_the_target_last():
