@@ -187,7 +187,8 @@ class RecommendModel(Model):
     def _times(self, payload: Prepared) -> list[Sequence[int] | None]:
         """Seconds of each event: the stored ones are cut as training's are."""
         if payload.ask.history is not None:
-            return list(payload.ask.times or [None] * payload.ask.rows)
+            given = payload.ask.times
+            return [None if given is None else given[row] for row in range(payload.ask.rows)]
         return [
             None if user.times is None else [each // 1_000_000 for each in user.times]
             for user in payload.users

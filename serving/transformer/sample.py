@@ -98,7 +98,7 @@ def _encode(ask: Ask, row: int) -> bytes:
     def ids(rows: list[list[bytes]]) -> list[str]:
         return [each.decode() for each in rows[row] if each]
 
-    sent = {
+    sent: dict[str, object] = {
         "user_id": None if ask.user_ids is None else ask.user_ids[row],
         "history": None if ask.history is None else ids(ask.history),
         "exclude": [] if ask.exclude is None else ids(ask.exclude),
