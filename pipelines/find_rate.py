@@ -57,7 +57,7 @@ def find_lr(
         )
     draw_rate_test(test.rates, test.losses, test.suggestion, plot)
     lines = (
-        f"The loss falls fastest at {test.suggestion:.2g} and is lowest at {test.best:.2g} "
+        f"Suggested: {test.suggestion:.2g}; the loss is lowest at {test.best:.2g} "
         f"(training.learning_rate is {run.training.learning_rate:g}). Curve: {plot}",
         "Try it by a line of the YAML's section training, or by an option:",
         f"  learning_rate: {test.suggestion:.2g}",

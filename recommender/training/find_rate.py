@@ -35,7 +35,7 @@ FEWEST = 20  # steps, below which there is no curve
 
 @dataclass(frozen=True)
 class RateTest:
-    """`losses` (smoothed) by learning rate; `suggestion`: where they fall fastest."""
+    """`losses` (smoothed) by learning rate; `suggestion`: below where they fall fastest."""
 
     rates: list[float]
     losses: list[float]
@@ -137,7 +137,10 @@ def _to(batch: Batch, device: str) -> Batch:
 
 
 def _read(rates: Sequence[float], losses: Sequence[float]) -> RateTest:
-    """The suggestion: the rate of the steepest fall by its logarithm, before the lowest loss."""
+    """The suggestion: where the loss falls fastest, but a tenth of where it is lowest at most.
+
+    By the rate's logarithm. The smoothed loss is some steps late, which near the tear is much.
+    """
     lowest = int(np.argmin(losses)) if losses else 0
     if lowest < 2 or losses[lowest] > (1 - FALL) * losses[0]:
         raise KuberecError(
@@ -146,4 +149,5 @@ def _read(rates: Sequence[float], losses: Sequence[float]) -> RateTest:
         )
     slopes = np.gradient(np.array(losses[: lowest + 1]), np.log(rates[: lowest + 1]))
     steepest = float(rates[int(np.argmin(slopes))])
-    return RateTest(list(rates), list(losses), steepest, float(rates[lowest]))
+    best = float(rates[lowest])
+    return RateTest(list(rates), list(losses), min(steepest, best / 10), best)
