@@ -104,7 +104,7 @@ def fit(
         return record
     if sharded(config):
         model = make_model()  # whole again
-    model.load_state_dict(training.best)
+    model.load_state_dict(model.state_dict() | training.best)
     with atomic_directory(out_dir) as draft:
         save_model(model, vocabulary.items, draft)
         write_json(draft / "training.json", record)

@@ -24,9 +24,14 @@ from recommender.training.batches import Batches, EpochPieces, Piece, validation
 from recommender.training.chunked_ranks import AT_ONCE, ranks_in_chunks
 from recommender.training.losses import softmax_loss
 from recommender.training.optimizer import make_optimizer, rate_at, set_rate
-from recommender.training.parallel import shard, sharded, whole_state
-from recommender.training.ranks import gather, own_share, rank
-from recommender.training.row_optimizer import clip_gradients, row_tables, use_sparse_rows
+from recommender.training.parallel import constant_names, shard, sharded, whole_state
+from recommender.training.ranks import gather, own_share, rank, world_size
+from recommender.training.row_optimizer import (
+    clip_gradients,
+    require_one_process,
+    row_tables,
+    use_sparse_rows,
+)
 from recommender.training.sampled_softmax import NegativeSampler, sampled_next_item_loss
 from recommender.training.validation import ranks_of
 from recommender.training.watch import Watch
@@ -47,6 +52,7 @@ class Objective(nn.Module):
         self.config = config
         self.sampler: NegativeSampler | None = None
         if config.loss == "sampled-softmax":
+            require_one_process(world_size())
             use_sparse_rows(model)
             self.sampler = NegativeSampler(model.log_popularity, config.negatives, config.seed)
 
@@ -83,6 +89,8 @@ class Training(lightning.LightningModule):
         super().__init__()
         self.objective = Objective(model, config)
         self.average = averaged(model)
+        # Written and copied by no checkpoint: of a pretrained decoder it is nearly everything.
+        self.constant = set() if sharded(config) else constant_names(model)
         self.splits = splits
         self.config = config
         self.tell = progress
@@ -203,7 +211,7 @@ class Training(lightning.LightningModule):
             }
         )
         if metrics[METRIC] > best:
-            self.best = whole_state(self.average)
+            self.best = whole_state(self.average, without=self.constant)
         stopped = not rank() and self._report(self.curves[-1], metrics[METRIC] > best)
         if self.stop and any(gather([stopped])):
             self.trainer.should_stop = True
@@ -223,6 +231,8 @@ class Training(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._read()  # what is not finite is not saved
+        for name in self._constant_keys():
+            checkpoint["state_dict"].pop(name, None)
         checkpoint["kuberec"] = {
             "curves": self.curves,
             "best": self.best,
@@ -231,7 +241,13 @@ class Training(lightning.LightningModule):
             "seconds": self._seconds(),
         }
 
+    def _constant_keys(self) -> set[str]:
+        places = "objective.model", "average"
+        return {f"{place}.{name}" for place in places for name in self.constant}
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        own = self.state_dict() if self.constant else {}
+        checkpoint["state_dict"] |= {name: own[name] for name in self._constant_keys() & set(own)}
         state = checkpoint["kuberec"]
         self.curves, self.best = state["curves"], state["best"]
         self.watch.load_state_dict(state["watch"])

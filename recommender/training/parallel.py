@@ -6,6 +6,7 @@ share of weights, gradients, average and optimiser (Zhao et al. 2023, arXiv:2304
 """
 
 import os
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -84,10 +85,24 @@ def _blocks(backbone: nn.Module) -> list[nn.Module]:
     return max(lists, key=len, default=[])
 
 
-def whole_state(module: nn.Module) -> dict[str, Tensor]:
-    """A copy of the state on the CPU; of a shared-out module, put together, in process 0 alone."""
+def constant_names(model: nn.Module) -> set[str]:
+    """What training does not change: item vectors, frozen weights. A new model has them again."""
+    frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    return frozen | {name for name, _ in model.named_buffers()}
+
+
+def whole_state(module: nn.Module, without: Collection[str] = ()) -> dict[str, Tensor]:
+    """A copy of the state on the CPU; of a shared-out module, put together, in process 0 alone.
+
+    Args:
+        without: names that are left out, of a module that is not shared out.
+    """
     if not any(isinstance(w, torch.distributed.tensor.DTensor) for w in module.parameters()):
-        return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+        return {
+            name: value.detach().cpu().clone()
+            for name, value in module.state_dict().items()
+            if name not in without
+        }
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)

@@ -3,19 +3,31 @@
 Shapes: N rows, U rows of a step, D width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from recommender.errors import KuberecError
+from recommender.model import SequentialRecommender
 
-def use_sparse_rows(model: nn.Module) -> None:
+
+def require_one_process(processes: int) -> None:
+    """Raise a KuberecError where several train: NCCL adds up no sparse gradients."""
+    if processes > 1:
+        raise KuberecError(
+            f"training.loss: sampled-softmax trains in one process, and these are {processes}: "
+            "sparse gradients are not added up over them. Start one, or set training.loss: softmax"
+        )
+
+
+def use_sparse_rows(model: SequentialRecommender) -> None:
     """Let the item table's gradient have only the rows that a step read."""
     model.id_embedding.sparse = True
 
 
-def row_tables(model: nn.Module) -> list[nn.Parameter]:
+def row_tables(model: nn.Module) -> list[Tensor]:
     """The tables whose gradients are sparse."""
     return [
         part.weight for part in model.modules() if isinstance(part, nn.Embedding) and part.sparse
@@ -33,7 +45,7 @@ class RowwiseAdamW(torch.optim.AdamW):
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -72,7 +84,7 @@ class RowwiseAdamW(torch.optim.AdamW):
 
 
 @torch.no_grad()
-def clip_gradients(parameters: list[nn.Parameter], largest: float) -> Tensor:
+def clip_gradients(parameters: Sequence[Tensor], largest: float) -> Tensor:
     """torch.nn.utils.clip_grad_norm_ where some gradients are sparse: the norm before, a scalar."""
     slopes = []
     for weight in parameters:

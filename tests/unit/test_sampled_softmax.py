@@ -8,6 +8,7 @@ import torch
 from recommender_data import ITEMS, TINY, random_model
 from torch.nn import functional
 
+from recommender.errors import KuberecError
 from recommender.sequences import Batch, Split
 from recommender.training.averaging import averaged
 from recommender.training.chunked_ranks import ranks_in_chunks
@@ -15,6 +16,7 @@ from recommender.training.losses import softmax_loss
 from recommender.training.row_optimizer import (
     RowwiseAdamW,
     clip_gradients,
+    require_one_process,
     row_tables,
     use_sparse_rows,
 )
@@ -166,6 +168,11 @@ def test_rows_move_as_adam_moves_them_one_moment_a_row() -> None:
     assert other.max() < 1  # the rest is AdamW's
     state = optimizer.state[table.weight]
     assert {value.numel() for value in state.values()} == {5}
+
+
+def test_several_processes_are_refused() -> None:
+    with pytest.raises(KuberecError, match="trains in one process, and these are 2"):
+        require_one_process(2)
 
 
 def test_sparse_gradients_are_clipped_with_the_others() -> None:
