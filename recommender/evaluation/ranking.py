@@ -46,7 +46,7 @@ def rank_users(scorer: Scorer, split: Split, items: int) -> Ranking:
 
 
 def masked_ranks(scorer: Scorer, split: Split, items: int) -> np.ndarray:
-    """Only the ranks of `rank_users`, in a third of the time: for choosing settings.
+    """Only the ranks of `rank_users`, without what is shown: for choosing settings.
 
     Nothing is copied: of those that score as high as the target, the history's are taken off.
     """
