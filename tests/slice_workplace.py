@@ -86,7 +86,14 @@ def write_config(folder: Path, port: int, admin_port: int) -> None:
         config["source"][table]["path"] = str(folder / f"{table}.tsv")
     config |= {
         "validation": {},
-        "training": {"epochs": 16, "patience": 16, "seed": 7, "average_decay": 0.9},
+        # float32 everywhere: processors that know bfloat16 would use it, and others not.
+        "training": {
+            "epochs": 16,
+            "patience": 16,
+            "seed": 7,
+            "average_decay": 0.9,
+            "precision": "float32",
+        },
         "model": {"dim": 32, "layers": 1, "max_length": 50},
         # On so little data nothing is expected to beat a baseline or to keep its quality.
         "evaluation": {"min_ndcg_margin": -1, "min_ndcg": 0.0, "min_hr": 0.0},

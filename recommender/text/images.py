@@ -66,12 +66,13 @@ def image_vectors(items: pa.Table, name: str) -> ImageVectors:
         )
     norm = np.linalg.norm(vectors, axis=1)
     seen = norm > 0  # zeros have no direction
-    unit = np.zeros((len(column), dim), np.float32)
-    unit[rows[seen]] = vectors[seen] / norm[seen, None]
     missing = np.ones(len(column), bool)
     missing[rows[seen]] = False
-    lists_of = pa.FixedSizeListArray.from_arrays(
-        pa.array(unit.ravel()), dim, mask=pa.array(missing)
+    unit = (vectors[seen] / norm[seen, None]).astype(np.float32)
+    ends = np.cumsum(np.where(missing, 0, dim))
+    # Not of fixed size: pyarrow before 26 cannot read nulls of those back from parquet.
+    lists_of = pa.LargeListArray.from_arrays(
+        pa.array(np.concatenate([[0], ends])), pa.array(unit.ravel()), mask=pa.array(missing)
     )
     return ImageVectors(lists_of, {"column": name, "dim": dim, "count": int(seen.sum())})
 

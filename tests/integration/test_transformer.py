@@ -268,7 +268,8 @@ def test_another_version_or_model_is_not_found(pod: Pod) -> None:
 def test_metadata_describes_the_tensors_and_nothing_unloads(pod: Pod) -> None:
     with triton_grpc.InferenceServerClient(pod.transformer.grpc_url) as client:
         metadata = client.get_model_metadata("recommend")
-        assert [each.name for each in metadata.inputs] == ["user_id", "history", "exclude", "k"]
+        names = ["user_id", "history", "exclude", "history_times", "k"]
+        assert [each.name for each in metadata.inputs] == names
         assert len(metadata.outputs) == 4
         assert client.is_server_ready()
         assert client.is_model_ready("recommend")

@@ -101,7 +101,7 @@ def test_vectors_come_in_the_vocabularys_order_and_null_is_zero(tmp_path):
     write_vectors(tmp_path)
     table = pq.read_table(tmp_path / "vectors.parquet")
     rows = [None, *([float(row), 1.0] for row in range(1, ITEMS))]
-    image = pa.array(rows, pa.list_(pa.float32(), 2))
+    image = pa.array(rows, pa.large_list(pa.float32()))
     pq.write_table(table.append_column("image", image), tmp_path / "vectors.parquet")
     chosen = Vocabulary(["i03", "i00", "i29"])
     made = load_item_vectors(tmp_path, chosen)
@@ -125,7 +125,7 @@ def test_training_learns_from_what_there_is(name, tmp_path):
     else:
         write_vectors(vectors)
         columns["vector"] = pq.read_table(vectors / "vectors.parquet")["vector"]
-        columns["image"] = pa.array([None, *images()[2:].tolist()], pa.list_(pa.float32(), 5))
+        columns["image"] = pa.array([None, *images()[2:].tolist()], pa.large_list(pa.float32()))
     pq.write_table(pa.table(columns), vectors / "vectors.parquet")
     config = TrainingConfig(epochs=2, batch_size=16, threads=1)
     record = fit(tmp_path / "windows", vectors, TINY, config, tmp_path / "model")
