@@ -283,6 +283,7 @@ def test_a_step_that_fails_leaves_its_report(
     with pytest.raises(SystemExit):
         component.python_func(
             serving={"kubernetes": {"namespace": "no-such"}},
+            tracking={"enabled": False},
             model_version=SimpleNamespace(path=str(version)),
             version="v1",
             target="kserve",
