@@ -27,9 +27,9 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks import machine
-from benchmarks.item_inputs import write_snapshot
 from benchmarks.new_items_cases import Cases
 from benchmarks.new_items_splits import SPLITS, Period
+from benchmarks.sequence_data import write_snapshot
 from recommender.evaluation.baselines import Scorer
 from recommender.files import read_json, write_json
 from recommender.model import SequentialRecommender, load_model

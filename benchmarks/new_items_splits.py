@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.sequence_data import read_sequences
+
 Periods = tuple[tuple[float, float], tuple[float, float]]
 Case = tuple[list[str], str]  # what came before, and the item that came then
 
@@ -46,12 +48,6 @@ class Period:
             "cases with a known item": len(self.known_cases),
             "share of events with a new item": round(self.new_share, 4),
         }
-
-
-def read_sequences(data: Path) -> dict[str, list[str]]:
-    """user → items, oldest first."""
-    lines = (line.split() for line in (data / "sequences.txt").read_text().splitlines())
-    return {user: items for user, *items in lines}
 
 
 def by_joining(data: Path, begin: float, end: float) -> Period:

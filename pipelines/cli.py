@@ -16,7 +16,7 @@ from pipelines.cluster import commands
 from pipelines.erase import command as erase
 from pipelines.events import command as events
 from pipelines.find_rate import find_lr
-from pipelines.options import ConfigPath, Overrides, console
+from pipelines.options import ConfigPath, Overrides, RunsFolder, console
 from pipelines.tune import tune
 from recommender.errors import KuberecError
 
@@ -29,8 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-RunsFolder = Annotated[Path, typer.Option("--runs", envvar="KUBEREC_RUNS", help="Folder of runs.")]
 
 
 @app.command()

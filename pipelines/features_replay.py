@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.step import state_home
-from pipelines.options import console
+from pipelines.options import RunsFolder, console
 from recommender.errors import KuberecError
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ def replay(
     key_env: Annotated[
         str, typer.Option(metavar="VARIABLE", help="With the key of the log's pseudonyms.")
     ] = "KUBEREC_LOG_KEY",
-    runs: Annotated[
-        Path, typer.Option("--runs", envvar="KUBEREC_RUNS", help="Folder of runs.")
-    ] = Path("runs"),
+    runs: RunsFolder = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write it as Markdown.")

@@ -5,23 +5,22 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import ConfigPath, Overrides, console
+from pipelines.options import (
+    ConfigPath,
+    Overrides,
+    RunsFolder,
+    VectorsFolder,
+    WindowsFolder,
+    console,
+)
 
 
 def find_lr(
     config: ConfigPath,
     overrides: Overrides = None,
-    windows: Annotated[
-        Path | None,
-        typer.Option(help="Folder of windows.parquet; by default of this config's latest run."),
-    ] = None,
-    vectors: Annotated[
-        Path | None,
-        typer.Option(help="Folder of vectors.parquet; by default of this config's latest run."),
-    ] = None,
-    runs_folder: Annotated[
-        Path, typer.Option("--runs", envvar="KUBEREC_RUNS", help="Folder of runs.")
-    ] = Path("runs"),
+    windows: WindowsFolder = None,
+    vectors: VectorsFolder = None,
+    runs_folder: RunsFolder = Path("runs"),
     steps: Annotated[int, typer.Option(min=20, help="Steps from the lowest to the highest.")] = 150,
     lowest: Annotated[float, typer.Option(help="Learning rate of the first step.")] = 1e-6,
     highest: Annotated[float, typer.Option(help="Learning rate of the last step.")] = 1.0,
@@ -34,16 +33,13 @@ def find_lr(
     Nothing of it is kept but the curve. The rate depends on model, batch size and data: test again
     when they change.
     """
-    from pipelines.config import ConfigError, load_config
-    from pipelines.tune_inputs import latest_inputs
+    from pipelines.config import load_config
+    from pipelines.training_inputs import training_inputs
     from recommender.training.find_rate import find_rate
     from reporting.rate_plot import draw_rate_test
 
     run = load_config(config, overrides or [])
-    if (windows is None) != (vectors is None):
-        raise ConfigError("give both --windows and --vectors, or neither")
-    if windows is None or vectors is None:
-        windows, vectors = latest_inputs(run, runs_folder)
+    windows, vectors = training_inputs(run, runs_folder, windows, vectors)
     with console.status("testing learning rates") as status:
         test = find_rate(
             windows,

@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 
 from components.step import state_home
-from pipelines.options import ConfigPath, Overrides, console
+from pipelines.options import (
+    ConfigPath,
+    Overrides,
+    RunsFolder,
+    VectorsFolder,
+    WindowsFolder,
+    console,
+)
 
 SPACE = Path(__file__).parent / "spaces" / "transformer.yaml"
 
@@ -31,17 +38,9 @@ def tune(
         str | None,
         typer.Option(help="Name; the same name goes on with its trials. By default run-space."),
     ] = None,
-    windows: Annotated[
-        Path | None,
-        typer.Option(help="Folder of windows.parquet; by default of this config's latest run."),
-    ] = None,
-    vectors: Annotated[
-        Path | None,
-        typer.Option(help="Folder of vectors.parquet; by default of this config's latest run."),
-    ] = None,
-    runs_folder: Annotated[
-        Path, typer.Option("--runs", envvar="KUBEREC_RUNS", help="Folder of runs.")
-    ] = Path("runs"),
+    windows: WindowsFolder = None,
+    vectors: VectorsFolder = None,
+    runs_folder: RunsFolder = Path("runs"),
     write_config: Annotated[
         Path | None,
         typer.Option("--write-config", help="Write the run's YAML with the best values here."),
@@ -59,8 +58,9 @@ def tune(
 
     The test split is not looked at: evaluate what was found by a run of the written config.
     """
-    from pipelines.config import ConfigError, load_config
-    from pipelines.tune_inputs import latest_inputs, read_space, write_best_config
+    from pipelines.config import load_config
+    from pipelines.training_inputs import require_both, training_inputs
+    from pipelines.tune_inputs import read_space, write_best_config
     from tuning.base import Base
     from tuning.space import check_space
 
@@ -69,8 +69,7 @@ def tune(
     base = Base(run.model, run.training)
     parameters = check_space(tuning, base)
     name = study or f"{run.name}-{space.stem}"
-    if (windows is None) != (vectors is None):
-        raise ConfigError("give both --windows and --vectors, or neither")
+    require_both(windows, vectors)
     if katib:
         from pipelines.tune_katib import write_experiment
 
@@ -80,8 +79,7 @@ def tune(
         return
     from pipelines.tune_local import search_here
 
-    if windows is None or vectors is None:
-        windows, vectors = latest_inputs(run, runs_folder)
+    windows, vectors = training_inputs(run, runs_folder, windows, vectors)
     folder = state_home() / "studies" / name
     ended, best = search_here(
         folder, tuning, parameters, base, windows, vectors, jobs=jobs, console=console

@@ -7,17 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
-from pipelines.config import ConfigError, RunConfig, StrictLoader, load_config
-from pipelines.runs import list_runs
-from recommender.errors import KuberecError
+from pipelines.config import ConfigError, StrictLoader, load_config
 from recommender.files import atomic_file
 from tuning.results import Row
 from tuning.settings import TuningConfig, parse_tuning
-
-# Runs that share these sections share windows and vectors too, by the pipeline's cache.
-DATA_SECTIONS = ("source", "validation", "text", "features")
 
 
 def read_space(path: Path, **changes: Any) -> TuningConfig:
@@ -34,45 +28,6 @@ def read_space(path: Path, **changes: Any) -> TuningConfig:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     given = {key: value for key, value in changes.items() if value is not None}
     return parse_tuning(content | given if isinstance(content, dict) else content, str(path))
-
-
-def latest_inputs(run: RunConfig, runs: Path) -> tuple[Path, Path]:
-    """windows/ and item_vectors/ of the newest runs with the same data sections.
-
-    Not always of one run: a run that reuses a step's result has no folder of that step.
-
-    Raises:
-        KuberecError: no such run has made them.
-    """
-    windows: Path | None = None
-    vectors: Path | None = None
-    for each in list_runs(runs):
-        if windows and vectors:
-            break
-        if not _same_data(run, each.folder / "config.yaml"):
-            continue
-        windows = windows or _artifact(each.folder, "build-features/windows", "windows.parquet")
-        vectors = vectors or _artifact(each.folder, "encode-items/item_vectors", "vectors.parquet")
-    if windows is None or vectors is None:
-        raise KuberecError(
-            f"no run in '{runs}' has made windows and vectors of this config's data: run "
-            "`kuberec run` with it first (what stands after build-features is not needed), name "
-            "the folder of runs by --runs, or give --windows and --vectors"
-        )
-    return windows, vectors
-
-
-def _same_data(run: RunConfig, path: Path) -> bool:
-    try:
-        other = RunConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError):  # of an older program, or half written
-        return False
-    return all(getattr(other, name) == getattr(run, name) for name in DATA_SECTIONS)
-
-
-def _artifact(run: Path, name: str, file: str) -> Path | None:
-    found = [path for path in sorted(run.glob(f"steps/*/{name}")) if (path / file).is_file()]
-    return found[-1] if found else None
 
 
 def write_best_config(

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.erase.report import Report
-from pipelines.options import ConfigPath, Overrides, console
+from pipelines.options import ConfigPath, Overrides, RunsFolder, console
 from recommender.errors import KuberecError
 
 OldKeys = Annotated[
@@ -27,9 +27,7 @@ def erase_user(
     user_id: Annotated[str, typer.Argument(help="As the source has it, also with pseudonyms.")],
     config: ConfigPath,
     overrides: Overrides = None,
-    runs: Annotated[
-        Path, typer.Option("--runs", envvar="KUBEREC_RUNS", help="Folder of runs.")
-    ] = Path("runs"),
+    runs: RunsFolder = Path("runs"),
     old_keys: OldKeys = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what there is, and change nothing.")

@@ -1,5 +1,6 @@
 """The interface of a backbone, and which one a config names."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
@@ -7,12 +8,13 @@ from torch import Tensor, nn
 from recommender.settings import ModelConfig
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """Reads embedded histories causally: what comes out at a position knows nothing after it.
 
     Shapes: B batch, L length, D `config.dim`.
     """
 
+    @abstractmethod
     def forward(
         self,
         x_BLD: Tensor,
@@ -28,7 +30,6 @@ class Backbone(nn.Module):
                 any, is on the right, so that being causal hides it.
             times_BL: seconds since 1970, int64; 0 where unknown, and for padding. None: all are.
         """
-        raise NotImplementedError
 
     def description(self) -> dict[str, Any] | None:
         """What a saved model must hold beside config and weights, JSON-ready; None: nothing."""

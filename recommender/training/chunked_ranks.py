@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from recommender.model import SequentialRecommender
-from recommender.sequences import Split, pad
+from recommender.sequences import Split
+from recommender.training.validation import padded
 
 AT_ONCE = 256  # users: each group of them reads the whole item table once
 ITEMS = 2**16  # C: 64 MiB of scores
@@ -36,13 +37,7 @@ def ranks_in_chunks(
     if not rows:
         return np.zeros(0, dtype=np.int64)
     histories = [split.histories[row] for row in rows]
-    config = model.config
-    longest = min(config.max_length, max(1, *map(len, histories)))
-    history_BL = torch.from_numpy(pad(histories, longest)).to(device)
-    times = split.times_for(config)
-    times_BL = None
-    if times is not None:
-        times_BL = torch.from_numpy(pad([times[row] for row in rows], longest)).to(device)
+    history_BL, times_BL = padded(split, rows, model.config, device)
     hidden_BD = model.encode(history_BL, None, last_only=True, times_BL=times_BL)[:, 0]
     target_B = torch.from_numpy(split.targets[list(rows)]).to(device)
     own_B1 = (hidden_BD * model.item_rows(target_B)).sum(dim=1, keepdim=True)
