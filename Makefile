@@ -74,7 +74,7 @@ run: install  ## events to recommendations: data, training, compression, a Trito
 # out: a lane of its own, with nothing beside it.
 TIMED := $(addprefix tests/integration/,test_faults.py test_feature_faults.py test_rollout_faults.py \
 	test_rollout_interrupted.py test_items_refresh.py test_materialize_faults.py test_live_follow.py \
-	test_live_faults.py test_tracking_server.py test_training_ranks.py)
+	test_live_faults.py test_tracking_server.py test_training_ranks.py test_embedded.py)
 
 test: install  ## unit and integration lanes
 	.venv/bin/python -m pytest tests/integration tests/unit $(TIMED:%=--ignore=%) \
