@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 import torch
 from recommender_data import ITEMS, vocabulary, write_windows
 
-from recommender.compression.ledger import ranker_inputs
 from recommender.compression.quantize import quantize_ranker
 from recommender.export import export_ranker
 from recommender.files import write_json
 from recommender.item_inputs import load_item_vectors
 from recommender.model import SequentialRecommender, save_model
+from recommender.ranker_inputs import ranker_inputs
 from recommender.sequences import Vocabulary, item_counts, load_windows, log_popularity
-from recommender.settings import ModelConfig, QuantizationConfig, TextConfig
+from recommender.settings import ModelConfig, QuantiseStep, TextConfig
 from recommender.text import encode_items
 from serving.export import golden_requests
 from serving.handover import seal, write_graphs
@@ -139,6 +139,6 @@ def _compress(folder: Path, vectors: Path, windows: Path) -> None:
     quantize_ranker(
         folder / "ranker_fp32.onnx",
         folder / "ranker.onnx",
-        QuantizationConfig(),
+        QuantiseStep(),
         *ranker_inputs(splits["train"].histories, shape.max_length, EXPORT["max_seen"]),
     )

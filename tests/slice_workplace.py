@@ -101,7 +101,10 @@ def write_config(folder: Path, port: int, admin_port: int) -> None:
             "max_quality_loss": 1.0,
             "min_speedup": 0.01,
             "min_size_ratio": 1.0,
-            "distillation": {"epochs": 2, "dim": 16, "heads": 1},
+            "steps": [
+                {"step": "distil", "epochs": 2, "dim": 16, "heads": 1},
+                {"step": "quantise"},
+            ],
         },
         "export": {"k": 20, "max_seen": 200, "min_quantized_overlap": 0.2},
         "serving": {

@@ -12,7 +12,8 @@ from recommender.errors import Check
 from recommender.evaluation.metrics import rank_metrics
 from recommender.export import rank
 from recommender.onnx_session import open_session
-from recommender.sequences import Split, pad
+from recommender.ranker_inputs import ranker_inputs
+from recommender.sequences import Split
 from recommender.settings import CompressionConfig
 
 LATENCY_RUNS = 300
@@ -21,20 +22,6 @@ MEASURED = (
     "ranker ONNX on the test users; p50 and p99 of batch 1 on ONNX Runtime, CPU, 1 thread; "
     "parameters are the elements of the graph's constants"
 )
-
-
-def ranker_inputs(
-    histories: Sequence[np.ndarray],
-    max_length: int,
-    max_seen: int,
-    times: Sequence[np.ndarray] | None = None,
-) -> tuple[np.ndarray, ...]:
-    """(history_ids [B, L], seen_ids [B, S]) as the serving lookup makes them.
-
-    With `times` event_times [B, L] are the third, for rankers that read them.
-    """
-    ids = pad(histories, max_length), pad(histories, max_seen)
-    return ids if times is None else (*ids, pad(times, max_length))
 
 
 def topk_metrics(indices_BK: np.ndarray, targets_B: np.ndarray) -> dict[str, float]:

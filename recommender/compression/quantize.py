@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from recommender.files import atomic_file
-from recommender.settings import QuantizationConfig
+from recommender.settings import QuantiseStep
 from recommender.string_graphs import EVENT_TIMES
 
 CALIBRATION_BATCH = 32
@@ -15,7 +15,7 @@ CALIBRATION_BATCH = 32
 def quantize_ranker(
     source: Path,
     target: Path,
-    config: QuantizationConfig,
+    config: QuantiseStep,
     history_ids: np.ndarray,
     seen_ids: np.ndarray,
     event_times: np.ndarray | None = None,

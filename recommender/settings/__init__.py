@@ -6,8 +6,9 @@ The defaults of model, training and distillation are those found on MovieLens-10
 
 from recommender.settings.compression import (
     CompressionConfig,
-    DistillationConfig,
-    QuantizationConfig,
+    DistilStep,
+    LearningConfig,
+    QuantiseStep,
 )
 from recommender.settings.evaluation import BehaviourConfig, EvaluationConfig
 from recommender.settings.export import ExportConfig
@@ -18,11 +19,12 @@ from recommender.settings.training import TrainingConfig
 __all__ = [
     "BehaviourConfig",
     "CompressionConfig",
-    "DistillationConfig",
+    "DistilStep",
     "EvaluationConfig",
     "ExportConfig",
+    "LearningConfig",
     "ModelConfig",
-    "QuantizationConfig",
+    "QuantiseStep",
     "TextConfig",
     "TfidfConfig",
     "TrainingConfig",

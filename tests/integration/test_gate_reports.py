@@ -92,7 +92,10 @@ def test_compress(model, tmp_path, capsys):
         capsys,
         compress,
         target,
-        compression={"max_bytes": 1, "distillation": {"epochs": 1}},
+        compression={
+            "max_bytes": 1,
+            "steps": [{"step": "distil", "epochs": 1}, {"step": "quantise"}],
+        },
         export={"k": 10, "max_seen": 20},
         compressed=artifact(tmp_path / "compressed"),
         compression_report=artifact(target),

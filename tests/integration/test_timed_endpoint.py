@@ -112,7 +112,8 @@ def test_what_is_trained_with_times_is_compressed_and_exported_with_them(tmp_pat
     training = TrainingConfig(epochs=1, batch_size=16, warmup_epochs=0, reversed_share=0.5)
     fit(windows, vectors, shape, training, tmp_path / "model")
     loose: dict[str, Any] = {"max_quality_loss": 1.0, "min_size_ratio": 0.01, "min_speedup": 0.01}
-    loose["distillation"] = {"dim": shape.dim, "layers": 1, "epochs": 1}
+    distil = {"step": "distil", "dim": shape.dim, "layers": 1, "epochs": 1}
+    loose["steps"] = [distil, {"step": "quantise"}]
     export = ExportConfig(k=10, max_seen=MAX_SEEN, golden_requests=8, min_quantized_overlap=0)
     compress(
         tmp_path / "model",

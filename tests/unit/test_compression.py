@@ -10,7 +10,8 @@ import torch
 from recommender_data import ITEMS, TINY, random_model, vocabulary, write_windows
 
 from recommender.compression.compress import compress
-from recommender.compression.distill import distil, distillation_loss, make_student
+from recommender.compression.distill import distil, make_student
+from recommender.compression.learning import distillation_loss
 from recommender.compression.ledger import budget_checks, topk_metrics
 from recommender.errors import GateFailed
 from recommender.export import rank, top_k_overlap
@@ -19,13 +20,14 @@ from recommender.onnx_session import open_session
 from recommender.sequences import load_windows, pad
 from recommender.settings import (
     CompressionConfig,
-    DistillationConfig,
+    DistilStep,
     ExportConfig,
     ModelConfig,
+    QuantiseStep,
 )
 
 TEACHER = ModelConfig(dim=64, layers=2, heads=2, feedforward=4, max_length=10, dropout=0.1)
-STUDENT = DistillationConfig(
+STUDENT = DistilStep(
     dim=32,
     layers=1,
     heads=1,
@@ -35,6 +37,7 @@ STUDENT = DistillationConfig(
     learning_rate=0.02,
     soft_share=1,
 )
+STEPS = [STUDENT, QuantiseStep()]
 EXPORT = ExportConfig(k=12, max_seen=32)
 
 
@@ -51,14 +54,14 @@ def teacher_dir(tmp_path_factory):
 
 
 def test_the_loss_is_hintons():
-    config = DistillationConfig(temperature=2.0, soft_share=0.7)
+    config = DistilStep(temperature=2.0, soft_share=0.7)
     student, teacher, target = torch.randn(3, 5), torch.randn(3, 5), torch.tensor([0, 4, 2])
     p, q = (torch.softmax(logits / 2, -1) for logits in (teacher, student))
     soft = (p * (p / q).log()).sum(-1).mean()
     hard = -torch.log_softmax(student, -1)[torch.arange(3), target].mean()
     expected = 0.7 * 4 * soft + 0.3 * hard
     torch.testing.assert_close(distillation_loss(student, teacher, target, config), expected)
-    only_soft = DistillationConfig(soft_share=1.0)
+    only_soft = DistilStep(soft_share=1.0)
     assert float(distillation_loss(teacher, teacher, target, only_soft)) == pytest.approx(
         0, abs=1e-6
     )
@@ -66,14 +69,14 @@ def test_the_loss_is_hintons():
 
 def test_a_student_of_the_teachers_shape_starts_as_the_teacher():
     teacher = random_model(TINY)
-    student = make_student(teacher, DistillationConfig(layers=TINY.layers)).eval()
+    student = make_student(teacher, DistilStep(layers=TINY.layers)).eval()
     histories = torch.tensor([[0, 0, 3, 4, 5]])
     torch.testing.assert_close(student(histories), teacher(histories))
 
 
 def test_a_wider_student_starts_with_the_geometry_of_the_teachers_items():
     teacher = random_model(TINY)
-    student = make_student(teacher, DistillationConfig(dim=20))
+    student = make_student(teacher, DistilStep(dim=20))
     ours, theirs = student.item_table(), teacher.item_table()
     torch.testing.assert_close(ours @ ours.T, theirs @ theirs.T, rtol=0.01, atol=0.02)
 
@@ -98,7 +101,7 @@ def test_a_student_learns_its_teacher(windows, teacher_dir):
 def compressed(windows, teacher_dir, tmp_path_factory):
     out = tmp_path_factory.mktemp("compressed") / "compressed"
     budgets = CompressionConfig(
-        distillation=STUDENT, max_quality_loss=1.0, min_size_ratio=1.5, min_speedup=0.01
+        steps=STEPS, max_quality_loss=1.0, min_size_ratio=1.5, min_speedup=0.01
     )
     return out, compress(teacher_dir, windows, budgets, EXPORT, out)
 
@@ -113,7 +116,7 @@ def test_the_artifact_and_its_ledger(compressed):
     }
     assert json.loads((out / "ledger.json").read_text()) == ledger
     rows = ledger["rows"]
-    assert [row["step"] for row in rows] == ["full", "distilled", "distilled + INT8"]
+    assert [row["step"] for row in rows] == ["full", "distil", "quantise"]
     assert rows[0]["bytes"] > rows[1]["bytes"] > rows[2]["bytes"]
     assert rows[0]["parameters"] > rows[1]["parameters"]
     assert rows[2]["bytes"] == (out / "ranker.onnx").stat().st_size
@@ -152,9 +155,11 @@ def test_the_quantised_ranker_ranks_like_the_student(compressed, windows):
 
 def test_a_blown_budget_names_the_step_and_leaves_the_ledger(windows, teacher_dir, tmp_path):
     budgets = CompressionConfig(
-        distillation=STUDENT.model_copy(update={"epochs": 1}), max_bytes=100, min_size_ratio=1.5
+        steps=[STUDENT.model_copy(update={"epochs": 1}), QuantiseStep()],
+        max_bytes=100,
+        min_size_ratio=1.5,
     )
-    with pytest.raises(GateFailed, match=r"FAIL distilled \+ INT8: bytes .*<= 100"):
+    with pytest.raises(GateFailed, match=r"FAIL quantise: bytes .*<= 100"):
         compress(teacher_dir, windows, budgets, EXPORT, tmp_path / "out")
     assert (tmp_path / "out" / "ledger.json").is_file()
 

@@ -15,7 +15,7 @@ from recommender.new_items import fit_item_map
 from recommender.onnx_session import open_session
 from recommender.ranker_rows import NewRows, append_rows
 from recommender.sequences import Vocabulary, load_windows
-from recommender.settings import DistillationConfig, ModelConfig, QuantizationConfig
+from recommender.settings import DistilStep, ModelConfig, QuantiseStep
 
 SHAPES = {
     "rotary": {"position": "rotary"},
@@ -51,7 +51,7 @@ def test_it_is_exported_quantised_and_grown(shape, tmp_path) -> None:
     parity = torch_onnx_parity(model, tmp_path / "fp32.onnx", *inputs)
     assert parity["top_k_overlap"] == 1.0
     assert parity["max_abs_score_diff"] < 1e-4
-    quantize_ranker(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", QuantizationConfig(), *inputs)
+    quantize_ranker(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", QuantiseStep(), *inputs)
     known, scores = rank(open_session(tmp_path / "fp32.onnx"), *inputs)
     small, _ = rank(open_session(tmp_path / "int8.onnx"), *inputs)
     assert top_k_overlap(known, small, scores, TIE) > 0.9
@@ -91,7 +91,7 @@ def test_a_decoders_student_is_a_transformer_that_learns_from_it(tmp_path) -> No
     windows = write_windows(tmp_path / "windows", users=16)
     splits = load_windows(windows, Vocabulary.load(windows / "vocabulary.json"))
     teacher = decoder_model(tmp_path / "decoder")
-    config = DistillationConfig(layers=1, epochs=3, batch_size=8, learning_rate=0.02)
+    config = DistilStep(layers=1, epochs=3, batch_size=8, learning_rate=0.02)
     student, curve = distil(teacher, splits, config)
     assert student.config.backbone == "transformer"
     assert student.config.hf is None
@@ -103,7 +103,7 @@ def test_a_decoders_student_is_a_transformer_that_learns_from_it(tmp_path) -> No
 def test_a_student_of_the_same_shape_starts_as_its_teacher(shape) -> None:
     config = ModelConfig.model_validate(TINY.model_dump() | SHAPES[shape])
     teacher = random_model(config)
-    student = make_student(teacher, DistillationConfig(layers=config.layers)).eval()
+    student = make_student(teacher, DistilStep(layers=config.layers)).eval()
     history = torch.from_numpy(requests(4)[0])
     torch.testing.assert_close(student(history), teacher(history))
 
@@ -112,6 +112,6 @@ def test_a_student_of_the_same_shape_starts_as_its_teacher(shape) -> None:
 def test_a_wider_student_of_a_gated_teacher_starts_with_its_items(similarity) -> None:
     changes = {"fusion": "gate", "similarity": similarity}
     teacher = random_model(TINY.model_copy(update=changes))
-    student = make_student(teacher, DistillationConfig(layers=1, dim=20, heads=2))
+    student = make_student(teacher, DistilStep(layers=1, dim=20, heads=2))
     ours, theirs = student.item_table()[1:], teacher.item_table()[1:]
     torch.testing.assert_close(ours @ ours.T, theirs @ theirs.T, atol=0.03, rtol=0.03)

@@ -12,7 +12,7 @@ from recommender.export import export_ranker, torch_onnx_parity
 from recommender.item_inputs import load_item_vectors
 from recommender.model import SequentialRecommender, load_model, save_model
 from recommender.sequences import Vocabulary
-from recommender.settings import DistillationConfig, TrainingConfig
+from recommender.settings import DistilStep, TrainingConfig
 
 HISTORY = torch.tensor([[0, 0, 3, 4, 5], [1, 2, 3, 4, 6]])
 RANDOM = torch.Generator().manual_seed(0)
@@ -82,9 +82,9 @@ def test_disk_student_and_export_read_the_same_item_table(name, tmp_path):
     loaded = load_model(tmp_path)
     torch.testing.assert_close(loaded.item_table(), teacher.item_table(), rtol=0, atol=0)
 
-    same = make_student(teacher, DistillationConfig(layers=TINY.layers)).eval()
+    same = make_student(teacher, DistilStep(layers=TINY.layers)).eval()
     torch.testing.assert_close(same(HISTORY), teacher(HISTORY))
-    wider = make_student(teacher, DistillationConfig(dim=20))
+    wider = make_student(teacher, DistilStep(dim=20))
     ours, theirs = wider.item_table(), teacher.item_table()
     torch.testing.assert_close(ours @ ours.T, theirs @ theirs.T, rtol=0.01, atol=0.02)
 

@@ -12,7 +12,7 @@ from recommender.export import Ranker, export_ranker, rank
 from recommender.model import SequentialRecommender
 from recommender.onnx_session import open_session
 from recommender.ranker_rows import NewRows, append_rows, least_popular, table_size
-from recommender.settings import QuantizationConfig
+from recommender.settings import QuantiseStep
 
 K, MAX_SEEN, NEW = 12, 20, 4
 RNG = np.random.default_rng(1)
@@ -30,7 +30,7 @@ def rankers(model: SequentialRecommender, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("rankers")
     export_ranker(model, folder / "fp32.onnx", K, MAX_SEEN)
     for name, per_channel in (("int8", True), ("int8_tensor", False)):
-        config = QuantizationConfig(per_channel=per_channel)
+        config = QuantiseStep(per_channel=per_channel)
         quantize_ranker(folder / "fp32.onnx", folder / f"{name}.onnx", config, *requests())
     return folder
 

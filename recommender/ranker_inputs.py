@@ -1,0 +1,21 @@
+"""Histories as the serving lookup hands them to a ranker."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from recommender.sequences import pad
+
+
+def ranker_inputs(
+    histories: Sequence[np.ndarray],
+    max_length: int,
+    max_seen: int,
+    times: Sequence[np.ndarray] | None = None,
+) -> tuple[np.ndarray, ...]:
+    """(history_ids [B, L], seen_ids [B, S]), int64, the latest items, padded with 0 on the left.
+
+    With `times` event_times [B, L] are the third, for rankers that read them.
+    """
+    ids = pad(histories, max_length), pad(histories, max_seen)
+    return ids if times is None else (*ids, pad(times, max_length))
