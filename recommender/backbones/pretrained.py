@@ -28,7 +28,7 @@ def find_decoder(hf: HuggingFaceConfig) -> Any:
     config = _read(AutoConfig, hf.name, "config.json")
     _keep_layers(config, hf)
     if hf.pretrained:
-        return _read(
+        decoder = _read(
             AutoModel,
             hf.name,
             "weights in safetensors",
@@ -36,6 +36,7 @@ def find_decoder(hf: HuggingFaceConfig) -> Any:
             dtype=torch.float32,
             use_safetensors=True,  # a pickle is a program
         )
+        return decoder.train()  # it comes in evaluation mode, and Lightning leaves it there
     return AutoModel.from_config(config, dtype=torch.float32)
 
 

@@ -88,6 +88,18 @@ def test_with_adapters_the_decoder_is_frozen_and_starts_as_it_was(llama) -> None
     torch.testing.assert_close(adapted(history()), bare(history()))
 
 
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_a_new_model_is_in_training_mode_with_its_decoders_dropout(tmp_path, pretrained) -> None:
+    """Lightning keeps each part's mode, and transformers gives weights in evaluation mode."""
+    folder = decoder_folder(tmp_path, "gpt2")
+    config = decoder_config(folder, lora_rank=0, pretrained=pretrained)
+    torch.manual_seed(0)
+    backbone = SequentialRecommender(config, torch.randn(9, TEXT_DIM), torch.randn(9)).backbone
+    assert all(part.training for part in backbone.modules())
+    x_1LD = torch.randn(1, 6, config.dim)
+    assert (backbone(x_1LD, None) - backbone(x_1LD, None)).abs().max() > 0
+
+
 def test_tokens_are_left_out_and_layers_are_the_first(llama) -> None:
     from safetensors.torch import load_file
 
