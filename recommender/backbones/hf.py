@@ -39,8 +39,7 @@ class HuggingFaceDecoder(Backbone):
         hf = config.hf
         decoder = find_decoder(hf) if description is None else decoder_of(description)
         _check_positions(decoder.config, hf, config.max_length)
-        embedding = decoder.get_input_embeddings().weight
-        size = float(embedding.detach().float().std()) if len(embedding) > 1 else 0.02
+        size = _token_size(decoder.get_input_embeddings())
         decoder.set_input_embeddings(nn.Identity())  # tokens' rows: often a third of the weights
         if description is None:
             _check_causal(decoder, hf)
@@ -77,6 +76,20 @@ class HuggingFaceDecoder(Backbone):
             inputs_embeds=self.project_in(x_BLD), use_cache=False, **padding
         ).last_hidden_state
         return self.project_out(hidden_BLH[:, -1:] if last_only else hidden_BLH)
+
+
+@torch.no_grad()
+def _token_size(embedding: Any) -> float:
+    """Standard deviation of the vectors that a decoder reads for its tokens.
+
+    Not of the table's rows: Gemma's are scaled up on their way out.
+    """
+    rows = embedding.weight
+    if len(rows) < 2:  # of a saved model, whose weights are still to come
+        return 0.02
+    some = torch.arange(min(len(rows), 64), device=rows.device)
+    scale = embedding(some).float().norm() / rows[some].float().norm().clamp(min=1e-12)
+    return float(rows.float().std() * scale)
 
 
 def _check_positions(config: Any, hf: HuggingFaceConfig, length: int) -> None:

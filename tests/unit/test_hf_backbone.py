@@ -10,6 +10,7 @@ import pytest
 import torch
 from decoder_folders import decoder_config, decoder_folder
 from recommender_data import ITEMS, TEXT_DIM, vocabulary
+from transformers import AutoModel
 
 from recommender.errors import KuberecError
 from recommender.model import SequentialRecommender, load_model, save_model
@@ -98,6 +99,18 @@ def test_a_new_model_is_in_training_mode_with_its_decoders_dropout(tmp_path, pre
     assert all(part.training for part in backbone.modules())
     x_1LD = torch.randn(1, 6, config.dim)
     assert (backbone(x_1LD, None) - backbone(x_1LD, None)).abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_items_enter_as_large_as_tokens(tmp_path, kind) -> None:
+    folder = decoder_folder(tmp_path, kind)
+    tokens = AutoModel.from_pretrained(folder).get_input_embeddings()(torch.arange(50))
+    torch.manual_seed(0)
+    config = decoder_config(folder, lora_modules=[MODULES[kind]])
+    backbone = SequentialRecommender(config, torch.randn(9, TEXT_DIM), torch.randn(9)).backbone
+    items = torch.nn.functional.layer_norm(torch.randn(500, config.dim), (config.dim,))
+    entered = backbone.project_in(items).detach()
+    assert float(entered.std() / tokens.detach().std()) == pytest.approx(1, abs=0.3)
 
 
 def test_tokens_are_left_out_and_layers_are_the_first(llama) -> None:
