@@ -30,7 +30,7 @@ def rollout(
     Args:
         serving: the run's `serving` section.
         tracking: the run's section. In its registry the version is the candidate from here on, and
-            the champion once it serves alone.
+            the champion once it serves alone; the one before, if that does in the end.
         model_version: of `export_version`.
         version: of `export_version`.
         target: "embedded" for the endpoint of the state home, "kserve" for an InferenceService.
@@ -41,6 +41,7 @@ def rollout(
     """
     from pathlib import Path
 
+    from components.champion import mark_serving, serves_after
     from components.step import note, state_home, step
     from components.verdict import KEY, verdict
     from recommender.errors import GateFailed, KuberecError
@@ -51,8 +52,9 @@ def rollout(
     from serving.rollout.outcome import rows as rows_of
     from serving.rollout.record import Rollout
     from serving.settings import ServingConfig
-    from tracking.registry import CANDIDATE, CHAMPION
-    from tracking.store import TrackingError, store_of
+    from tracking.registry import CANDIDATE
+    from tracking.settings import TrackingConfig
+    from tracking.store import store_of
     from tracking.versions import mark
 
     # A Ctrl-C reaches this step as well: it gives the canary up, which takes some seconds.
@@ -60,6 +62,7 @@ def rollout(
         config = ServingConfig.model_validate(serving)
         folder = Path(model_version.path)
         files = Path(timeline.path), Path(timeline_text.path)
+        section = TrackingConfig.model_validate(tracking)
 
         def say(message: str) -> None:
             progress(0, 0, " ".join(message.split()))
@@ -68,6 +71,9 @@ def rollout(
             """Stays on the screen."""
             say(message)
             note("rollout", message)
+
+        def champion(serves: str) -> None:
+            mark_serving(serves, state_home(), say, tell, section=section, folder=folder)
 
         def leave(**content: object) -> None:
             write_json(Path(rollout_report.path), {"version": version, "target": target} | content)
@@ -95,6 +101,8 @@ def rollout(
             failure = KuberecError(f"{stopped}\ntimeline: {timeline.uri}")
             kept = found.model_dump(mode="json")
             leave(rows=rows, timeline=kept, **{KEY: verdict(rows, failure)})
+            if serves := serves_after(found):
+                champion(serves)
             progress(1, 1, f"{version} does not serve alone: {found.status.replace('_', ' ')}")
         except GateFailed as error:
             rows = [check.as_dict() for check in error.checks]
@@ -111,10 +119,6 @@ def rollout(
             else:
                 write_timeline(Rollout.model_validate(result["timeline"]), *files)
             leave(**result, **{KEY: verdict(result["rows"], None)})
-            if store:
-                try:
-                    mark(store, folder, CHAMPION, tell)
-                except TrackingError as error:  # what serves is not put back for it
-                    tell(f"not marked as champion, `kuberec models promote` does it: {error}")
+            champion(version)
             verb = "serves already" if result["reused"] else "serves"
             progress(1, 1, f"{result['version']} {verb} at {result['url']}")

@@ -5,10 +5,13 @@ from typing import Any
 
 from rich.console import Console
 
+from components.champion import serves_after
 from feature_repo.store import registry_file
+from pipelines.champion import mark_champion
 from pipelines.config import load_config
+from pipelines.endpoint import lines_on
 from serving.rollout.kserve.rollout import rollout
-from serving.settings import ServingConfig
+from serving.rollout.outcome import RolloutStopped
 
 
 def deploy(
@@ -22,7 +25,9 @@ def deploy(
     force: bool = False,
     canary: bool = True,
 ) -> dict[str, Any]:
-    """Roll a model version out by a run's YAML, of which the section `serving` is used.
+    """Roll a model version out by a run's YAML, of which `serving` and `tracking` are used.
+
+    What serves in the end is the champion of its registry.
 
     Args:
         registry: the Feast registry to publish with the version; by default that of the state
@@ -33,16 +38,22 @@ def deploy(
     Raises:
         KuberecError: as of serving.rollout.kserve.rollout.
     """
-    serving: ServingConfig = load_config(config, overrides or []).serving
+    loaded = load_config(config, overrides or [])
+    section = loaded.tracking.named(loaded.name)
     found = registry or registry_file(home)
-    result = rollout(
-        version_dir,
-        found if registry or found.is_file() else None,
-        serving,
-        lambda message: console.print(message, highlight=False, markup=False, soft_wrap=True),
-        force=force,
-        canary=canary,
-    )
+    try:
+        result = rollout(
+            version_dir,
+            found if registry or found.is_file() else None,
+            loaded.serving,
+            lines_on(console),
+            force=force,
+            canary=canary,
+        )
+    except RolloutStopped as stopped:
+        if version := serves_after(stopped.rollout):
+            mark_champion(version, home, console, section)
+        raise
     for row in result["rows"]:
         value = f"{row['value']:.4g}" if isinstance(row["value"], float) else row["value"]
         mark = "ok" if row["passed"] else "--"  # an operator may promote before all is known
@@ -54,4 +65,5 @@ def deploy(
         highlight=False,
         soft_wrap=True,
     )
+    mark_champion(result["version"], home, console, section, version_dir)
     return result

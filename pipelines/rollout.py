@@ -70,7 +70,7 @@ def status(
 def promote(
     target: WhereOption = Where.EMBEDDED, config: Config = None, overrides: Overrides = None
 ) -> None:
-    """Let the canary take over now, whatever the evidence.
+    """Let the canary take over now, whatever the evidence; it is the champion then.
 
     Where a process is at the rollout it is told so, and this waits until it is done.
     """
@@ -123,7 +123,19 @@ def history(
 
 
 def _decide(what: str, target: Where, config: Path | None, overrides: list[str] | None) -> None:
+    from components.champion import serves_after
+    from pipelines.champion import mark_champion
+    from pipelines.models_store import tracking_of
     from pipelines.rollout_decide import decide
     from pipelines.rollout_target import find_target
+    from serving.rollout.record import Rollout
 
-    decide(find_target(target.value, state_home(), config, overrides or []), what, console)
+    home = state_home()
+    found = find_target(target.value, home, config, overrides or [])
+    section = None if config is None else tracking_of(config, overrides or [])
+
+    def after(ended: Rollout) -> None:
+        if version := serves_after(ended):
+            mark_champion(version, home, console, section)
+
+    decide(found, what, console, after=after)

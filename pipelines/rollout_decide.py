@@ -1,13 +1,14 @@
 """An operator's decision about a rollout: done here, or asked of the process that is at it."""
 
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 
 from pipelines.endpoint import lines_on
 from recommender.errors import KuberecError
 from serving.rollout import machine
-from serving.rollout.outcome import headline
+from serving.rollout.outcome import RolloutStopped, headline
 from serving.rollout.record import Rollout
 from serving.rollout.target import RolloutUnderWay, Target
 
@@ -16,8 +17,17 @@ _POLL_S = 1.0
 _GRACE_S = 3.0
 
 
-def decide(target: Target, what: str, console: Console, poll_s: float = _POLL_S) -> Rollout:
+def decide(
+    target: Target,
+    what: str,
+    console: Console,
+    poll_s: float = _POLL_S,
+    after: Callable[[Rollout], None] = lambda rollout: None,
+) -> Rollout:
     """Promote or abort ("promote", "abort"); returns the rollout as it ended.
+
+    Args:
+        after: called with it as soon as it is over, however it ended.
 
     Raises:
         KuberecError: there is nothing to decide; or it ended otherwise, such as by a canary that
@@ -38,6 +48,10 @@ def decide(target: Target, what: str, console: Console, poll_s: float = _POLL_S)
             if found is not None and found.id == rollout.id and found.unfinished:
                 continue  # that process was killed, or held it: then it is done here
             ended = found or rollout
+        except RolloutStopped as stopped:
+            after(stopped.rollout)
+            raise
+        after(ended)
         wanted = "promoted" if what == "promote" else "rolled_back"
         if ended.status != wanted:
             raise KuberecError(headline(ended))

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from pipelines.champion import mark_champion
 from pipelines.endpoint import endpoint, last_known, lines_on, locked_endpoint
 from pipelines.keeper import is_keeper, start_keeper
 from recommender.errors import KuberecError
@@ -185,10 +186,11 @@ def _show_parts(version: dict[str, Any], say: Callable[[str], None]) -> None:
 
 
 def rollback(home: Path, console: Console) -> None:
-    """Switch to the version that served before."""
+    """Switch to the version that served before, which is the champion again."""
     with locked_endpoint(home, console) as door:
         version = door.rollback()
     console.print(f"model version {version} serves again; the same command leads back")
+    mark_champion(version, home, console)
 
 
 def stop(home: Path, console: Console) -> None:

@@ -100,27 +100,37 @@ def tracking_uri(config: TrackingConfig, home: Path) -> str:
     """
     said = config.uri or os.environ.get(URI_VARIABLE, "")
     if not said:
-        return f"sqlite:///{home / FOLDER / DATABASE}"
+        return _own_uri(home)
     try:
         return check_uri(said)
     except ValueError as error:
         raise TrackingError(f"{URI_VARIABLE}={said}: {error}") from error
 
 
+def _own_uri(home: Path) -> str:
+    return f"sqlite:///{home / FOLDER / DATABASE}"
+
+
 def exists(config: TrackingConfig, home: Path) -> bool:
     """Whether anything can be there: always on a server, here once something was tracked."""
-    if not tracking_uri(config, home).startswith("sqlite:"):
-        return True
+    return not tracking_uri(config, home).startswith("sqlite:") or exists_own(home)
+
+
+def exists_own(home: Path) -> bool:
+    """Whether anything was tracked in the state home itself."""
     return (home / FOLDER / DATABASE).is_file()
 
 
-def open_store(config: TrackingConfig, home: Path) -> Store:
+def open_store(config: TrackingConfig, home: Path, own: bool = False) -> Store:
     """Open the store that `config` says; SQLite is made if there is none.
+
+    Args:
+        own: the state home's, whatever server the section or the environment names.
 
     Raises:
         TrackingError: the server does not answer, or refuses.
     """
-    uri = tracking_uri(config, home)
+    uri = _own_uri(home) if own else tracking_uri(config, home)
     if not uri.startswith("sqlite:"):
         _require_answer(uri)
     for name, value in QUIET.items():

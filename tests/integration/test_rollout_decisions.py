@@ -1,7 +1,7 @@
 """An operator at a rollout: what is shown of one under way, and what a decision does to it.
 
-Two tiny versions behind a real Envoy; the rollout runs in a process of its own, with a step that
-would take an hour.
+Two tiny versions behind a real Envoy, both registered in MLflow; the rollout runs in a process of
+its own, with a step that would take an hour.
 """
 
 import json
@@ -15,13 +15,17 @@ from pathlib import Path
 
 import pytest
 from tiny_version import catalogue, write_tiny_version
+from tracked_models import registered
 
 from pipelines.rollout_target import find_target
-from recommender.files import write_json
+from recommender.files import read_json, write_json
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.ports import free_ports
 from serving.rollout.embedded.rollout import rollout
 from serving.settings import ServingConfig
+from tracking.registry import champion
+from tracking.settings import TrackingConfig
+from tracking.store import open_store
 
 KUBEREC = Path(sys.executable).parent / "kuberec"
 OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
@@ -56,9 +60,25 @@ class Place:
                 "rollout": {"steps": steps, "look_every_s": 0.5, "own_requests_per_s": 100},
             }
         )
-        self.new = write_tiny_version(folder / NEW, catalogue(), NEW)
-        rollout(write_tiny_version(folder / OLD, catalogue(), OLD), self.home, self.config)
+        names = TrackingConfig(experiment="tiny", model="tiny")
+        self.store = open_store(names, self.home)
+        old, self.new = self._version(OLD), self._version(NEW)
+        rollout(old, self.home, self.config)
         write_json(folder / "serving.json", self.config.model_dump(mode="json"))
+
+    def _version(self, version: str) -> Path:
+        directory = write_tiny_version(self.folder / version, catalogue(), version)
+        found = registered(self.store, self.folder / "trained" / version, version)
+        said = {"model": "tiny", "experiment": "tiny", "uri": ""}
+        said |= {"registered": found.number, "run": found.run}
+        manifest = read_json(directory / "kuberec.json")
+        write_json(directory / "kuberec.json", manifest | {"tracking": said})
+        return directory
+
+    def champion(self) -> str:
+        """Id of the version that is it."""
+        found = champion(self.store)
+        return found.name if found else "none"
 
     def start(self) -> subprocess.Popen[str]:
         """A rollout of NEW, once it has a share and was looked at."""
@@ -133,6 +153,7 @@ def test_one_under_way_is_seen_and_given_up_on_demand(place: Place) -> None:
     }  # fmt: skip
     assert found["holder"] is None
     assert "rollout of" not in place.kuberec("status")
+    assert place.champion() == OLD
 
 
 def test_one_whose_process_was_killed_is_promoted_by_hand(place: Place) -> None:
@@ -144,6 +165,7 @@ def test_one_whose_process_was_killed_is_promoted_by_hand(place: Place) -> None:
     found = place.status()
     assert (found["serves"]["stable"], found["serves"]["canary"]) == (NEW, None)
     assert found["rollout"]["status"] == "promoted"
+    assert place.champion() == NEW
 
     rows = place.kuberec("rollout", "history")
     assert rows.index("promoted") < rows.index("rolled back")
@@ -151,6 +173,25 @@ def test_one_whose_process_was_killed_is_promoted_by_hand(place: Place) -> None:
     place.kuberec("rollout", "history", "--id", found["rollout"]["id"], "--html", str(page))
     assert "<svg" in page.read_text(encoding="utf-8")
     assert "kuberec rollout promote" in page.read_text(encoding="utf-8")
+
+
+def test_the_way_back_makes_the_version_before_champion_again(place: Place) -> None:
+    """Also where the registry is broken: then by hand, later."""
+    said = place.kuberec("rollback")
+    assert f"model version {OLD} serves again" in said
+    assert f"version 1 ({OLD}) of 'tiny' is champion now (it was version 2, {NEW})" in said
+    assert place.champion() == OLD
+    database = place.home / "mlflow" / "mlflow.db"
+    kept = database.read_bytes()
+    database.write_bytes(b"no database" * 100)
+    said = place.kuberec("rollback")
+    assert f"model version {NEW} serves again" in said
+    assert "kuberec models promote 2 --model tiny" in said
+    assert place.status()["serves"]["stable"] == NEW
+    database.write_bytes(kept)
+    assert place.champion() == OLD
+    place.kuberec("models", "promote", "2", "--model", "tiny")
+    assert place.champion() == NEW
 
 
 def test_of_an_endpoint_that_is_stopped_the_canary_is_given_up_as_well(place: Place) -> None:
