@@ -45,8 +45,8 @@ source=${SOURCE:-$({ git remote get-url origin 2> /dev/null || true; } | sed -n 
 
 label=org.opencontainers.image
 labels=(
-	--label "$label.version=$version" --label "$label.revision=$revision"
-	--label "$label.created=$created" --label "$label.source=${source:-unknown}"
+	--label "$label.version=$version" --label "$label.created=$created"
+	--label "$label.source=${source:-unknown}" --build-arg "KUBEREC_REVISION=$revision"
 )
 for name in "${names[@]}"; do
 	flags=("${labels[@]}")

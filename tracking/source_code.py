@@ -9,8 +9,12 @@ REVISION_VARIABLE = "KUBEREC_REVISION"  # in an image, which has no checkout; `-
 
 
 def code_tags() -> dict[str, str]:
-    """Tags `git.sha` and `git.dirty`; "unknown" outside a checkout that git can read."""
-    revision = os.environ.get(REVISION_VARIABLE) or _revision()
+    """Tags `git.sha` and `git.dirty`, of the checkout, or else of the image.
+
+    "unknown" where git reads none and nothing says of what commit the image is.
+    """
+    # A checkout that is mounted into a container is not what its image was made of.
+    revision = _revision() or os.environ.get(REVISION_VARIABLE) or "unknown"
     sha = revision.removesuffix("-dirty")
     dirty = str(revision.endswith("-dirty")).lower() if sha != "unknown" else sha
     tags = {"git.sha": sha, "git.dirty": dirty}
@@ -20,11 +24,11 @@ def code_tags() -> dict[str, str]:
 
 def _revision() -> str:
     if not (ROOT / ".git").exists():
-        return "unknown"  # a repository around an installed package is not its own
+        return ""  # a repository around an installed package is not its own
     try:
         return _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return ""
 
 
 def _git(*arguments: str) -> str:

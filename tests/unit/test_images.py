@@ -19,6 +19,7 @@ from tests.dockerfiles import (
     instructions,
     rest,
 )
+from tracking.source_code import REVISION_VARIABLE
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -70,6 +71,17 @@ def test_labels_say_what_it_is(name):
     )
     assert labels["title"] == f"kuberec/{name}"
     assert labels["licenses"].startswith("Apache-2.0")
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_commit_is_an_argument_in_label_and_environment(name):
+    """After the last layer of files, which another commit would make anew."""
+    assert environment(name)[REVISION_VARIABLE] == f"${{{REVISION_VARIABLE}}}"
+    said = f'org.opencontainers.image.revision="${{{REVISION_VARIABLE}}}"'
+    assert said in rest(name, "LABEL")[0]
+    words = instructions(name)
+    place = words.index(("ARG", f"{REVISION_VARIABLE}=unknown"))
+    assert not [text for word, text in words[place:] if word in {"FROM", "RUN", "COPY"}]
 
 
 @pytest.mark.parametrize("name", IMAGES)

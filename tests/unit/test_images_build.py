@@ -43,7 +43,9 @@ def test_images_are_tagged_labelled_and_named_by_digest(engine):
     assert "-f images/pipeline/Dockerfile" in line
     labels = dict(re.findall(r"--label org\.opencontainers\.image\.(\w+)=(\S*)", line))
     assert labels["version"] == version
-    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", labels["revision"])
+    (revision,) = re.findall(r"--build-arg KUBEREC_REVISION=(\S+)", line)
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", revision)
+    assert "revision" not in labels  # the Dockerfile's, from the same argument
     assert re.match(r"\d{4}-\d\d-\d\dT", labels["created"])
     assert labels["source"]
     digest = "sha256:" + "7".zfill(64)

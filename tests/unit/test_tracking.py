@@ -1,6 +1,7 @@
 """Trainings and versions in a real store: SQLite in a state home."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tracked_models import (
 
 from recommender.files import write_json
 from serving.ports import free_ports
+from tracking import source_code
 from tracking.compare import compared
 from tracking.lineage import trace
 from tracking.names import name
@@ -250,10 +252,20 @@ def test_a_server_that_does_not_answer_ends_the_run_if_it_is_required(tmp_path):
     assert store_of({"enabled": False}, tmp_path, said.append) is None
 
 
-def test_the_code_is_named_by_its_commit(monkeypatch):
+def test_the_code_is_named_by_its_commit(tmp_path, monkeypatch):
     monkeypatch.setenv(REVISION_VARIABLE, "abc-dirty")
-    assert code_tags() == {
-        "git.sha": "abc",
-        "git.dirty": "true",
-        "mlflow.source.git.commit": "abc",
-    }
+    of_image = {"git.sha": "abc", "git.dirty": "true", "mlflow.source.git.commit": "abc"}
+    if (source_code.ROOT / ".git").exists():  # not in a release archive
+        assert code_tags()["git.sha"] != "abc"
+    monkeypatch.setattr(source_code, "ROOT", tmp_path)
+    assert code_tags() == of_image
+    monkeypatch.delenv(REVISION_VARIABLE)
+    assert code_tags() == {"git.sha": "unknown", "git.dirty": "unknown"}
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@y"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    clean = code_tags()
+    assert len(clean["git.sha"]) == 40
+    assert clean["git.dirty"] == "false"
+    (tmp_path / "new").touch()
+    assert code_tags()["git.dirty"] == "true"
