@@ -3,6 +3,7 @@
 Shapes: N+1 items (row 0 is padding), T text and I image dimensions, D the model's width.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,7 @@ class Gate(nn.Module):
     def __init__(self, log_popularity: Tensor, dim: int) -> None:
         super().__init__()
         # log_popularity is ln((events + 1) / sum): the rarest item of training tells the sum, if
-        # one is unseen; otherwise the scale alone differs, which `bias` learns.
+        # one is unseen; otherwise the scale alone differs, which `bias` learns and `of_new` undoes.
         log_events_N1 = (log_popularity - log_popularity[1:].min()).clamp(min=0)[:, None]
         self.register_buffer("log_events", log_events_N1.float(), persistent=False)
         self.slope = nn.Parameter(torch.full((dim,), 0.5))
@@ -75,6 +76,26 @@ class Gate(nn.Module):
         """[..., D] of the items `index`; [N+1, D] without."""
         events = self.log_events if index is None else self.log_events[index]
         return torch.sigmoid(events * self.slope + self.bias)
+
+    def of_new(self) -> Tensor:
+        """[D], of an item without events, which is not among ours."""
+        events = -math.log(1 + events_of_rarest(self.log_events[1:, 0]))
+        return torch.sigmoid(events * self.slope + self.bias)
+
+
+def events_of_rarest(log_events_N: Tensor) -> int:
+    """Events of the rarest item, from each item's ln((events + 1) / (the rarest's events + 1)).
+
+    Events are whole numbers: the least one that makes all of them whole. It is 0 where every item
+    has as many, and where none of up to 255 does.
+    """
+    ratios = log_events_N.double().exp().unique()
+    ratios = ratios[ratios <= 32]  # beyond, float32's logarithms no longer tell whole numbers
+    for smoothed in range(1, 257):
+        counts = ratios * smoothed
+        if bool(((counts - counts.round()).abs() < 5e-6 * counts).all()):
+            return smoothed - 1
+    return 0
 
 
 def load_item_vectors(vectors_dir: Path, vocabulary: Vocabulary) -> ItemVectors:

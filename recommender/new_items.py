@@ -144,7 +144,7 @@ def weights_of_new(model: Any) -> tuple[np.ndarray, np.ndarray]:
     """What a new item's id and text are weighed by, float32 [D] each: a gate's at no events."""
     if model.gate is None:
         return np.ones(1, np.float32), np.ones(1, np.float32)
-    id_D = (1 / (1 + (-model.gate.bias.detach()).exp())).cpu().numpy()
+    id_D = model.gate.of_new().detach().cpu().numpy()
     return id_D, 1 - id_D
 
 

@@ -8,6 +8,7 @@ import torch
 from recommender_data import ITEMS, TEXT_DIM, TINY, random_model
 
 from recommender.errors import KuberecError
+from recommender.item_inputs import Gate, events_of_rarest
 from recommender.model import SequentialRecommender
 from recommender.new_items import (
     PENALTIES,
@@ -18,7 +19,7 @@ from recommender.new_items import (
     ridge,
     rows_as_new,
 )
-from recommender.sequences import Split
+from recommender.sequences import Split, log_popularity
 
 RNG = np.random.default_rng(0)
 
@@ -99,14 +100,14 @@ def test_a_model_that_knows_items_by_id_alone_has_no_map() -> None:
     assert calibrate(model, split()) is None
 
 
+@pytest.mark.parametrize("fewest", [0, 3])
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
-def test_a_gate_and_cosines_are_those_of_an_item_without_events(similarity) -> None:
+def test_a_gate_and_cosines_are_those_of_an_item_without_events(similarity, fewest) -> None:
     """The row of an item that training never saw, whose id happens to be what the map predicts."""
     config = TINY.model_copy(update={"fusion": "gate", "similarity": similarity})
     torch.manual_seed(0)
-    events = torch.arange(ITEMS + 1.0)  # item 1 has 1 event, its log is the lowest
-    popularity = torch.log((events + 1) / (events + 1).sum())
-    popularity[2] = popularity[1] = popularity[1:].min()
+    counts = fewest + np.maximum(np.arange(ITEMS + 1) - 2, 0)  # items 1 and 2 have the fewest
+    popularity = torch.from_numpy(log_popularity(counts))
     images = torch.randn(ITEMS + 1, 3)
     model = SequentialRecommender(config, torch.randn(ITEMS + 1, TEXT_DIM), popularity, images)
     for weight in model.eval().parameters():
@@ -118,11 +119,20 @@ def test_a_gate_and_cosines_are_those_of_an_item_without_events(similarity) -> N
     told_ND = predicted(text_NT, model.id_embedding.weight.detach().numpy()[1:], text_NT)
     with torch.no_grad():
         model.id_embedding.weight[1:] = torch.from_numpy(told_ND).float()
+    as_new = rows_as_new(model, np.arange(ITEMS) < 2, told_ND[:2])
+    assert model.gate is not None
+    model.gate.log_events[1:3] -= np.log(1 + fewest)  # had these two had no events
     expected = model.item_table().detach().numpy()[1:3]
     rows = found.rows(text_NT[:2], list(images[1:3].numpy()))
     np.testing.assert_allclose(rows, expected, atol=1e-4)
-    as_new = rows_as_new(model, np.arange(ITEMS) < 2, told_ND[:2])
     np.testing.assert_allclose(as_new, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("fewest", [0, 1, 4, 40])
+def test_the_rarest_items_events_are_known_from_shares_alone(fewest) -> None:
+    counts = np.append(0, fewest + (np.random.default_rng(0).pareto(1, 1000) * 5).astype(int))
+    gate = Gate(torch.from_numpy(log_popularity(counts)), 1)
+    assert events_of_rarest(gate.log_events[1:, 0]) == counts[1:].min()
 
 
 def split(rows: int = 400) -> Split:
