@@ -32,8 +32,9 @@ class DistanceBias(nn.Module):
 class TimeBias(nn.Module):
     """A learnt bias on the time between query and key, in logarithmic buckets.
 
-    Bucket ⌊ln(1 + |Δt| s) / 0.301⌋, as in HSTU (Zhai et al. 2024, arXiv:2402.17152, section 3.2,
-    and its published code); the last bucket is for events whose time is not known.
+    Bucket ⌊ln(1 + |Δt| s) / 0.301⌋, after HSTU (Zhai et al. 2024, arXiv:2402.17152, section 3.2);
+    its published code takes ln(max(1, |Δt|)), and the time of the event after the query, which
+    nobody knows who asks for that event. The last bucket is for events whose time is not known.
     """
 
     def __init__(self, heads: int) -> None:
