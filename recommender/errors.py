@@ -40,9 +40,11 @@ def table(checks: Sequence[Check]) -> list[str]:
 class GateFailed(KuberecError):
     """A gate's report: every number against its limit, the failed ones marked."""
 
-    def __init__(self, gate: str, checks: Sequence[Check]) -> None:
+    def __init__(self, gate: str, checks: Sequence[Check], note: str = "") -> None:
+        """`note`: what a reader should look at first."""
         failed = sum(not check.passed for check in checks)
         title = f"gate '{gate}' failed: {failed} of {len(checks)} checks"
+        title += f" ({note})" if note else ""
         super().__init__("\n".join([title, *table(checks)]))
         self.gate = gate
         self.checks = list(checks)

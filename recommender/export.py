@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recommender.agreement import TIE, Answers, agreement
 from recommender.errors import KuberecError
 from recommender.files import atomic_file
 from recommender.model import SequentialRecommender
@@ -18,7 +19,6 @@ from recommender.schema import MASKED_SCORE
 from recommender.string_graphs import EVENT_TIMES
 
 OPSET = 17  # read by every ONNX Runtime since 1.12, so by the Triton images too
-TIE = 1e-5  # scores closer than this are equal in float32, whoever adds them up
 
 
 class Ranker(nn.Module):
@@ -123,43 +123,24 @@ def rank(
     return indices, scores
 
 
-def top_k_overlap(
-    first: np.ndarray,
-    second: np.ndarray,
-    first_scores: np.ndarray | None = None,
-    tie: float = 0.0,
-) -> float:
-    """Mean share of common items in two rankings [B, K], 1.0 if they hold the same items.
-
-    With `first_scores` [B, K], an item of `first` that scores within `tie` of its last place
-    counts as common: which of several tied items comes last is the arithmetic's whim.
-    """
-    common = (first[:, :, None] == second[:, None, :]).any(axis=2)
-    if first_scores is not None:
-        common |= first_scores <= first_scores[:, -1:] + tie
-    return float(common.mean())
-
-
-def torch_onnx_parity(
+def torch_answers(
     model: SequentialRecommender,
-    path: Path,
+    k: int,
     history_ids: np.ndarray,
     seen_ids: np.ndarray,
     event_times: np.ndarray | None = None,
-) -> dict[str, float]:
-    """How far the ONNX ranker at `path` is from the model it came from.
-
-    Returns:
-        max_abs_score_diff (rank by rank), top_k_overlap (0..1, ties at the last place forgiven)
-        and requests.
-    """
+) -> Answers:
+    """What the model's ranker answers in torch, without a graph."""
     inputs = (history_ids, seen_ids) + (() if event_times is None else (event_times,))
-    indices, scores = rank(open_session(path), *inputs)
-    ranker = Ranker(model.eval(), indices.shape[1]).eval()
+    ranker = Ranker(model.eval(), k).eval()
     with torch.inference_mode():
-        expected = ranker(*map(torch.from_numpy, inputs))
-    return {
-        "max_abs_score_diff": float(np.abs(scores - expected[1].numpy()).max()),
-        "top_k_overlap": top_k_overlap(indices, expected[0].numpy(), scores, TIE),
-        "requests": float(len(history_ids)),
-    }
+        indices, scores = ranker(*map(torch.from_numpy, inputs))
+    return Answers(indices.numpy(), scores.numpy())
+
+
+def torch_onnx_parity(
+    model: SequentialRecommender, path: Path, *inputs: np.ndarray
+) -> dict[str, float]:
+    """How far the ONNX ranker at `path` is from the model it came from (`agreement`)."""
+    found = Answers(*rank(open_session(path), *inputs))
+    return agreement(found, torch_answers(model, found.ids_BK.shape[1], *inputs), TIE)

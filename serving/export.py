@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from recommender.errors import require
 from recommender.files import atomic_directory, fingerprint, read_json, sha256_file
 from recommender.progress import Progress, silent
 from recommender.settings import ExportConfig
 from recommender.string_graphs import HISTORY_TIMES
 from serving.handover import (
     GATE,
-    checks_of,
+    answers,
     looked_up,
-    quantisation_row,
     seal,
+    served_row,
     triton_rows,
     write_graphs,
 )
 from serving.item_map import export_item_map
+from serving.links import FP32, TORCH, link_row, require_links
 from serving.parity import golden_answers
 from serving.settings import TritonConfig
 from serving.triton.repository import Shapes
@@ -87,11 +87,10 @@ def write_version(
         version = fingerprint([dict(facts), vocabulary, *weights])[:12]
         golden = golden_answers(repository, golden_requests(windows, config.golden_requests, times))
         progress(1, 4, "comparing torch with ONNX Runtime")
-        rows = _graph_parity(compressed, lookup, [each.asked() for each in golden])
+        rows = _graph_rows(compressed, lookup, [each.asked() for each in golden])
         progress(2, 4, "comparing ONNX Runtime with Triton")
         rows += triton_rows(repository, workdir / "triton", golden)
-        checks = checks_of(rows, config)
-        require(GATE, checks)
+        checks = require_links(GATE, rows, config)
         progress(3, 4, "sealing the version")
         everything = dict(facts) | {
             "ledger": ledger,
@@ -139,17 +138,15 @@ def golden_requests(windows: Path, count: int, times: bool = False) -> list[dict
     return [*odd, *rest][: max(count, 1)]
 
 
-def _graph_parity(
+def _graph_rows(
     compressed: Path, lookup: Path, requests: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """torch ↔ ONNX Runtime on the student, and FP32 ↔ INT8: what quantisation changes."""
-    from recommender.export import torch_onnx_parity
+    """torch ↔ ONNX Runtime on the student, and FP32 ↔ what serves: what quantisation changes."""
+    from recommender.export import torch_answers
     from recommender.model import load_model
 
     ids = looked_up(lookup, requests)
-    full = compressed / "ranker_fp32.onnx"
-    found = torch_onnx_parity(load_model(compressed / "student"), full, *ids)
-    return [
-        {"from": "torch", "to": "ONNX Runtime FP32"} | found | {"requests": len(requests)},
-        quantisation_row(full, compressed / "ranker.onnx", *ids),
-    ]
+    exact, served = compressed / "ranker_fp32.onnx", compressed / "ranker.onnx"
+    found = answers(exact, *ids)
+    torch = torch_answers(load_model(compressed / "student"), found.ids_BK.shape[1], *ids)
+    return [link_row("onnx", TORCH, FP32, found, torch), served_row(exact, served, *ids)]

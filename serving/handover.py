@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from recommender.errors import Check
+from recommender.agreement import Answers
 from recommender.onnx_session import open_session
-from recommender.settings import ExportConfig
 from recommender.string_graphs import build_decode, build_lookup
-from serving.parity import check_on_triton, look_up
+from serving.links import FP32, SERVED, golden_lists, link_row
+from serving.parity import answers_of_triton, look_up
 from serving.settings import TritonConfig
 from serving.triton.repository import Shapes, write_repository
 from serving.version import GoldenRequest, ModelVersion, write_manifest
 
 GATE = "export"
-FP32, INT8 = "ONNX Runtime FP32", "ONNX Runtime INT8"
 
 
 def write_graphs(
@@ -50,58 +49,27 @@ def looked_up(lookup: Path, requests: Sequence[Mapping[str, Any]]) -> tuple[np.n
     return tuple(np.concatenate(parts) for parts in zip(*inputs, strict=True))
 
 
-def quantisation_row(fp32: Path, int8: Path, *inputs: np.ndarray) -> dict[str, Any]:
-    """FP32 ↔ INT8: what quantisation changes. `inputs` as `looked_up` gives them."""
-    from recommender.export import rank, top_k_overlap
+def served_row(fp32: Path, served: Path, *inputs: np.ndarray) -> dict[str, Any]:
+    """What quantisation changes. `inputs` as `looked_up` gives them."""
+    return link_row("served", FP32, SERVED, *(answers(path, *inputs) for path in (fp32, served)))
 
-    (exact, exact_scores), (small, small_scores) = (
-        rank(open_session(path), *inputs) for path in (fp32, int8)
-    )
-    return {
-        "from": FP32,
-        "to": INT8,
-        "max_abs_score_diff": float(np.abs(exact_scores - small_scores).max()),
-        "top_k_overlap": top_k_overlap(exact, small),
-        "requests": len(inputs[0]),
-    }
+
+def answers(graph: Path, *inputs: np.ndarray) -> Answers:
+    """A ranker's, by ONNX Runtime in this process."""
+    from recommender.export import rank
+
+    return Answers(*rank(open_session(graph), *inputs))
 
 
 def triton_rows(
     repository: Path, workdir: Path, golden: Sequence[GoldenRequest]
 ) -> list[dict[str, Any]]:
     """ONNX Runtime in this process ↔ Triton, in each way that clients come."""
+    expected = golden_lists(golden)
     return [
-        {
-            "from": INT8,
-            "to": f"Triton, {way}",
-            "requests": int(found["requests"]),
-            "max_abs_score_diff": found["max_abs_score_diff"],
-            "top_k_overlap": found["min_overlap"],
-        }
-        for way, found in check_on_triton(repository, workdir, golden).items()
+        link_row("triton", SERVED, f"Triton, {way}", expected, golden_lists(found))
+        for way, found in answers_of_triton(repository, workdir, golden).items()
     ]
-
-
-def checks_of(rows: Sequence[Mapping[str, Any]], config: ExportConfig) -> list[Check]:
-    """A hand-over must not change answers; quantisation may, within its own limit."""
-    checks = []
-    for row in rows:
-        name = f"{row['from']} → {row['to']}"
-        quantised = row["to"] == INT8
-        floor = config.min_quantized_overlap if quantised else config.min_overlap
-        overlap = row["top_k_overlap"]
-        checks.append(Check(f"{name}: top-K overlap", overlap, f">= {floor:g}", overlap >= floor))
-        if not quantised:
-            difference, limit = row["max_abs_score_diff"], config.max_score_difference
-            checks.append(
-                Check(
-                    f"{name}: largest score difference",
-                    difference,
-                    f"<= {limit:g}",
-                    difference <= limit,
-                )
-            )
-    return checks
 
 
 def seal(

@@ -127,11 +127,22 @@ def check_on_triton(
     Returns:
         {"grpc": ..., "http": ..., "one process": ...}, each as `parity` gives it.
     """
-    from serving.triton.server import temporary_triton
-
     if golden is None:
         stored = read_json(Path(repository) / GOLDEN)
         golden = [GoldenRequest.model_validate(each) for each in stored]
+    found = answers_of_triton(repository, workdir, golden, progress)
+    return {way: parity(golden, answers) for way, answers in found.items()}
+
+
+def answers_of_triton(
+    repository: Path,
+    workdir: Path,
+    golden: Sequence[GoldenRequest],
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, list[GoldenRequest]]:
+    """The answers to golden requests by each way that `check_on_triton` tries."""
+    from serving.triton.server import temporary_triton
+
     requests = [each.model_dump() for each in golden]
     found = {}
     for variant, ways in (
@@ -141,8 +152,7 @@ def check_on_triton(
         with temporary_triton(repository, workdir / variant, progress, variant) as server:
             urls = {"grpc": server.grpc_url, "http": server.http_url}
             for way, protocol in ways.items():
-                answers = triton_answers(urls[protocol], requests, protocol)
-                found[way] = parity(golden, answers)
+                found[way] = triton_answers(urls[protocol], requests, protocol)
     return found
 
 

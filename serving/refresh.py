@@ -13,27 +13,26 @@ from typing import Any
 
 import numpy as np
 
-from recommender.errors import Check, KuberecError, require
+from recommender.agreement import TOP
+from recommender.errors import Check, KuberecError
 from recommender.files import atomic_directory, fingerprint, read_json, sha256_file
 from recommender.new_items import ItemMap
-from recommender.onnx_session import open_session
 from recommender.progress import Progress, silent
 from recommender.ranker_rows import NewRows, append_rows, least_popular
 from recommender.settings import CompressionConfig, ExportConfig
 from recommender.string_graphs import vocabulary_of
 from recommender.text.vectors import DESCRIPTION, VECTORS
 from serving.handover import (
-    FP32,
     GATE,
-    INT8,
-    checks_of,
+    answers,
     looked_up,
-    quantisation_row,
     seal,
+    served_row,
     triton_rows,
     write_graphs,
 )
 from serving.item_map import item_map_files, load_item_map
+from serving.links import FP32, SERVED, require_links
 from serving.parity import golden_answers
 from serving.settings import TritonConfig
 from serving.triton.repository import GPU_GRAPH, Shapes, graph_path
@@ -92,16 +91,16 @@ def refresh_version(
         workdir = Path(scratch)
         progress(0, 4, f"{len(items):,} rows behind {len(known):,}")
         before = {
-            INT8: graph_path(parent.directory, "ranker"),
+            SERVED: graph_path(parent.directory, "ranker"),
             FP32: graph_path(parent.directory, "ranker", GPU_GRAPH),
         }
-        after = {INT8: workdir / "ranker.onnx", FP32: workdir / "ranker_fp32.onnx"}
+        after = {SERVED: workdir / "ranker.onnx", FP32: workdir / "ranker_fp32.onnx"}
         for kind, graph in before.items():
             append_rows(graph, after[kind], new)
         repository = draft / "repository"
         shapes = Shapes(parent.max_length, parent.max_seen, parent.k, parent.times)
         lookup = write_graphs(
-            repository, workdir, vocabulary, shapes, after[INT8], after[FP32], triton
+            repository, workdir, vocabulary, shapes, after[SERVED], after[FP32], triton
         )
         for path in item_map_files(parent.directory):
             shutil.copyfile(path, repository / path.name)
@@ -117,14 +116,14 @@ def refresh_version(
         progress(1, 4, "comparing known items with what they were")
         as_before = looked_up(graph_path(parent.directory, "lookup"), asked)
         rows = [
-            _known_row(f"{kind} of {parent.version}", kind, graph, after[kind], *as_before)
+            _known_row(f"{kind} of {parent.version}", graph, after[kind], *as_before)
             for kind, graph in before.items()
         ]
-        rows.append(quantisation_row(after[FP32], after[INT8], *looked_up(lookup, requests)))
+        rows.append(served_row(after[FP32], after[SERVED], *looked_up(lookup, requests)))
         progress(2, 4, "comparing ONNX Runtime with Triton")
         rows += triton_rows(repository, workdir / "triton", golden)
-        checks = [*checks_of(rows, config), _size_check(after[INT8], sections)]
-        require(GATE, checks)
+        size = _size_check(after[SERVED], sections)
+        checks = require_links(GATE, rows, config, [size])
         progress(3, 4, "sealing the version")
         facts = {key: value for key, value in manifest.items() if key not in _OWN} | {
             "parity": rows,
@@ -176,30 +175,38 @@ def _check_parts(item_map: ItemMap, found: Sequence[dict[str, Any]]) -> None:
                 )
 
 
-def _known_row(
-    one: str, kind: str, before: Path, after: Path, *inputs: np.ndarray
-) -> dict[str, Any]:
-    """A ranker ↔ the same with more items, on known items: their scores, and who of them comes."""
-    from recommender.export import rank
+def _known_row(one: str, before: Path, after: Path, *inputs: np.ndarray) -> dict[str, Any]:
+    """A ranker ↔ the same with more items, on known items: their scores, and who of them comes.
+
+    A row as `link_row`'s, with the limits of a hand-over that changes nothing.
+    """
     from recommender.ranker_rows import table_size
 
     old, _ = table_size(before)
-    difference, kept, common = 0.0, 0, 0
-    first, second = (rank(open_session(path), *inputs) for path in (before, after))
-    for row in range(len(inputs[0])):
-        scores = dict(zip(first[0][row].tolist(), first[1][row].tolist(), strict=True))
-        for item, score in zip(second[0][row].tolist(), second[1][row].tolist(), strict=True):
-            if 0 < item <= old:
-                kept += 1
-                if item in scores:
-                    common += 1
-                    difference = max(difference, abs(scores[item] - score))
+    first, second = answers(before, *inputs), answers(after, *inputs)
+    common: list[list[bool]] = []  # of each list the known items, best first
+    differences = [0.0]
+    for old_ids, old_scores, ids, scores in zip(*first, *second, strict=True):
+        was = dict(zip(old_ids.tolist(), old_scores.tolist(), strict=True))
+        known = [
+            pair for pair in zip(ids.tolist(), scores.tolist(), strict=True) if 0 < pair[0] <= old
+        ]
+        common.append([item in was for item, _ in known])
+        differences += [abs(was[item] - score) for item, score in known if item in was]
+
+    def share(cut: int) -> float:
+        kept = [each for row in common for each in row[:cut]]
+        return float(np.mean(kept)) if kept else 1.0
+
     return {
+        "link": "onnx",
         "from": one,
-        "to": f"{kind} with new items, on known ones",
-        "max_abs_score_diff": difference,
-        "top_k_overlap": common / kept if kept else 1.0,
+        "to": "the same with new items, on known ones",
         "requests": len(inputs[0]),
+        "top_k_overlap": share(first.ids_BK.shape[1]),
+        "top_10_overlap": share(TOP),
+        "max_abs_score_diff": max(differences),
+        "mean_abs_score_diff": float(np.mean(differences)),
     }
 
 

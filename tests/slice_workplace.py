@@ -106,7 +106,11 @@ def write_config(folder: Path, port: int, admin_port: int) -> None:
                 {"step": "quantise"},
             ],
         },
-        "export": {"k": 20, "max_seen": 200, "min_quantized_overlap": 0.2},
+        "export": {
+            "k": 20,
+            "max_seen": 200,
+            "parity": {"served": {"min_overlap": 0.2, "min_top_10_overlap": 0.2}},
+        },
         "serving": {
             "port": port,
             "admin_port": admin_port,

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from recommender.config import Section
+from recommender.settings.parity import ParityConfig
 
 
 class ExportConfig(Section):
@@ -15,15 +16,4 @@ class ExportConfig(Section):
     # A rollout compares both versions by them where no client asks: fewer than about 20 lists that
     # have nothing in common could still be chance, at the level of one of its looks.
     golden_requests: int = Field(default=32, gt=0, description="requests kept with their answers")
-    min_overlap: float = Field(
-        default=0.999,
-        ge=0,
-        le=1,
-        description="top-K overlap between torch, ONNX Runtime and Triton",
-    )
-    max_score_difference: float = Field(
-        default=1e-3, gt=0, description="of their scores, rank by rank"
-    )
-    min_quantized_overlap: float = Field(
-        default=0.8, ge=0, le=1, description="top-K overlap of the INT8 ranker with the FP32 one"
-    )
+    parity: ParityConfig = ParityConfig()

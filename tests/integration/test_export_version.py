@@ -104,7 +104,7 @@ def test_a_version_is_registered_once_its_checks_passed_and_says_so(
             **here,
         ).version
 
-    assert export("refused", tracking, max_score_difference=1e-30) == ""
+    assert export("refused", tracking, parity={"onnx": {"max_score_difference": 1e-30}}) == ""
     store = open_store(TrackingConfig.model_validate(tracking), tmp_path / "home")
     assert versions(store) == []
     version = export("a", tracking)

@@ -116,7 +116,7 @@ def test_export_version(inputs, tmp_path, capsys):  # noqa: F811
         target,
         **{name: {} for name in ("source", "text", "features", "model", "training")},
         compression={},
-        export=EXPORT | {"max_score_difference": 1e-30},
+        export=EXPORT | {"parity": {"onnx": {"max_score_difference": 1e-30}}},
         serving={},
         model_version=artifact(tmp_path / "version"),
         export_report=artifact(target),

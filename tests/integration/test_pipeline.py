@@ -3,6 +3,7 @@
 One module-wide run serves every test.
 """
 
+import html
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
+import yaml
 from slice_workplace import KUBEREC, RUN_TIMEOUT_S, Workplace, write_config, write_slice
 
 from recommender.files import read_json
@@ -88,7 +90,7 @@ def test_the_run_after_a_kill_reuses_what_was_finished(finished):
 def test_the_screen_says_what_a_person_wants_to_know(place, finished):
     screen = finished.stdout
     assert "GroupLens" in screen
-    for word in ("popularity", "item-knn", "NDCG@10", "INT8", "Triton, grpc", "recommended"):
+    for word in ("popularity", "item-knn", "NDCG@10", "as served", "Triton, grpc", "recommended"):
         assert word in screen, word
     assert f"127.0.0.1:{place.port}" in screen
     assert "report.html" in screen
@@ -106,6 +108,17 @@ def test_the_report_is_one_page_with_a_link_to_the_data_docs(place, finished):
     assert 'href="rollout.html"' in page
     first = (folder / "rollout.html").read_text(encoding="utf-8")
     assert f"No version served before {place.summary()['version']}" in first
+
+
+def test_the_model_card_is_written_and_in_the_report(place, finished):
+    folder, version = place.runs()[-1], place.summary()["version"]
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    page = html.unescape((folder / "report.html").read_text(encoding="utf-8"))
+    assert card == place.kuberec("card", folder.name).stdout
+    said = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["card"]
+    for text in (version, "there was no champion", *said["intended_use"], *said["limits"]):
+        assert text in " ".join(card.replace("\\", "").split()), text
+        assert text in " ".join(page.split()), text
 
 
 def test_golden_numbers(place, finished):
@@ -213,6 +226,36 @@ def test_a_failed_gate_stops_the_run_and_leaves_the_endpoint_alone(place, finish
     assert ask(tritonclient.grpc, f"127.0.0.1:{place.port}", ["50"])[0]
 
 
+def champion(place) -> dict:
+    """What `kuberec models` says of it."""
+    rows = json.loads(place.kuberec("models", "list", "--json").stdout)
+    (found,) = [row for row in rows if "champion" in row["aliases"]]
+    return found
+
+
+def test_the_version_that_serves_is_the_champion(place, finished):
+    found = champion(place)
+    assert found["version"] == place.summary()["version"]
+    assert (found["registered"], found["serves_as"]) == ("1", [found["version"]])
+
+
+def test_a_model_that_is_much_worse_than_the_champion_is_stopped(place, finished):
+    """It learns next to nothing, on the same data; the gate says in which slices that is seen."""
+    before = champion(place)
+    worse = ("--set", "training.epochs=1", "--set", "training.learning_rate=1e-7")
+    done = place.kuberec("run", "slice.yaml", *worse)
+    assert done.returncode == 1
+    assert "gate 'evaluate' failed" in done.stderr
+    assert re.search(r"FAIL +test NDCG@10 against champion 1: ", done.stderr)
+    slices = r"FAIL +test NDCG@10 of [\w ]+ '[^']+' \([\d,]+ users\) against champion 1: "
+    assert re.search(slices, done.stderr)
+    (report,) = place.runs()[-1].glob("steps/*/evaluate/evaluation_report")
+    compared = read_json(report)["champion"]
+    assert (compared["version"], compared["name"]) == ("1", before["version"])
+    assert compared["difference_interval"][1] < 0
+    assert champion(place) == before
+
+
 def test_the_endpoint_can_be_stopped_and_served_again(place, finished):
     version = place.summary()["version"]
     assert version in place.kuberec("status").stdout
@@ -296,6 +339,7 @@ def test_a_canary_that_is_rolled_back_fails_the_run_and_the_timeline_says_why(pl
     assert page.read_text(encoding="utf-8").count("<svg") == 1
     assert "top-10 overlap" in page.with_suffix(".md").read_text(encoding="utf-8")
     assert not (page.parent / "report.html").exists()
+    assert champion(place)["registered"] == "1"  # the candidate does not serve
     serving = place.kuberec("status").stdout
     assert f"{place.summary()['version']} serves" in serving
     assert "rolled back" in place.kuberec("rollout", "history").stdout
@@ -317,3 +361,20 @@ def test_a_canary_takes_over_step_by_step(place, refused):
     assert (folder / "rollout.html").read_text(encoding="utf-8").count("<svg") == 1
     assert f"{after['version']} serves" in place.kuberec("status").stdout
     assert ask(tritonclient.grpc, f"127.0.0.1:{place.port}", ["50"])[0]
+
+
+def test_the_next_champion_was_compared_with_the_one_before(place, refused):
+    """After `a canary takes over`: who serves is champion, there and back."""
+    after = place.summary()
+    found = champion(place)
+    assert (found["registered"], found["version"]) == ("2", after["version"])
+    (report,) = place.runs()[-1].glob("steps/*/evaluate/evaluation_report")
+    compared = read_json(report)
+    before = after["serving"]["previous"]
+    assert (compared["champion"]["version"], compared["champion"]["name"]) == ("1", before)
+    assert any("champion 1" in check["name"] for check in compared["gate"])
+    card = (place.runs()[-1] / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "champion, version 1" in card
+    back = place.kuberec("rollback")
+    assert f"{before} serves again" in " ".join(back.stdout.split()), back.stderr
+    assert champion(place)["version"] == before

@@ -114,7 +114,10 @@ def test_what_is_trained_with_times_is_compressed_and_exported_with_them(tmp_pat
     loose: dict[str, Any] = {"max_quality_loss": 1.0, "min_size_ratio": 0.01, "min_speedup": 0.01}
     distil = {"step": "distil", "dim": shape.dim, "layers": 1, "epochs": 1}
     loose["steps"] = [distil, {"step": "quantise"}]
-    export = ExportConfig(k=10, max_seen=MAX_SEEN, golden_requests=8, min_quantized_overlap=0)
+    any_ranking = {"served": {"min_overlap": 0, "min_top_10_overlap": 0}}
+    export = ExportConfig.model_validate(
+        {"k": 10, "max_seen": MAX_SEEN, "golden_requests": 8, "parity": any_ranking}
+    )
     compress(
         tmp_path / "model",
         windows,

@@ -9,12 +9,13 @@ import pytest
 import torch
 from recommender_data import ITEMS, TINY, random_model, vocabulary, write_windows
 
+from recommender.agreement import top_k_overlap
 from recommender.compression.compress import compress
 from recommender.compression.distill import distil, make_student
-from recommender.compression.learning import distillation_loss
+from recommender.compression.losses import distillation_loss
 from recommender.compression.ledger import budget_checks, topk_metrics
 from recommender.errors import GateFailed
-from recommender.export import rank, top_k_overlap
+from recommender.export import rank
 from recommender.model import load_model, save_model
 from recommender.onnx_session import open_session
 from recommender.sequences import load_windows, pad

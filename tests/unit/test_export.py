@@ -5,12 +5,12 @@ import pytest
 import torch
 from recommender_data import ITEMS, TINY, random_model
 
+from recommender.agreement import top_k_overlap
 from recommender.errors import KuberecError
 from recommender.export import (
     export_ranker,
     open_session,
     rank,
-    top_k_overlap,
     torch_onnx_parity,
 )
 from recommender.schema import MASKED_SCORE
@@ -103,10 +103,3 @@ def test_more_answers_than_items_are_refused(model, tmp_path):
 
 def test_overlap_ignores_the_order():
     assert top_k_overlap(np.array([[1, 2], [3, 4]]), np.array([[2, 1], [3, 5]])) == 0.75
-
-
-def test_overlap_forgives_only_ties_at_the_last_place():
-    first, second = np.array([[1, 2, 3]]), np.array([[1, 2, 4]])
-    assert top_k_overlap(first, second, np.array([[3.0, 1.0, 1.0]]), tie=0.1) == 1
-    assert top_k_overlap(first, np.array([[1, 4, 5]]), np.array([[3.0, 1.0, 1.0]]), tie=0.1) == 1
-    assert top_k_overlap(first, np.array([[2, 4, 5]]), np.array([[3.0, 1.0, 1.0]]), tie=0.1) < 1

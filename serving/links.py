@@ -1,0 +1,70 @@
+"""The parity chain: the golden requests' answers before and after each hand-over of the model.
+
+torch → ONNX Runtime FP32 → ONNX Runtime, as served → Triton. The first link that breaks is named:
+what is behind it only passes on what it was given.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from recommender.agreement import TIE, Answers, agreement
+from recommender.errors import Check, GateFailed
+from recommender.settings import ExportConfig
+from recommender.settings.parity import LinkLimits
+from serving.version import GoldenRequest
+
+TORCH, FP32, SERVED = "torch", "ONNX Runtime FP32", "ONNX Runtime, as served"
+
+Link = Literal["onnx", "served", "triton", "tensorrt"]
+
+
+def link_row(link: Link, one: str, other: str, first: Answers, second: Answers) -> dict[str, Any]:
+    """A link's row in kuberec.json: {link, from, to} and `recommender.agreement.agreement`."""
+    found = agreement(first, second, TIE)
+    return {"link": link, "from": one, "to": other} | found
+
+
+def golden_lists(golden: Sequence[GoldenRequest]) -> Answers:
+    """Golden requests' answers as arrays: ids [B, K], strings, and scores [B, K]."""
+    ids = np.array([each.item_ids for each in golden])
+    return Answers(ids, np.array([each.scores for each in golden], np.float32))
+
+
+def link_checks(row: Mapping[str, Any], config: ExportConfig) -> list[Check]:
+    """A row against its link's limits."""
+    limits: LinkLimits = getattr(config.parity, row["link"])
+    name = f"{row['from']} → {row['to']}"
+    lower = {"top-K overlap": ("top_k_overlap", limits.min_overlap)}
+    lower["top-10 overlap"] = ("top_10_overlap", limits.min_top_10_overlap)
+    upper = {"largest score difference": ("max_abs_score_diff", limits.max_score_difference)}
+    upper["mean score difference"] = ("mean_abs_score_diff", limits.mean_score_difference)
+    checks = [
+        Check(f"{name}: {what}", row[key], f">= {least:g}", row[key] >= least)
+        for what, (key, least) in lower.items()
+    ]
+    return checks + [
+        Check(f"{name}: {what}", row[key], f"<= {most:g}", row[key] <= most)
+        for what, (key, most) in upper.items()
+        if most is not None
+    ]
+
+
+def require_links(
+    gate: str, rows: Sequence[Mapping[str, Any]], config: ExportConfig, others: Sequence[Check] = ()
+) -> list[Check]:
+    """Every check of the chain, and `others`.
+
+    Raises:
+        GateFailed: with all of them, and the first link that breaks by name.
+    """
+    of_rows = [(row, link_checks(row, config)) for row in rows]
+    checks = [check for _, found in of_rows for check in found] + list(others)
+    for row, found in of_rows:
+        if not all(check.passed for check in found):
+            where = f"the first link that breaks: {row['from']} → {row['to']}"
+            raise GateFailed(gate, checks, f"{where}, limits export.parity.{row['link']}")
+    if not all(check.passed for check in others):
+        raise GateFailed(gate, checks)
+    return checks
