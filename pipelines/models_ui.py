@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipelines.models_store import tracking_of
+from pipelines.signals import signals_as_interrupt
 from recommender.errors import KuberecError
 from serving.ports import free_ports, require_free
 from tracking.store import QUIET, TrackingError, exists, tracking_uri
@@ -24,7 +25,7 @@ START_TIMEOUT_S = 120.0
 def run_ui(
     home: Path, config: Path | None, overrides: Sequence[str], port: int | None, console: Console
 ) -> None:
-    """Serve the pages on loopback until Ctrl-C; of a server, print its address.
+    """Serve the pages on loopback until Ctrl-C, SIGTERM or SIGHUP; of a server, print its address.
 
     Raises:
         KuberecError: nothing is tracked here yet; the port is taken; MLflow does not start.
@@ -37,28 +38,33 @@ def run_ui(
     if not exists(section, home):
         raise TrackingError(f"nothing is tracked in '{home}' yet: kuberec run CONFIG.yaml")
     chosen = _port(port)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--host", HOST, "--port", str(chosen), "--workers", "1"]
-    environment = os.environ | QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     log = home / "mlflow" / "ui.log"
+    with signals_as_interrupt():
+        server = _start(uri, chosen, log)
+        try:
+            with console.status("MLflow starts"):
+                _wait(f"http://{HOST}:{chosen}/health", server, log)
+            where = f"http://{HOST}:{chosen} (Ctrl-C stops them)"
+            console.print(f"MLflow's pages: {where}", highlight=False, soft_wrap=True)
+            server.wait()
+        except KeyboardInterrupt:
+            console.print("stopping")
+        finally:
+            _stop(server)
+
+
+def _start(uri: str, port: int, log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--host", HOST, "--port", str(port), "--workers", "1"]
     with log.open("wb") as stream:
-        server = subprocess.Popen(
+        return subprocess.Popen(
             command,
-            cwd=home / "mlflow",
-            env=environment,
+            cwd=log.parent,
+            env=os.environ | QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             stdout=stream,
             stderr=stream,
-            start_new_session=True,
+            start_new_session=True,  # a signal of the terminal's is for us, who end it
         )
-    try:
-        with console.status("MLflow starts"):
-            _wait(f"http://{HOST}:{chosen}/health", server, log)
-        console.print(f"MLflow's pages: http://{HOST}:{chosen} (Ctrl-C stops them)", soft_wrap=True)
-        server.wait()
-    except KeyboardInterrupt:
-        console.print("stopping")
-    finally:
-        _stop(server)
 
 
 def _port(port: int | None) -> int:

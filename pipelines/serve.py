@@ -1,11 +1,8 @@
 """What the serving commands do, with the settings of the latest rollout."""
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +11,7 @@ from rich.markup import escape
 from pipelines.champion import mark_champion
 from pipelines.endpoint import endpoint, last_known, lines_on, locked_endpoint
 from pipelines.keeper import is_keeper, start_keeper
+from pipelines.signals import signals_as_interrupt
 from recommender.errors import KuberecError
 from serving.embedded.endpoint import EmbeddedEndpoint, NothingToServe
 from serving.embedded.state import ServingHome
@@ -34,7 +32,7 @@ def serve(home: Path, console: Console, *, port: int | None, detach: bool) -> No
     Raises:
         KuberecError: the endpoint is open on another port than `port`, or cannot start.
     """
-    with _signals_as_interrupt():
+    with signals_as_interrupt():
         door = endpoint(home, console, **_changes(port))
         _require_port(door, port)
         if door.status()["serving"]:
@@ -98,30 +96,6 @@ def _stop_own(door: EmbeddedEndpoint, me: ProcessRef) -> None:
         with door.locked():
             if door.state().foreground == me:
                 door.stop_all()
-
-
-@contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
-    """Let SIGINT (Ctrl-C), SIGTERM and SIGHUP end the block once, so that it can clean up."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in before:  # once is enough: the next one would break off the cleaning up
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    # One that is ignored stays so: that is how nohup protects from SIGHUP.
-    before = {
-        each: signal.getsignal(each)
-        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(each) is not signal.SIG_IGN
-    }
-    for each in before:
-        signal.signal(each, interrupt)
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def show_status(home: Path, console: Console) -> None:

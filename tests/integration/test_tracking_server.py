@@ -1,5 +1,6 @@
-"""Trainings and versions on a real MLflow server, which is killed while a training runs."""
+"""MLflow's real server: killed while a training runs, and as the pages of a state home."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from tracked_models import INPUTS, SECTIONS, curves, registered, trained
 
-from serving.ports import free_ports
+from serving.ports import free_ports, require_free
 from tracking.lineage import trace
 from tracking.registry import champion, set_alias
 from tracking.runs import training_run
@@ -100,3 +101,28 @@ def test_a_server_that_dies_in_a_training_loses_nothing(server, tmp_path, monkey
     assert lineage.snapshot["kept"]["events"] == 97
     assert not lineage.lost
     assert not (home / "mlflow").exists()
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_the_pages_of_a_home_answer_and_leave_nothing_behind(tmp_path, end):
+    home, (port,) = tmp_path / "home", free_ports(1)
+    registered(open_store(TrackingConfig(model="films"), home), tmp_path / "one", "aaaa00000001")
+    kuberec = Path(sys.executable).with_name("kuberec")
+    pages = subprocess.Popen(
+        [kuberec, "models", "ui", "--port", str(port)],
+        env=os.environ | {"KUBEREC_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert pages.stdout is not None
+    assert (
+        pages.stdout.readline() == f"MLflow's pages: http://127.0.0.1:{port} (Ctrl-C stops them)\n"
+    )
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as page:
+        assert "<title>MLflow</title>" in page.read().decode()
+    api = f"http://127.0.0.1:{port}/api/2.0/mlflow/registered-models/search"
+    with urllib.request.urlopen(api, timeout=60) as answer:
+        assert [each["name"] for each in json.load(answer)["registered_models"]] == ["films"]
+    pages.send_signal(end)
+    assert pages.wait(timeout=60) == 0
+    require_free("127.0.0.1", port, "the pages' port")
