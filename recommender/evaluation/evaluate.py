@@ -11,13 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from recommender.evaluation.baselines import (
-    KNN_GRID,
-    RECENT_KNN_GRID,
-    Scorer,
-    popularity,
-    tuned_item_knn,
-)
+from recommender.evaluation.baselines import Scorer, popularity
 from recommender.evaluation.behaviour import behaviour
 from recommender.evaluation.calibration import calibration
 from recommender.evaluation.catalogue import load_catalogue
@@ -38,6 +32,14 @@ from recommender.evaluation.diversity import (
     users_of_items,
 )
 from recommender.evaluation.gate import gate
+from recommender.evaluation.item_knn import cosine_similarities
+from recommender.evaluation.knn_search import (
+    KNN_GRID,
+    RECENT_KNN_GRID,
+    SHRINKAGES,
+    KnnJudge,
+    best_item_knn,
+)
 from recommender.evaluation.metrics import COVERAGE_AT, gains, model_scorer, rank_metrics
 from recommender.evaluation.ranking import Ranking, masked_ranks, rank_users, score
 from recommender.evaluation.slices import make_slices
@@ -94,11 +96,12 @@ def evaluate(
         MODEL: model_scorer(model),
         "popularity": popularity(counts_N1),
     }
+    similarities = cosine_similarities(train, items, SHRINKAGES)
+    judge = KnnJudge(splits["valid"], counts_N1)
     chosen = {}
     for name, grid in (("item-knn", KNN_GRID), ("recent item-knn", RECENT_KNN_GRID)):
-        scorers[name], chosen[name] = tuned_item_knn(
-            train, items, grid, lambda scorer: _ndcg(scorer, splits["valid"], items)
-        )
+        scorers[name], chosen[name] = best_item_knn(similarities, grid, judge)
+    del similarities
     valid, tested = (
         {name: rank_users(scorer, split, items) for name, scorer in scorers.items()}
         for split in (splits["valid"], test)
@@ -171,10 +174,6 @@ class _Shown:
 
 def _metrics(ranking: Ranking, items: int) -> dict[str, float]:
     return rank_metrics(ranking.ranks) | {f"coverage@{COVERAGE_AT}": coverage(ranking.shown, items)}
-
-
-def _ndcg(scorer: Scorer, split: Split, items: int) -> float:
-    return rank_metrics(masked_ranks(scorer, split, items), cutoffs=(10,))["ndcg@10"]
 
 
 def _of_latest(scorer: Scorer, events: int) -> Scorer:

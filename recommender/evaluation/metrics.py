@@ -14,6 +14,7 @@ from recommender.sequences import Split, pad
 CUTOFFS = (5, 10, 20)
 COVERAGE_AT = 10
 BATCH = 256
+TOGETHER = 32  # histories that a model reads at a time
 CELLS = 2**25  # scores at a time; of a million items 33 users', 130 MB
 MISS = 2**40  # the rank of a target that a scorer does not know
 
@@ -81,6 +82,7 @@ def model_scorer(model: Any) -> Callable[..., np.ndarray]:
     """A SequentialRecommender as a scorer; a history without known items gets log popularity.
 
     The item table is computed at once, and kept: score with a new scorer after training on.
+    Histories of a like length are read together, so that few are padded by much.
     """
     import torch
 
@@ -90,17 +92,34 @@ def model_scorer(model: Any) -> Callable[..., np.ndarray]:
     def score(
         histories: Sequence[np.ndarray], times: Sequence[np.ndarray] | None = None
     ) -> np.ndarray:
-        length = model.config.max_length
+        known = times if model.config.time != "none" else None
+        length_B = np.minimum([len(history) for history in histories], model.config.max_length)
+        scores_BN = np.empty((len(histories), len(table_ND)), dtype=np.float32)
+        order = np.argsort(length_B, kind="stable")
+        for start in range(0, len(order), TOGETHER):
+            rows = order[start : start + TOGETHER]
+            scores_BN[rows] = read(
+                [histories[row] for row in rows],
+                None if known is None else [known[row] for row in rows],
+                max(1, int(length_B[rows[-1]])),
+            )
+        scores_BN[length_B == 0] = model.log_popularity.cpu().numpy()
+        return scores_BN
+
+    def read(
+        histories: Sequence[np.ndarray], times: Sequence[np.ndarray] | None, length: int
+    ) -> np.ndarray:
         device = model.log_popularity.device
         history_BL = torch.from_numpy(pad(histories, length)).to(device)
-        times_BL = None
-        if times is not None and model.config.time != "none":
-            times_BL = torch.from_numpy(pad(times, length)).to(device)
+        times_BL = None if times is None else torch.from_numpy(pad(times, length)).to(device)
         with torch.inference_mode():
-            hidden_BD = model.encode(history_BL, table_ND, last_only=True, times_BL=times_BL)[:, 0]
-            scores_BN = (hidden_BD @ table_ND.T).float().cpu().numpy()
-        empty_B = np.array([len(history) == 0 for history in histories])
-        scores_BN[empty_B] = model.log_popularity.cpu().numpy()
-        return scores_BN
+            hidden_BD = model.encode(
+                history_BL,
+                table_ND,
+                last_only=True,
+                times_BL=times_BL,
+                right_padded=bool((history_BL > 0).all()),  # none is padded: no mask is needed
+            )[:, 0]
+            return (hidden_BD @ table_ND.T).float().cpu().numpy()
 
     return score

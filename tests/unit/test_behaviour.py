@@ -11,10 +11,11 @@ import pytest
 import torch
 from recommender_data import ITEMS, TEXT_DIM, TINY, vocabulary
 
-from recommender.evaluation.baselines import KnnSettings, cosine_similarity, item_knn, popularity
+from recommender.evaluation.baselines import popularity
 from recommender.evaluation.behaviour import behaviour, overlap, popularity_ratio, text_agreement
 from recommender.evaluation.evaluate import evaluate
 from recommender.evaluation.gate import gate
+from recommender.evaluation.item_knn import ItemKnn, KnnSettings, cosine_similarities
 from recommender.evaluation.metrics import model_scorer
 from recommender.evaluation.ranking import rank_users
 from recommender.files import write_json
@@ -104,9 +105,8 @@ def test_reversing_a_history_changes_the_list(world):
     assert {8, 9} & set(np.argsort(-one)[:3])  # it walks on
     assert list(np.argsort(-one)[:5]) != list(np.argsort(-other)[:5])
     # A ranker for which a history is a set is found out.
-    knn = item_knn(
-        cosine_similarity(world.splits["train"].histories, ITEMS), KnnSettings(30, np.inf, 0.0)
-    )
+    similarity = cosine_similarities(world.splits["train"].histories, ITEMS)[0.0]
+    knn = ItemKnn(similarity, KnnSettings(30, np.inf, 0.0))
     assert world.of(knn)["reversed_overlap"] == 1.0
     assert any("order matters" in name for name in failed(world.of(knn)))
 

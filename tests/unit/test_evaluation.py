@@ -8,14 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recommender_data import ITEMS, TINY, random_model, vocabulary, write_windows
 
-from recommender.evaluation import baselines
-from recommender.evaluation.baselines import (
-    KnnSettings,
-    cosine_similarity,
-    item_knn,
-    popularity,
-    tuned_item_knn,
-)
+from recommender.evaluation.baselines import popularity
 from recommender.evaluation.evaluate import BASELINES, evaluate, gate
 from recommender.evaluation.metrics import (
     evaluate_scorer,
@@ -85,52 +78,17 @@ def test_popularity_is_the_same_for_everyone():
     assert scores.tolist() == [[0, 3, 1], [0, 3, 1]]
 
 
-def test_cosine_similarity_equals_its_definition():
-    histories = [np.array([1, 2]), np.array([1, 2, 3]), np.array([3])]
-    similarity = cosine_similarity(histories, 3)
-    assert similarity[1, 2] == pytest.approx(1.0)
-    assert similarity[1, 3] == pytest.approx(1 / 2)
-    assert not similarity.diagonal().any()
-    assert not similarity[0].toarray().any()
-
-
-def test_similarity_in_blocks_and_sparse_scores_equal_the_dense_definition(monkeypatch):
+@pytest.mark.parametrize("time", ["none", "gaps"])
+def test_histories_read_together_are_scored_as_each_by_itself(time):
+    model = random_model(TINY.model_copy(update={"time": time}))
     rng = np.random.default_rng(0)
-    items = 40
-    histories = [rng.integers(1, items + 1, size=rng.integers(1, 12)) for _ in range(60)]
-    seen = np.zeros((len(histories), items + 1))
-    for row, history in enumerate(histories):
-        seen[row, history] = 1
-    norm = np.sqrt(seen.sum(axis=0))
-    dense = seen.T @ seen / np.maximum(np.outer(norm, norm) + 3.0, 1e-9)
-    np.fill_diagonal(dense, 0)
-    kept = np.where(dense >= np.sort(dense, axis=1)[:, -4, None], dense, 0)
-    weights = np.zeros_like(seen)
-    for row, history in enumerate(histories):
-        weights[row, history] = 0.5 ** (np.arange(len(history))[::-1] / 2.0)
-
-    monkeypatch.setattr(baselines, "CELLS", 100)  # a few rows a block
-    for dense_items in (0, 10_000):  # a sparse and a dense matrix of neighbours
-        monkeypatch.setattr(baselines, "DENSE_ITEMS", dense_items)
-        similarity = cosine_similarity(histories, items, 3.0)
-        np.testing.assert_allclose(similarity.toarray(), dense, rtol=1e-5)
-        scores = item_knn(similarity, KnnSettings(4, 2.0, 3.0))(histories)
-        np.testing.assert_allclose(scores, weights @ kept, rtol=1e-5)
-
-
-def test_knn_prefers_neighbours_of_recent_items():
-    similarity = cosine_similarity([np.array([1, 2]), np.array([3, 4])] * 3, 4)
-    recent = item_knn(similarity, KnnSettings(10, 1.0, 0.0))([np.array([1, 3])])[0]
-    assert recent[4] > recent[2] > 0
-    forgetting_nothing = item_knn(similarity, KnnSettings(10, math.inf, 0.0))([np.array([1, 3])])[0]
-    assert forgetting_nothing[4] == forgetting_nothing[2]
-
-
-def test_knn_tuning_keeps_what_the_judge_likes_best():
-    grid = [KnnSettings(n, half_life, 0.0) for n in (1, 3) for half_life in (1.0, math.inf)]
-    values = iter([0.1, 0.2, 0.4, 0.3])
-    _, chosen = tuned_item_knn([np.array([1, 2, 3])], 3, grid, lambda _: next(values))
-    assert chosen == {"neighbours": 3, "half_life": 1.0, "shrinkage": 0.0}
+    # More than are read together; with one that is empty, and some longer than the model reads.
+    histories = [rng.integers(1, ITEMS + 1, size=n % 14) for n in range(50)]
+    times = [1_700_000_000 + np.cumsum(rng.integers(1, 10**6, size=len(h))) for h in histories]
+    scorer = model_scorer(model)
+    for row, scores in enumerate(scorer(histories, times)):
+        alone = scorer([histories[row]], [times[row]])[0]
+        np.testing.assert_allclose(scores, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_users_without_known_items_are_judged_by_popularity():
