@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from recommender.evaluation.intervals import bootstrap
+from recommender.evaluation.intervals import bootstrap, paired_interval
 from recommender.evaluation.slices import Slice
 from recommender.settings import EvaluationConfig
 
@@ -30,11 +30,12 @@ def intervals(gains_U: np.ndarray, config: EvaluationConfig) -> dict[str, list[f
 def against_champion(gains: Gains, config: EvaluationConfig) -> dict[str, Any]:
     """The champion's NDCG@10, the difference to it and the 95 % interval of that."""
     difference_U = gains[MODEL] - gains[CHAMPION]
+    found = bootstrap(difference_U, config.bootstrap, config.seed)
     return {
         "ndcg@10": float(gains[CHAMPION].mean()),
         "hr@10": float((gains[CHAMPION] > 0).mean()),
         "difference": float(difference_U.mean()),
-        "difference_interval": _interval(difference_U, config),
+        "difference_interval": list(paired_interval(difference_U, found, CONFIDENCE, config.seed)),
     }
 
 
@@ -75,12 +76,14 @@ def slice_rows(
             "simultaneous_interval": None,
         }
         if CHAMPION in gains:
-            difference = bootstrap(gains[MODEL] - gains[CHAMPION], config.bootstrap, config.seed)
-            row["champion_ndcg@10"] = means[CHAMPION]
-            row["difference_interval"] = list(difference.interval(CONFIDENCE))
+            difference_U = gains[MODEL] - gains[CHAMPION]
+            found = bootstrap(difference_U, config.bootstrap, config.seed)
+            levels = {"difference_interval": CONFIDENCE}
             if users >= config.min_slice_users:
-                together = 1 - (1 - CONFIDENCE) / guarded
-                row["simultaneous_interval"] = list(difference.interval(together))
+                levels["simultaneous_interval"] = 1 - (1 - CONFIDENCE) / guarded
+            row["champion_ndcg@10"] = means[CHAMPION]
+            for name, level in levels.items():
+                row[name] = list(paired_interval(difference_U, found, level, config.seed))
         rows.append(row)
     return rows
 

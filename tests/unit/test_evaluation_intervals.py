@@ -14,7 +14,7 @@ from recommender.evaluation.diversity import (
     self_information,
     users_of_items,
 )
-from recommender.evaluation.intervals import bootstrap
+from recommender.evaluation.intervals import bootstrap, paired_interval
 
 
 def skewed(users: int = 80, seed: int = 3) -> np.ndarray:
@@ -51,6 +51,32 @@ def test_seeded_chunked_and_of_the_width_that_is_asked_for(monkeypatch):
     assert wider_low < low < high < wider_high
     monkeypatch.setattr(intervals, "CHUNK", 64)
     assert len(bootstrap(gains, 2_000, seed=5).means) == 2_000
+
+
+def test_a_handful_of_users_rules_out_no_chance():
+    """Four equal signs come once in sixteen, whatever the resamples say; fourteen do not."""
+
+    def interval(losers: int, confidence: float = 0.95) -> tuple[float, float]:
+        differences = np.append(np.full(losers, -0.5), np.zeros(200 - losers))
+        return paired_interval(differences, bootstrap(differences, 4_000, 0), confidence, 0)
+
+    assert interval(4)[0] < 0 == interval(4)[1]
+    assert interval(14)[1] < 0
+    assert interval(7)[1] < 0 == interval(7, 0.998)[1]
+
+
+def test_alike_rankers_rarely_look_different():
+    """In slices of 100 users of whom some differ: as often as is said, or less."""
+    rng = np.random.default_rng(0)
+    tries, tail = 300, 0.01
+    wrong = {"signs": 0, "resamples": 0}
+    for seed in range(tries):
+        found = rng.choice([-1.0, -0.5, 0.0, 0.5, 1.0], 100, p=[0.02, 0.02, 0.92, 0.02, 0.02])
+        resampled = bootstrap(found, 1_000, seed)
+        wrong["resamples"] += resampled.interval(1 - 2 * tail)[1] < 0
+        wrong["signs"] += paired_interval(found, resampled, 1 - 2 * tail, seed)[1] < 0
+    assert wrong["signs"] <= tries * tail + 3 * (tries * tail) ** 0.5
+    assert wrong["signs"] < wrong["resamples"]
 
 
 def test_users_who_are_all_alike_leave_nothing_open_and_none_is_an_error():
