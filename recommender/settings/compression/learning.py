@@ -1,5 +1,7 @@
 """How a smaller model learns from the full one, in whichever step it does."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from recommender.config import Section
@@ -20,4 +22,26 @@ class LearningConfig(Section):
     soft_share: float = Field(
         default=1.0, ge=0, le=1, description="of the teacher's targets in the loss"
     )
+    hidden_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="of the loss between hidden states of both models' blocks, added; 0: none",
+    )
+    hidden_loss: Literal["cosine", "mse"] = Field(
+        default="cosine",
+        description="cosine: direction alone (DistilBERT); mse: size too (TinyBERT). Where widths "
+        "differ, a linear map of the student's states is learnt, and thrown away",
+    )
+    ranking_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="of the loss over the order of the teacher's best items, added; 0: none",
+    )
+    ranking_top: int = Field(
+        default=10, gt=0, description="best items of the teacher whose order is learnt"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="of matrix products, as in training; sums are float32"
+    )
     seed: int = Field(default=42, ge=0)
+    threads: int = Field(default=0, ge=0, description="CPU threads; 0: torch's choice")
