@@ -36,6 +36,40 @@ class Backbone(nn.Module, ABC):
         return None
 
 
+Part = tuple[int, Tensor]  # a dimension of a weight, and the indices that stay
+
+
+class BackboneBlock(nn.Module, ABC):
+    """A block of a backbone of ours: where its heads and inner units are, for what prunes them.
+
+    Heads lie one after the other in the columns of `heads_end`'s input.
+    """
+
+    heads: int
+
+    @property
+    @abstractmethod
+    def heads_end(self) -> nn.Linear:
+        """The linear layer that reads what the heads give, [..., heads x head_dim]."""
+
+    @property
+    @abstractmethod
+    def inner_end(self) -> nn.Linear | None:
+        """The linear layer that reads the MLP's inner units; None: there is no MLP."""
+
+    @abstractmethod
+    def coupled(self, columns: Tensor, heads: Tensor, inner: Tensor) -> dict[str, Part]:
+        """What of each weight stays with some heads and units; weights not named stay whole.
+
+        Args:
+            columns: of `heads_end`'s input that stay, int64; heads: the same as numbers of heads.
+            inner: units of the MLP that stay, int64; of no meaning without an MLP.
+
+        Returns:
+            By name in the block's state, also of weights that it may not have.
+        """
+
+
 def make_backbone(config: ModelConfig, decoder: dict[str, Any] | None = None) -> Backbone:
     """An untrained backbone (a pretrained one, with `hf`), of `config`'s shape.
 

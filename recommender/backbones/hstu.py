@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.backbones.base import Backbone
+from recommender.backbones.base import Backbone, BackboneBlock, Part
 from recommender.backbones.positions import TimeBias, distances, visible
-from recommender.settings import ModelConfig
+from recommender.settings import BlockShape, ModelConfig
 
 
 class Hstu(Backbone):
@@ -14,7 +14,7 @@ class Hstu(Backbone):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config, shape) for shape in config.shapes())
 
     def forward(
         self,
@@ -29,25 +29,25 @@ class Hstu(Backbone):
         return x_BLD[:, -1:] if last_only else x_BLD
 
 
-class Block(nn.Module):
+class Block(BackboneBlock):
     """Equations 1 to 3: U, V, Q, K = SiLU(f1(X)); A = SiLU(QKᵀ + bias); Y = f2(norm(A V) ⊙ U).
 
     There is no softmax: how many events speak for something is kept. A is divided by the longest
     history instead (the published code's attention), and Y added to X.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, shape: BlockShape) -> None:
         super().__init__()
-        dim = config.dim
-        self.heads = config.heads
+        dim, width = config.dim, shape.heads * shape.head_dim
+        self.heads = shape.heads
         self.max_length = config.max_length
         self.norm = nn.LayerNorm(dim)
-        self.first = nn.Linear(dim, 4 * dim, bias=False)
-        self.attended_norm = nn.LayerNorm(dim)
-        self.second = nn.Linear(dim, dim)
+        self.first = nn.Linear(dim, 4 * width, bias=False)
+        self.attended_norm = nn.LayerNorm(width)
+        self.second = nn.Linear(width, dim)
         self.dropout = nn.Dropout(config.dropout)
-        self.distance_bias = nn.Parameter(torch.zeros(config.max_length, config.heads))
-        self.time_bias = TimeBias(config.heads) if config.time == "gaps" else None
+        self.distance_bias = nn.Parameter(torch.zeros(config.max_length, shape.heads))
+        self.time_bias = TimeBias(shape.heads) if config.time == "gaps" else None
         nn.init.normal_(self.first.weight, std=0.02)
         nn.init.xavier_uniform_(self.second.weight)
 
@@ -65,3 +65,22 @@ class Block(nn.Module):
         attended_BLD = (weight_BHLL.to(value.dtype) @ value).transpose(1, 2).flatten(2)
         mixed_BLD = self.dropout(self.attended_norm(attended_BLD) * gate_BLD)
         return x_BLD + self.second(mixed_BLD)
+
+    @property
+    def heads_end(self) -> nn.Linear:
+        return self.second
+
+    @property
+    def inner_end(self) -> None:
+        return None
+
+    def coupled(self, columns: Tensor, heads: Tensor, inner: Tensor) -> dict[str, Part]:
+        width = self.second.in_features
+        return {
+            "first.weight": (0, torch.cat([columns + part * width for part in range(4)])),
+            "attended_norm.weight": (0, columns),
+            "attended_norm.bias": (0, columns),
+            "second.weight": (1, columns),
+            "distance_bias": (1, heads),
+            "time_bias.weight": (1, heads),
+        }

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.backbones.base import Backbone
+from recommender.backbones.base import Backbone, BackboneBlock, Part
 from recommender.backbones.positions import DistanceBias, TimeBias, rotate, visible
-from recommender.settings import ModelConfig
+from recommender.settings import BlockShape, ModelConfig
 
 
 class Transformer(Backbone):
@@ -14,7 +14,7 @@ class Transformer(Backbone):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config, shape) for shape in config.shapes())
 
     def forward(
         self,
@@ -30,27 +30,28 @@ class Transformer(Backbone):
         return x_BLD
 
 
-class Block(nn.Module):
+class Block(BackboneBlock):
     """Attention and MLP; `last` computes the last position's output alone."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, shape: BlockShape) -> None:
         super().__init__()
-        dim = config.dim
-        self.heads = config.heads
+        assert shape.inner is not None  # ModelConfig has checked it
+        dim, width = config.dim, shape.heads * shape.head_dim
+        self.heads = shape.heads
         self.rotary = config.position == "rotary"
         self.attention_norm = nn.LayerNorm(dim)
-        self.query = nn.Linear(dim, dim)
-        self.key_value = nn.Linear(dim, 2 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.query = nn.Linear(dim, width)
+        self.key_value = nn.Linear(dim, 2 * width)
+        self.out = nn.Linear(width, dim)
         self.mlp_norm = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(
-            nn.Linear(dim, config.feedforward * dim),
+            nn.Linear(dim, shape.inner),
             nn.GELU(),
-            nn.Linear(config.feedforward * dim, dim),
+            nn.Linear(shape.inner, dim),
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.distance_bias = None if self.rotary else DistanceBias(config.heads)
-        self.time_bias = TimeBias(config.heads) if config.time == "gaps" else None
+        self.distance_bias = None if self.rotary else DistanceBias(shape.heads)
+        self.time_bias = TimeBias(shape.heads) if config.time == "gaps" else None
 
     def forward(
         self,
@@ -85,6 +86,27 @@ class Block(nn.Module):
             )
         x_BLD = x_BLD + self.dropout(self.out(attended.transpose(1, 2).flatten(2)))
         return x_BLD + self.dropout(self.mlp(self.mlp_norm(x_BLD)))
+
+    @property
+    def heads_end(self) -> nn.Linear:
+        return self.out
+
+    @property
+    def inner_end(self) -> nn.Linear:
+        return self.mlp[2]
+
+    def coupled(self, columns: Tensor, heads: Tensor, inner: Tensor) -> dict[str, Part]:
+        mlp = {"mlp.0.weight": (0, inner), "mlp.0.bias": (0, inner), "mlp.2.weight": (1, inner)}
+        both = torch.cat([columns, columns + self.out.in_features])  # keys, then values
+        return mlp | {
+            "query.weight": (0, columns),
+            "query.bias": (0, columns),
+            "key_value.weight": (0, both),
+            "key_value.bias": (0, both),
+            "out.weight": (1, columns),
+            "distance_bias.weight": (1, heads),
+            "time_bias.weight": (1, heads),
+        }
 
     def _split(self, x_BLD: Tensor) -> Tensor:
         return x_BLD.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -31,6 +31,16 @@ class HuggingFaceConfig(Section):
     )
 
 
+class BlockShape(Section):
+    """One block's own shape; pruning makes them differ (recommender.compression.prune)."""
+
+    heads: int = Field(gt=0, description="attention heads")
+    head_dim: int = Field(gt=0, description="width of a head")
+    inner: int | None = Field(
+        default=None, gt=0, description="width within the transformer's MLP; hstu has none"
+    )
+
+
 class ModelConfig(Section):
     """The shape of the model (recommender.model): items, a backbone, scores."""
 
@@ -71,6 +81,19 @@ class ModelConfig(Section):
         default=0.05, gt=0, le=1, description="that a cosine is divided by; only with cosine"
     )
     hf: HuggingFaceConfig | None = None
+    blocks: list[BlockShape] | None = Field(
+        default=None,
+        description="each block's own shape, as pruning leaves them: they count, not heads and "
+        "feedforward; nothing: all are alike",
+    )
+
+    def shapes(self) -> list[BlockShape]:
+        """Each block's shape, also where all are alike; of `hf` they say nothing."""
+        if self.blocks is not None:
+            return self.blocks
+        inner = self.feedforward * self.dim if self.backbone == "transformer" else None
+        alike = BlockShape(heads=self.heads, head_dim=self.dim // self.heads, inner=inner)
+        return [alike] * self.layers
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
@@ -92,4 +115,31 @@ class ModelConfig(Section):
                 f"time: {self.time} is not for backbone: hf, whose attention has no place for a "
                 "bias: set time: none, or backbone: transformer or hstu"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_fit(self) -> Self:
+        if self.blocks is None:
+            return self
+        if self.backbone == "hf":
+            raise ValueError("blocks: are not for backbone: hf, whose blocks are model.hf's")
+        if len(self.blocks) != self.layers:
+            raise ValueError(f"blocks: {len(self.blocks)} shapes, but layers: {self.layers}")
+        for index, block in enumerate(self.blocks):
+            width = block.heads * block.head_dim
+            if width > self.dim:
+                raise ValueError(
+                    f"blocks.{index}: heads x head_dim is {block.heads} x {block.head_dim} = "
+                    f"{width}, more than dim ({self.dim})"
+                )
+            if self.position == "rotary" and block.head_dim % 2:
+                raise ValueError(
+                    f"blocks.{index}: head_dim ({block.head_dim}) must be even: position: rotary "
+                    "turns pairs of numbers"
+                )
+            if (block.inner is not None) != (self.backbone == "transformer"):
+                raise ValueError(
+                    f"blocks.{index}: inner goes with backbone: transformer, which has an MLP; "
+                    f"this is {self.backbone}"
+                )
         return self

@@ -1,0 +1,152 @@
+"""What each step makes of a model's shape, worked out before anything is trained.
+
+Light to import: a run's YAML is checked with it.
+"""
+
+import math
+
+from recommender.errors import KuberecError
+from recommender.settings import BlockShape, DistilStep, ModelConfig, PruneStep
+from recommender.settings.compression.sparsify import COLUMNS
+
+
+def kept_of(name: str, kept: float | None, there: int) -> int:
+    """How many of `there` stay by a setting of `prune`, 1 to `there`.
+
+    Raises:
+        KuberecError: more are to stay than there are, or none would.
+    """
+    if kept is None:
+        return there
+    if kept >= 1:
+        if kept > there:
+            raise KuberecError(
+                f"{name}: {kept:g} are to be kept, but there are {there}: give 1 to {there}, or a "
+                "share below 1"
+            )
+        return int(kept)
+    count = math.floor(kept * there + 0.5)
+    if not count:
+        raise KuberecError(
+            f"{name}: a share of {kept:g} of {there} leaves none: give a share of at least "
+            f"{0.5 / there:.2g}, or a number"
+        )
+    return count
+
+
+def kept_of_all(name: str, share: float, sizes: list[int]) -> int:
+    """How many of all blocks' together stay, with `scope: global`; `sizes`: of each block.
+
+    Raises:
+        KuberecError: fewer than one a block would.
+    """
+    there = sum(sizes)
+    count = math.floor(share * there + 0.5)
+    if count < len(sizes):
+        raise KuberecError(
+            f"{name}: a share of {share:g} of {there} leaves {count}, and each of the "
+            f"{len(sizes)} blocks needs one: give at least {(len(sizes) - 0.5) / there:.2g}"
+        )
+    return count
+
+
+def check_prunable(shape: ModelConfig, step: PruneStep) -> None:
+    """Raises KuberecError where `step` asks for what a model of this shape has not."""
+    if shape.backbone == "hf":
+        raise KuberecError(
+            "a Hugging Face decoder is not pruned: distil it first, into a Transformer"
+        )
+    if shape.backbone == "hstu" and step.feedforward is not None:
+        raise KuberecError("feedforward: backbone hstu has no MLP: leave the key out")
+
+
+def pruned_shape(shape: ModelConfig, step: PruneStep) -> ModelConfig:
+    """The shape after `prune`, as far as settings tell it.
+
+    Which blocks stay the weights will tell, here it is the first; with `scope: global` also which
+    of them keep how many heads and units, here all.
+
+    Raises:
+        KuberecError: the step leaves nothing, or keeps more than there is.
+    """
+    check_prunable(shape, step)
+    blocks = shape.shapes()[: kept_of("layers", step.layers, shape.layers)]
+    heads, inner = step.heads, step.feedforward
+    if step.scope == "global":
+        if heads is not None:
+            kept_of_all("heads", heads, [block.heads for block in blocks])
+        if inner is not None:
+            kept_of_all("feedforward", inner, [block.inner or 0 for block in blocks])
+        heads = inner = None  # who gives how many is not known yet
+    return with_blocks(
+        shape,
+        [
+            BlockShape(
+                heads=kept_of("heads", heads, block.heads),
+                head_dim=block.head_dim,
+                inner=block.inner and kept_of("feedforward", inner, block.inner),
+            )
+            for block in blocks
+        ],
+    )
+
+
+def with_blocks(shape: ModelConfig, blocks: list[BlockShape], **changes: object) -> ModelConfig:
+    """The shape with these blocks; where they are what `shape` says anyhow, it says no more."""
+    rest = shape.model_dump() | {"layers": len(blocks), "blocks": None} | changes
+    alike = ModelConfig.model_validate(rest)
+    if alike.shapes() == blocks:
+        return alike
+    return ModelConfig.model_validate(rest | {"blocks": [block.model_dump() for block in blocks]})
+
+
+def student_shape(shape: ModelConfig, step: DistilStep) -> ModelConfig:
+    """The shape that `distil` makes of one: a student's blocks are alike, whatever they were.
+
+    Raises:
+        KuberecError: the student's numbers do not fit together.
+    """
+    dim = step.dim or shape.dim
+    heads, feedforward = step.heads or shape.heads, step.feedforward or shape.feedforward
+    if dim % heads:
+        raise KuberecError(
+            f"dim: {dim} is no multiple of heads ({heads}): give both in the step, or none"
+        )
+    if shape.position == "rotary" and dim // heads % 2:
+        raise KuberecError(
+            f"dim / heads is {dim // heads}, and position: rotary needs an even number: give other "
+            "dim or heads in the step"
+        )
+    return ModelConfig.model_validate(
+        shape.model_dump()
+        | {
+            "dim": dim,
+            "layers": step.layers,
+            "heads": heads,
+            "feedforward": feedforward,
+            "dropout": step.dropout,
+            "blocks": None,
+        }
+        | ({"backbone": "transformer", "hf": None} if shape.backbone == "hf" else {})
+        # Texts are in the directions that a narrower student starts from: nothing to weigh.
+        | ({"fusion": "sum"} if dim != shape.dim else {})
+    )
+
+
+def check_sparsifiable(shape: ModelConfig) -> None:
+    """Raises KuberecError where sparse kernels would not take a block's linear layers."""
+    if shape.backbone == "hf":
+        raise KuberecError(
+            "a Hugging Face decoder is not made sparse: distil it first, into a Transformer"
+        )
+    widths = {"dim": shape.dim}
+    for index, block in enumerate(shape.shapes()):
+        widths[f"heads x head_dim of block {index}"] = block.heads * block.head_dim
+        if block.inner is not None:
+            widths[f"the MLP's width of block {index}"] = block.inner
+    for name, width in widths.items():
+        if width % COLUMNS:
+            raise KuberecError(
+                f"{name} is {width}: NVIDIA's 2:4 kernels read multiples of {COLUMNS}: train or "
+                "distil with such widths, or let prune keep such numbers"
+            )
