@@ -121,7 +121,7 @@ def show_lineage(found: Lineage, console: Console) -> None:
         row(f"{name}", f"sha256 {digest}")
     for section in ("model", "training"):
         if found.config.get(section):
-            pairs = (f"{key} {setting}" for key, setting in found.config[section].items())
+            pairs = (f"{key} {setting}" for key, setting in sorted(found.config[section].items()))
             row(section, ", ".join(pairs))
     if data:
         for table, path in data["tables"].items():

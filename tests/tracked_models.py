@@ -9,7 +9,7 @@ from tracking.runs import training_run
 from tracking.store import Store
 from tracking.versions import Origin, register_version
 
-SECTIONS = {"model": {"dim": 8}, "training": {"learning_rate": 0.01, "seed": 1}}
+SECTIONS = {"model": {"dim": 8}, "training": {"learning_rate": 0.01, "seed": 1.0}}
 INPUTS = {"windows": "a" * 64, "vectors": "b" * 64}
 FINGERPRINTS = {**INPUTS, "data": "d" * 64, "model": "e" * 64}
 SNAPSHOT = {

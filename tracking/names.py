@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from recommender.config import whole_numbers
+
 MAX_NAME, MAX_VALUE = 250, 6000  # of MLflow 3's stores
 
 
@@ -27,7 +29,7 @@ def flattened(content: Mapping[str, Any], head: str = "") -> Iterator[tuple[str,
 def parameters(sections: Mapping[str, Any]) -> dict[str, str]:
     """Config sections as MLflow's parameters."""
     found = {}
-    for path, value in flattened(sections):
+    for path, value in flattened(whole_numbers(sections)):
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         found[name(path)] = text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"
     return found

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recommender.config import whole_numbers
 from recommender.files import read_json
 from tracking.registry import Registered, find, read_artifact, register, set_alias
 from tracking.runs import add_json, add_tags, completed, log_evaluation
@@ -62,7 +63,7 @@ def register_version(store: Store, version: str, origin: Origin) -> dict[str, An
     log_evaluation(store, run, origin.evaluation)
     add_tags(store, run, {"data_fingerprint": origin.fingerprints["data"]})
     head = f"{FOLDER}/{version}"
-    add_json(store, run, f"{head}/{CONFIG}", dict(origin.config))
+    add_json(store, run, f"{head}/{CONFIG}", whole_numbers(origin.config))
     add_json(store, run, f"{head}/{EVALUATION}", read_json(origin.evaluation))
     add_json(store, run, f"{head}/{SNAPSHOT}", read_json(origin.snapshot))
     code = store.client.get_run(run).data.tags

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from recommender.config import whole_numbers
 from recommender.settings import ModelConfig
 from reporting.card.data import data_of
 from reporting.card.limits import limits_of
@@ -67,7 +68,7 @@ def build_card(
             "data_fingerprint": manifest["data_fingerprint"],
             "code": manifest["code"],
             "sections": {
-                name: _whole(manifest["config"][name])
+                name: whole_numbers(manifest["config"][name])
                 for name in REPRODUCED
                 if name in manifest["config"]
             },
@@ -131,12 +132,3 @@ def _items(shape: ModelConfig, model: Mapping[str, Any], vectors: Mapping[str, A
         parts.append(f"image ({model['image_dim']} numbers)")
     how = {"sum": "added", "gate": "weighed by a gate that knows how often an item was seen"}
     return " and ".join(parts) + (f"; {how[shape.fusion]}" if len(parts) > 1 else "")
-
-
-def _whole(value: Any) -> Any:
-    """Numbers without a fraction as integers: a pipeline's arguments know floats alone."""
-    if isinstance(value, Mapping):
-        return {key: _whole(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_whole(each) for each in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value

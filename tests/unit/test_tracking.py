@@ -66,6 +66,7 @@ def test_a_training_is_written_down_with_what_made_it(named, tmp_path):
     found = named.client.get_run(run.id)
     assert found.info.status == "FINISHED"
     assert found.data.params["training.learning_rate"] == "0.01"
+    assert found.data.params["training.seed"] == "1"
     assert found.data.metrics["best/ndcg_at_10"] == pytest.approx(0.3)
     assert len(history(named, run.id, "curves/train_loss")) == 3  # a row that nobody logged, too
     assert {"git.sha", "git.dirty"} <= found.data.tags.keys()
@@ -196,7 +197,7 @@ def test_the_way_back_to_the_data(named, tmp_path):
     one = registered(named, tmp_path / "one", "aaaa00000001")
     found = trace(named, one)
     assert found.fingerprints == FINGERPRINTS
-    assert found.config["training"]["seed"] == 1
+    assert str(found.config["training"]["seed"]) == "1"  # and not 1.0, as a pipeline has it
     assert found.snapshot["tables"] == {"events": "events.csv", "items": "items.csv"}
     assert found.snapshot["kept"] == SNAPSHOT["kept"]
     assert found.snapshot["rejected"] == {"events": 3, "items": 0}
