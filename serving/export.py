@@ -73,6 +73,7 @@ def write_version(
         shape = read_json(compressed / "student" / "model.json")["config"]
         times = shape.get("time", "none") != "none"
         repository = draft / "repository"
+        requests = golden_requests(windows, config.golden_requests, times)
         lookup = write_graphs(
             repository,
             workdir,
@@ -81,11 +82,12 @@ def write_version(
             ranker,
             gpu_ranker,
             triton,
+            requests,
         )
         maps = export_item_map(compressed / "student", windows, vectors, repository)
         weights = [sha256_file(path) for path in (ranker, gpu_ranker, *maps)]
         version = fingerprint([dict(facts), vocabulary, *weights])[:12]
-        golden = golden_answers(repository, golden_requests(windows, config.golden_requests, times))
+        golden = golden_answers(repository, requests)
         progress(1, 4, "comparing torch with ONNX Runtime")
         rows = _graph_rows(compressed, lookup, [each.asked() for each in golden])
         progress(2, 4, "comparing ONNX Runtime with Triton")

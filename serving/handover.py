@@ -29,13 +29,17 @@ def write_graphs(
     ranker: Path,
     gpu_ranker: Path,
     triton: TritonConfig | None,
+    golden: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
-    """Write the model repository around a ranker; the lookup graph's path, in `workdir`."""
+    """Write the model repository around a ranker; the lookup graph's path, in `workdir`.
+
+    `golden`: requests that warm a server up.
+    """
     lookup, decode = workdir / "lookup.onnx", workdir / "decode.onnx"
     graph = build_lookup(vocabulary, shapes.max_length, shapes.max_seen, shapes.times)
     lookup.write_bytes(graph.SerializeToString())
     decode.write_bytes(build_decode(vocabulary, shapes.k).SerializeToString())
-    write_repository(repository, lookup, ranker, decode, triton, gpu_ranker)
+    write_repository(repository, lookup, ranker, decode, triton, gpu_ranker, golden)
     return lookup
 
 

@@ -99,19 +99,19 @@ def refresh_version(
             append_rows(graph, after[kind], new)
         repository = draft / "repository"
         shapes = Shapes(parent.max_length, parent.max_seen, parent.k, parent.times)
-        lookup = write_graphs(
-            repository, workdir, vocabulary, shapes, after[SERVED], after[FP32], triton
-        )
-        for path in item_map_files(parent.directory):
-            shutil.copyfile(path, repository / path.name)
-        weights = [sha256_file(path) for path in after.values()]
-        version = fingerprint([parent.version, vocabulary, *weights])[:12]
         asked = [
             each.asked()
             for each in parent.golden()
             if not added.issuperset(each.history) or not each.history  # an earlier refresh's
         ]
         requests = asked + [{"history": [item], "exclude": []} for item in items[:NEW_REQUESTS]]
+        lookup = write_graphs(
+            repository, workdir, vocabulary, shapes, after[SERVED], after[FP32], triton, requests
+        )
+        for path in item_map_files(parent.directory):
+            shutil.copyfile(path, repository / path.name)
+        weights = [sha256_file(path) for path in after.values()]
+        version = fingerprint([parent.version, vocabulary, *weights])[:12]
         golden = golden_answers(repository, requests)
         progress(1, 4, "comparing known items with what they were")
         as_before = looked_up(graph_path(parent.directory, "lookup"), asked)

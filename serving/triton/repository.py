@@ -16,6 +16,7 @@ kserve and tritonclient.grpc cannot share a process.
 """
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +48,7 @@ def write_repository(
     decode: Path,
     config: TritonConfig | None = None,
     gpu_ranker: Path | None = None,
+    golden: Sequence[Mapping[str, Any]] = (),
 ) -> Shapes:
     """Write the model repository to `directory`, atomically, from .onnx files.
 
@@ -57,12 +59,14 @@ def write_repository(
         lookup, ranker, decode: graphs as files, or as folders with a model.onnx. External data
             travels along: Triton wants it in a folder `1/model.onnx/`.
         gpu_ranker: the ranker in floating point, if `ranker` is quantised; for the GPU alone.
+        golden: requests; a server is not ready before it has answered some of them.
 
     Raises:
         ValueError: naming the tensor, if the graphs do not fit together, or the external data,
             if it lies outside its graph's folder.
     """
     from serving.triton.configs import build_configs, to_text
+    from serving.triton.warm_up import add_golden
 
     sources = dict(zip(MODELS, (lookup, ranker, decode), strict=True))
     shapes = read_shapes(**sources)
@@ -74,7 +78,12 @@ def write_repository(
     _, gpu_graph, gpu_source = graphs[-1] if gpu_ranker is not None else graphs[1]
     engine = fingerprint([sha256_file(path) for path in _files(gpu_source)])[:16]
     configs = build_configs(shapes, config or TritonConfig(), gpu_graph, engine)
+    samples = add_golden(configs, _file(lookup), golden)
     with atomic_directory(Path(directory)) as draft:
+        for name, data in samples.items():
+            path = draft / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
         for (model, variant), message in configs.items():
             path = _config_path(draft, model, variant)
             path.parent.mkdir(parents=True, exist_ok=True)

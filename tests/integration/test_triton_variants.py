@@ -12,6 +12,7 @@ import pytest
 from tiny_version import REQUESTS, K, catalogue, split_weights, tiny_graphs, write_tiny_version
 from triton_metrics import metric
 
+from recommender.errors import KuberecError
 from serving.parity import check_on_triton, golden_answers, parity, triton_answers
 from serving.settings import TritonConfig
 from serving.triton.repository import EMBEDDED, GPU, STAGES, write_repository
@@ -94,3 +95,22 @@ def test_external_data_loads(tmp_path: Path) -> None:
     for result in check_on_triton(tmp_path / "v", tmp_path / "triton", golden).values():
         assert result["min_overlap"] == 1.0
         assert result["max_abs_score_diff"] < 1e-5
+
+
+@pytest.mark.parametrize(("variant", "model"), [(EMBEDDED, "recommend"), (STAGES, "lookup")])
+def test_a_server_is_ready_once_it_has_answered_golden_requests(
+    tmp_path: Path, variant: str, model: str
+) -> None:
+    version = tmp_path / "v"
+    write_repository(version, *tiny_graphs(tmp_path / "graphs", catalogue()), golden=REQUESTS)
+    with temporary_triton(version, tmp_path / "triton", variant=variant) as server:
+        samples = loaded_config(server, model)["model_warmup"]
+        found = triton_answers(server.grpc_url, REQUESTS)
+    assert parity(golden_answers(version, REQUESTS), found)["min_overlap"] == 1.0
+    assert samples[0]["name"] == "golden 1"
+    (version / model / "warmup" / "golden_1_history").write_bytes(b"\xff\xff\xff\xff")
+    with (
+        pytest.raises(KuberecError, match="string elements for inference input 'history'"),
+        temporary_triton(version, tmp_path / "broken", variant=variant),
+    ):
+        pass
