@@ -13,26 +13,40 @@ import re
 
 from recommender.settings import ModelConfig
 
-# Dense peaks in TFLOP/s by dtype, from NVIDIA's data sheets; where they give a figure with
-# sparsity, half of it. bf16 and fp16 multiply into float32; tf32 is float32 on tensor cores.
+# Dense peaks in TFLOP/s by dtype. NVIDIA's data sheets, where they give figures with sparsity, say
+# "1/2 lower without": those are halved here. bf16 and fp16 multiply into float32; tf32 is float32
+# on tensor cores. Read are the sheets' tables as others print them, named at each card: NVIDIA's
+# own pages could not be reached.
 # The first whose words are in torch.cuda.get_device_name() counts: longer ones come first.
 PEAKS: dict[str, dict[str, float]] = {
-    # H200 Tensor Core GPU data sheet: NVL, SXM.
+    # HGX B200 data sheet, per GPU: BF16 and FP16 4.5 PFLOPS, TF32 2.2, both with sparsity
+    # (zdszero.github.io/Computer/Artificial_Intelligence/Hardware.html; dense the same in
+    # glennklockwood.com/garden/processors/B200).
+    "B200": {"bfloat16": 2250.0, "float16": 2250.0, "tf32": 1100.0},
+    # H200 has the compute of H100 (itkb.uw.cz: 989 dense). Of NVL no copy of the sheet was found;
+    # a public table for MFU has 835 dense for H100 NVL, and tf32 is half of it on these cards.
     "H200 NVL": {"bfloat16": 835.5, "float16": 835.5, "tf32": 417.5},
     "H200": {"bfloat16": 989.5, "float16": 989.5, "tf32": 494.5},
-    # H100 Tensor Core GPU data sheet: NVL, PCIe, SXM.
     "H100 NVL": {"bfloat16": 835.5, "float16": 835.5, "tf32": 417.5},
+    # H100 data sheet: SXM 1,979 and TF32 989, PCIe 1,513 and 756, with sparsity
+    # (archive-lib.hpctech.co.jp/gpuproduct/nvidia-h100.html).
     "H100 PCIe": {"bfloat16": 756.5, "float16": 756.5, "tf32": 378.0},
     "H100": {"bfloat16": 989.5, "float16": 989.5, "tf32": 494.5},
-    # A100 Tensor Core GPU data sheet.
+    # A100 data sheet 1758950, all form factors: 312 and 156 dense
+    # (glennklockwood.com/garden/processors/A100).
     "A100": {"bfloat16": 312.0, "float16": 312.0, "tf32": 156.0},
-    # A10 Tensor Core GPU data sheet.
+    # A10 data sheet: 125 dense (a table of MFU by kimbochen); tf32 is half of it, as on every card
+    # of that generation (A40: 149.7 and 74.8). No copy of the sheet was found.
     "A10": {"bfloat16": 125.0, "float16": 125.0, "tf32": 62.5},
-    # L40S and L4 data sheets.
+    # L40S data sheet: 362.05 and 183 dense (mullet.se, product 355414).
     "L40S": {"bfloat16": 362.05, "float16": 362.05, "tf32": 183.0},
+    # L4 data sheet: TF32 120 with sparsity (store.sourcecode.com). 121, from 242 with sparsity, was
+    # not found in a copy of the sheet; it fits twice the TF32 figure.
     "L4": {"bfloat16": 121.0, "float16": 121.0, "tf32": 60.0},
-    # V100 (SXM2) and T4 data sheets: tensor cores for float16 alone.
+    # V100 data sheet, tensor cores for float16 alone: PCIe 112 (io-tech.fi), SXM2 125.
+    "V100-PCIE": {"float16": 112.0},
     "V100-SXM2": {"float16": 125.0},
+    # T4 data sheet: 65, of float16 alone (geektopia.es).
     "Tesla T4": {"float16": 65.0},
 }
 

@@ -47,6 +47,8 @@ def test_devices_are_known_by_the_name_that_cuda_gives() -> None:
     assert peak_flops("NVIDIA A100-SXM4-80GB", "float16") == 312e12
     assert peak_flops("NVIDIA L40S", "bfloat16") == 362.05e12
     assert peak_flops("NVIDIA L4", "bfloat16") == 121e12
+    assert peak_flops("NVIDIA B200", "bfloat16") == 2250e12
+    assert peak_flops("NVIDIA GB200", "bfloat16") is None  # clocked higher than B200
     assert peak_flops("NVIDIA H200 NVL", "float16") == 835.5e12
     assert peak_flops("NVIDIA A10G", "bfloat16") is None
     assert peak_flops("NVIDIA RTX A1000", "bfloat16") is None
