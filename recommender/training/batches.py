@@ -106,14 +106,17 @@ def cut(batch: Batch, count: int) -> Iterator[Piece]:
     """`count` pieces whose losses, each over the whole batch's positions, add up to its loss.
 
     So accumulating gradients over them is the same as one larger batch, also where lengths and
-    numbers of rows differ.
+    numbers of rows differ. A process whose share of a piece is empty reads a row of padding, which
+    has nothing to learn: without one its backward pass would not reach every weight, and the
+    others would wait for its gradients.
     """
     positions = int((batch.following_BL > 0).sum()) / world_size()
     for rows in torch.arange(len(batch.history_BL)).tensor_split(count):
         longest = int((batch.history_BL[rows] > 0).sum(dim=1).max()) if len(rows) else 1
 
         def part(matrix_BL: Tensor, rows: Tensor = rows, longest: int = longest) -> Tensor:
-            return own_share(matrix_BL[rows])[:, :longest]
+            share = own_share(matrix_BL[rows])[:, :longest]
+            return share if len(share) else matrix_BL.new_zeros(1, longest)
 
         times = None if batch.times_BL is None else part(batch.times_BL)
         own = Batch(part(batch.history_BL), part(batch.following_BL), times)

@@ -105,6 +105,19 @@ def test_accumulated_gradients_are_those_of_one_larger_batch(splits):
             torch.testing.assert_close(other, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_a_process_without_rows_reaches_every_weight_and_moves_none(monkeypatch, splits):
+    """Else others would wait for its gradients."""
+    monkeypatch.setenv("WORLD_SIZE", "64")  # more than there are rows
+    monkeypatch.setenv("RANK", "63")
+    model, batches = random_model(STILL), Batches(splits["train"], STILL, changed(batch_size=4))
+    piece = next(iter(batches.epoch(0)))
+    batches.close()
+    next_item_loss(model, piece.batch, piece.positions).backward()
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None, name
+        assert not weight.grad.any(), name
+
+
 def test_an_epoch_goes_on_where_it_was_left(splits):
     batches = Batches(splits["train"], STILL, CONFIG)
     epoch = batches.epoch(1)
