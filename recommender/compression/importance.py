@@ -71,7 +71,7 @@ def taylor(model: SequentialRecommender, batches: list[Batch]) -> Importance:
     for batch in batches:
         ends = [end for block in blocks for end in (block.heads_end, block.inner_end) if end]
         with inputs_of(ends) as seen:
-            loss = next_item_loss(model, batch) / len(batch.history_BL)
+            loss = next_item_loss(model, batch)
             slopes = dict(zip(seen, torch.autograd.grad(loss, list(seen.values())), strict=True))
         for place, block in enumerate(blocks):
             x_BHE, slope_BHE = (
@@ -80,7 +80,8 @@ def taylor(model: SequentialRecommender, batches: list[Batch]) -> Importance:
             heads[place] += (x_BHE * slope_BHE).sum(dim=(1, 3)).abs().sum(dim=0).detach().cpu()
             if (end := block.inner_end) is not None:
                 inner[place] += (seen[end] * slopes[end]).sum(dim=1).square().sum(0).detach().cpu()
-    return Importance(heads, inner)
+    windows = sum(len(batch.history_BL) for batch in batches)
+    return Importance([each / windows for each in heads], [each / windows for each in inner])
 
 
 @torch.no_grad()
