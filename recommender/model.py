@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from recommender.backbones.base import make_backbone
 from recommender.files import read_json, write_json
+from recommender.item_codes import ItemCodes, item_codes_of
 from recommender.item_inputs import Gate, ImageInput
 from recommender.settings import ModelConfig
 
@@ -60,6 +61,7 @@ class SequentialRecommender(nn.Module):
         # Last, so that all else starts from the same numbers with and without them.
         self.image = None if image_vectors is None else ImageInput(image_vectors, config.dim)
         self.gate = Gate(log_popularity, config.dim) if config.fusion == "gate" else None
+        self.item_codes: ItemCodes | None = None
 
     @property
     def image_vectors(self) -> Tensor | None:
@@ -74,11 +76,25 @@ class SequentialRecommender(nn.Module):
 
     def item_rows(self, index: Tensor | None) -> Tensor:
         """The representations of the items `index` (int64, any shape), [..., D]; None: of all."""
+        if self.item_codes is None:
+            ids = self.id_embedding.weight if index is None else self.id_embedding(index)
+            known = self.composed(ids, index)
+        else:
+            known = self.item_codes(index)
+        if self.config.similarity == "cosine":
+            known = functional.normalize(known, dim=-1)
+        return known
+
+    def composed(self, ids: Tensor, index: Tensor | None) -> Tensor:
+        """What ids, texts and images make together of the items `index`, at no set length.
+
+        `ids`: what the ids alone say, [..., D] or broadcast to it.
+        """
 
         def rows(matrix: Tensor) -> Tensor:
             return matrix if index is None else matrix[index]
 
-        known = self.id_embedding.weight if index is None else self.id_embedding(index)
+        known = ids
         if self.gate is not None:
             known = known * self.gate(index)
         if self.text_projection is not None:
@@ -86,9 +102,19 @@ class SequentialRecommender(nn.Module):
             known = known + (told if self.gate is None else told * (1 - self.gate(index)))
         if self.image is not None:
             known = known + self.image(index)
-        if self.config.similarity == "cosine":
-            known = functional.normalize(known, dim=-1)
         return known
+
+    def read_codes(self, codes: ItemCodes) -> None:
+        """From now on the item table is what `codes` say, and the ids' own embedding is gone.
+
+        What reads texts and images stays as it is, and trains no more: new items still come from
+        their texts (recommender.new_items).
+        """
+        self.item_codes = codes
+        del self.id_embedding
+        for part in (self.text_projection, self.image, self.gate):
+            if part is not None:
+                part.requires_grad_(False)
 
     def encode(
         self,
@@ -158,6 +184,8 @@ def save_model(model: SequentialRecommender, vocabulary: list[str], directory: P
         description["image_dim"] = model.image_vectors.shape[1]
     if (decoder := model.backbone.description()) is not None:
         description["decoder"] = decoder
+    if model.item_codes is not None:
+        description["item_codes"] = model.item_codes.description()
     write_json(directory / "model.json", description)
     write_json(directory / "vocabulary.json", vocabulary)
 
@@ -174,5 +202,7 @@ def load_model(directory: Path) -> SequentialRecommender:
         weights.get("image.vectors"),
         description.get("decoder"),
     )
+    if (codes := item_codes_of(weights)) is not None:
+        model.read_codes(codes)
     model.load_state_dict(weights)
     return model.eval()

@@ -118,9 +118,10 @@ def fit_item_map(model: Any, parts: Sequence[dict[str, Any]] = ()) -> ItemMap | 
         parts: of encoder.json, kept with the map.
     """
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
-    text_NT, id_ND = weights["text_vectors"][1:], weights["id_embedding.weight"][1:]
+    text_NT = weights["text_vectors"][1:]
     if not text_NT.shape[1]:
         return None
+    id_ND = ids_parts(model)
     ridge_TD, bias_D, found = ridge(text_NT, id_ND)
     projection_TD = weights["text_projection.weight"].T
     id_D, text_D = weights_of_new(model)
@@ -140,6 +141,25 @@ def fit_item_map(model: Any, parts: Sequence[dict[str, Any]] = ()) -> ItemMap | 
     )
 
 
+def ids_parts(model: Any) -> np.ndarray:
+    """What the ids alone say of the trained items, float32 [N, D].
+
+    Of a model whose items are codes it is what texts and images leave of their rows.
+    """
+    import torch
+
+    if model.item_codes is None:
+        return np.asarray(model.id_embedding.weight.detach().cpu().numpy()[1:])
+    with torch.inference_mode():
+        rows = model.item_rows(None)
+        if model.item_codes.lengths is not None:
+            rows = rows * model.item_codes.lengths[:, None]
+        rows = rows - model.composed(rows.new_zeros(()), None)
+        if model.gate is not None:
+            rows = rows / model.gate()
+    return np.asarray(rows.cpu().numpy()[1:])
+
+
 def weights_of_new(model: Any) -> tuple[np.ndarray, np.ndarray]:
     """What a new item's id and text are weighed by, float32 [D] each: a gate's at no events."""
     if model.gate is None:
@@ -155,7 +175,10 @@ def normalised(rows_nD: np.ndarray) -> np.ndarray:
 
 
 def rows_as_new(model: Any, new_N: np.ndarray, id_nD: np.ndarray) -> np.ndarray:
-    """Trained items' rows, float32 [n, D], if they were new and `id_nD` were their ids' parts."""
+    """Trained items' rows, float32 [n, D], if they were new and `id_nD` were their ids' parts.
+
+    Of a model whose items are codes they are as near as its centroids are.
+    """
     import torch
 
     index = torch.from_numpy(np.flatnonzero(new_N) + 1).to(model.log_popularity.device)
@@ -165,9 +188,14 @@ def rows_as_new(model: Any, new_N: np.ndarray, id_nD: np.ndarray) -> np.ndarray:
         rows_nD = id_nD * weight_id + text_nD * weight_text
         if model.image is not None:
             rows_nD = rows_nD + model.image(index).cpu().numpy()
-    if model.config.similarity == "cosine":
-        return normalised(rows_nD)
-    return np.asarray(rows_nD, np.float32)
+    rows_nD = np.asarray(rows_nD, np.float32)
+    cosine = model.config.similarity == "cosine"
+    if cosine:
+        rows_nD = normalised(rows_nD)
+    if model.item_codes is not None:
+        rows_nD = model.item_codes.nearest(rows_nD)
+        return normalised(rows_nD) if cosine else rows_nD
+    return rows_nD
 
 
 def ridge(x_NT: np.ndarray, y_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
@@ -225,7 +253,7 @@ def calibrate(
     text_NT = model.text_vectors.cpu().numpy()[1:]
     if not text_NT.shape[1]:
         return None
-    id_ND = model.id_embedding.weight.detach().cpu().numpy()[1:]
+    id_ND = ids_parts(model)
     table = model.item_table().detach().cpu().numpy().copy()
     rng = np.random.default_rng(seed)
     new_N = rng.random(len(id_ND)) < PRETENDED

@@ -3,7 +3,9 @@
 The graph is not exported and not quantised again. Weights, scales and the known items' rows are the
 same bytes, so that known items keep their scores, whatever joins them. Of an INT8 graph the new
 rows take the scales that are there: the histories' side has one for the whole table, the scores'
-side one a row (per channel), of which new rows bring their own.
+side one a row (per channel), of which new rows bring their own. Where the table is kept once, as
+`recommender.item_graphs` does, they become what it is made of: bytes and a scale of their own, or
+the codes of the nearest centroids.
 """
 
 from dataclasses import dataclass
@@ -13,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from recommender.files import atomic_file
+from recommender.ranker_graph import BIAS, CODEBOOKS, CODES, INT8, SCALES, RankerGraph
+from recommender.row_codes import nearest_centroids, to_int8
 
-BIAS = "new_item_bias"  # the initializer that a boost is kept in
 _BIASED = "new_item_biased"
 
 
@@ -40,13 +43,21 @@ def append_rows(source: Path, target: Path, new: NewRows) -> None:
     import onnx
 
     model = onnx.load(str(source))
-    graph = _Graph(model.graph)
-    table, scores, popularity = graph.find()
+    graph = RankerGraph(model.graph)
+    scores, popularity = graph.scores(), graph.popularity()
     old = graph.array(popularity).shape[0]
     graph.append(popularity, new.log_popularity.astype(np.float32), axis=0)
-    _append_table(graph, table, new.rows)
-    _append_scores(graph, scores, new.rows)
+    if CODES in graph.constants:
+        _append_codes(graph, new.rows)
+    elif INT8 in graph.constants:
+        _append_bytes(graph, new.rows)
+    else:
+        _append_table(graph, graph.reader(), new.rows)
+        _append_scores(graph, scores, new.rows)
     _append_bias(graph, scores, old, len(new.rows), new.boost)
+    for attribute in scores.attribute if scores.op_type == "MatMulNBits" else ():
+        if attribute.name == "N":
+            attribute.i = old + len(new.rows)
     onnx.checker.check_model(model)
     with atomic_file(target) as draft:
         onnx.save(model, str(draft))
@@ -56,9 +67,14 @@ def table_size(source: Path) -> tuple[int, int]:
     """(items, D) of a ranker's table, without padding."""
     import onnx
 
-    graph = _Graph(onnx.load(str(source)).graph)
-    table, _, _ = graph.find()
-    rows, width = graph.array(graph.constant(table.input[0])).shape
+    graph = RankerGraph(onnx.load(str(source)).graph)
+    if CODES in graph.constants:
+        items, pieces = graph.array(CODES).shape
+        return items - 1, pieces * graph.array(CODEBOOKS).shape[1]
+    if INT8 in graph.constants:
+        items, blocks, block = graph.array(INT8).shape
+        return items - 1, blocks * block
+    rows, width = graph.array(graph.constant(graph.reader().input[0])).shape
     return rows - 1, width
 
 
@@ -66,59 +82,26 @@ def least_popular(source: Path) -> float:
     """The lowest log popularity of a ranker's items."""
     import onnx
 
-    graph = _Graph(onnx.load(str(source)).graph)
-    return float(graph.array(graph.find()[2])[1:].min())
+    graph = RankerGraph(onnx.load(str(source)).graph)
+    return float(graph.array(graph.popularity())[1:].min())
 
 
-class _Graph:
-    """The parts of a ranker's ONNX graph that have a place for every item."""
-
-    def __init__(self, graph: Any) -> None:
-        self.graph = graph
-        self.constants = {each.name: each for each in graph.initializer}
-        self.made_by = {name: node for node in graph.node for name in node.output}
-
-    def find(self) -> tuple[Any, Any, str]:
-        """The node that reads the table, the one that makes the scores, log popularity's name."""
-        readers = [n for n in self.graph.node if n.op_type == "Gather" and "history_ids" in n.input]
-        choices = [
-            node
-            for node in self.graph.node
-            if node.op_type == "Where" and node.input[2].endswith("log_popularity")
-        ]
-        if len(readers) != 1 or len(choices) != 1:
-            raise ValueError("the graph has no item table that histories are looked up in")
-        scores = self.made_by[choices[0].input[1]]
-        if scores.op_type == "Add":  # a boost of an earlier call
-            scores = self.made_by[scores.input[0]]
-        if scores.op_type != "MatMul":
-            raise ValueError(f"the graph's scores come from {scores.op_type}, not from a product")
-        return readers[0], scores, choices[0].input[2]
-
-    def constant(self, tensor: str) -> str:
-        """The initializer behind a tensor: itself, or what is dequantised to it."""
-        return tensor if tensor in self.constants else self.made_by[tensor].input[0]
-
-    def scale(self, tensor: str) -> tuple[str, str] | None:
-        """The names of a tensor's scale and zero point; None where it is in floating point."""
-        if tensor in self.constants:
-            return None
-        _, scale, zero = self.made_by[tensor].input
-        return scale, zero
-
-    def array(self, name: str) -> np.ndarray:
-        from onnx import numpy_helper
-
-        return np.asarray(numpy_helper.to_array(self.constants[name]))
-
-    def append(self, name: str, values: np.ndarray, axis: int) -> None:
-        from onnx import numpy_helper
-
-        grown = np.concatenate([self.array(name), values], axis=axis)
-        self.constants[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(grown), name))
+def _append_codes(graph: RankerGraph, rows_nD: np.ndarray) -> None:
+    """Of each piece of a row the nearest centroid."""
+    codes_NM, books = graph.array(CODES), graph.array(CODEBOOKS)
+    pieces, width = codes_NM.shape[1], books.shape[1]
+    books_MCW = books.reshape(pieces, -1, width)
+    codes_nM = nearest_centroids(rows_nD.astype(np.float32), books_MCW)
+    graph.append(CODES, codes_nM, axis=0)
 
 
-def _append_table(graph: _Graph, reader: Any, rows_nD: np.ndarray) -> None:
+def _append_bytes(graph: RankerGraph, rows_nD: np.ndarray) -> None:
+    codes, scales = to_int8(rows_nD)
+    graph.append(INT8, codes, axis=0)
+    graph.append(SCALES, scales, axis=0)
+
+
+def _append_table(graph: RankerGraph, reader: Any, rows_nD: np.ndarray) -> None:
     """The table that histories are looked up in: one scale for all of it."""
     tensor = reader.input[0]
     name, quantised = graph.constant(tensor), graph.scale(tensor)
@@ -129,7 +112,7 @@ def _append_table(graph: _Graph, reader: Any, rows_nD: np.ndarray) -> None:
     graph.append(name, _quantise(rows_nD, scale, zero, graph.array(name).dtype), axis=0)
 
 
-def _append_scores(graph: _Graph, product: Any, rows_nD: np.ndarray) -> None:
+def _append_scores(graph: RankerGraph, product: Any, rows_nD: np.ndarray) -> None:
     """The transposed table that scores are made with: one scale, or one a column."""
     tensor = product.input[1]
     name, quantised = graph.constant(tensor), graph.scale(tensor)
@@ -148,7 +131,7 @@ def _append_scores(graph: _Graph, product: Any, rows_nD: np.ndarray) -> None:
     graph.append(name, _quantise(columns_Dn, scale, zero, graph.array(name).dtype), axis=1)
 
 
-def _append_bias(graph: _Graph, product: Any, old: int, new: int, boost: float) -> None:
+def _append_bias(graph: RankerGraph, product: Any, old: int, new: int, boost: float) -> None:
     """Nothing is added where no item has a boost: the graph keeps its nodes."""
     from onnx import helper, numpy_helper
 

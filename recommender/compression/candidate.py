@@ -19,9 +19,11 @@ class Form:
 
     Attributes:
         quantised: of the weights and activations; None: they stay float32.
+        int8_items: the item table is bytes, with a scale a row (recommender.item_graphs).
     """
 
     quantised: QuantiseStep | None = None
+    int8_items: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,17 @@
 """A smaller student that learns from the full model's scores."""
 
+import copy
+
 import torch
 
 from recommender.compression.learning import learn
+from recommender.compression.shapes import student_shape
+from recommender.compression.soundness import require_smaller
+from recommender.errors import KuberecError
 from recommender.model import SequentialRecommender
 from recommender.progress import Progress, silent
 from recommender.sequences import Split
-from recommender.settings import DistilStep, ModelConfig
+from recommender.settings import DistilStep
 
 
 def make_student(teacher: SequentialRecommender, config: DistilStep) -> SequentialRecommender:
@@ -14,27 +19,25 @@ def make_student(teacher: SequentialRecommender, config: DistilStep) -> Sequenti
 
     As wide as the teacher it takes over the items and evenly spaced blocks (DistilBERT, Sanh et
     al. 2019, arXiv:1910.01108, section 3); narrower, its item embeddings are the teacher's main
-    directions (truncated SVD, Eckart and Young 1936). Of a Hugging Face decoder the student is a
-    Transformer: the decoder's own blocks would be as wide as it is.
+    directions (truncated SVD, Eckart and Young 1936). Of another backbone it takes over items
+    alone. Of a Hugging Face decoder the student is a Transformer, unless the step names another:
+    the decoder's own blocks would be as wide as it is.
+
+    Raises:
+        KuberecError: the items are codes, which are as wide as the teacher.
     """
     full = teacher.config
-    narrower = config.dim is not None and config.dim != full.dim
-    shape = ModelConfig.model_validate(
-        full.model_dump()
-        | {
-            "dim": config.dim or full.dim,
-            "layers": config.layers,
-            "heads": config.heads or full.heads,
-            "feedforward": config.feedforward or full.feedforward,
-            "dropout": config.dropout,
-        }
-        | ({"backbone": "transformer", "hf": None} if full.backbone == "hf" else {})
-        # Texts are in the directions that a narrower student starts from: nothing to weigh.
-        | ({"fusion": "sum"} if narrower else {})
-    )
+    shape = student_shape(full, config)
     student = SequentialRecommender(
         shape, teacher.text_vectors, teacher.log_popularity, teacher.image_vectors
     )
+    if teacher.item_codes is not None:
+        if shape.dim != full.dim:
+            raise KuberecError(
+                f"distil: the items are codes of {full.dim} dimensions, and the student has "
+                f"{shape.dim}: put quantise-items behind distil, or leave out the step's dim"
+            )
+        student.read_codes(copy.deepcopy(teacher.item_codes))
     if shape.dim == full.dim:
         _take_over(teacher, student)
         return student
@@ -74,7 +77,11 @@ def distil(
 
     Args:
         start: what the student's first weights come from; None: the teacher.
+
+    Raises:
+        KuberecError: the student is larger than the teacher, or their shapes do not go together.
     """
     torch.manual_seed(config.seed)
     student = make_student(start or teacher, config)
+    require_smaller(student, teacher)
     return learn(student, teacher, splits, config, progress)

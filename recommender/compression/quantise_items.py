@@ -1,0 +1,95 @@
+"""The step `quantise-items`: the item table, which dominates a recommender's size.
+
+`int8-rows` changes the graph alone; `pq` changes the model, which may then learn with its codes.
+"""
+
+import copy
+
+import torch
+from torch import nn
+
+from recommender.compression.candidate import Candidate, Work
+from recommender.compression.learning import learn
+from recommender.compression.product_quantiser import fit_codebooks
+from recommender.compression.soundness import require_finite
+from recommender.errors import KuberecError
+from recommender.item_codes import ItemCodes
+from recommender.model import SequentialRecommender
+from recommender.row_codes import BLOCKS, nearest_centroids
+from recommender.settings import Int8ItemsStep, ProductItemsStep
+
+
+def check_items(step: Int8ItemsStep | ProductItemsStep, dim: int, items: int | None = None) -> None:
+    """Whether a table of this shape can be quantised so; before anything is trained.
+
+    Raises:
+        KuberecError: it cannot, with what can.
+    """
+    place = f"{step.step}: {step.kind}"
+    if isinstance(step, Int8ItemsStep):
+        if dim % BLOCKS[-1]:
+            raise KuberecError(
+                f"{place}: ONNX Runtime's 8-bit product reads {BLOCKS[-1]} numbers at a time, and "
+                f"model.dim = {dim} is no multiple of that: choose another dim, or kind: pq"
+            )
+        return
+    if dim % step.subvectors:
+        fitting = [count for count in range(1, dim + 1) if dim % count == 0]
+        raise KuberecError(
+            f"{place}: subvectors = {step.subvectors} does not divide model.dim = {dim}: "
+            f"choose one of {', '.join(map(str, fitting))}"
+        )
+    if items is not None and step.centroids > items:
+        raise KuberecError(
+            f"{place}: centroids = {step.centroids} is more than the {items} items, "
+            f"so nothing would be saved: choose {min(items, 256)} or fewer"
+        )
+
+
+def quantise_items(
+    candidate: Candidate, step: Int8ItemsStep | ProductItemsStep, work: Work
+) -> Candidate:
+    """The candidate with its item table quantised.
+
+    Raises:
+        KuberecError: the table's shape does not fit, or it has numbers that are none; its items
+            are codes already.
+    """
+    model = candidate.model
+    check_items(step, model.config.dim, model.text_vectors.shape[0] - 1)
+    if isinstance(step, Int8ItemsStep):
+        require_finite(model, "the model before " + step.step)
+        return candidate.written(int8_items=True)
+    coded = with_codes(model, step)
+    if not step.recovery.epochs:
+        return candidate.of(coded, [])
+    config = step.recovery
+    coded.config = coded.config.model_copy(update={"dropout": config.dropout})
+    for part in coded.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = config.dropout
+    return candidate.of(
+        *learn(coded, work.teacher, work.splits, config, work.progress, name=step.step)
+    )
+
+
+def with_codes(model: SequentialRecommender, step: ProductItemsStep) -> SequentialRecommender:
+    """A copy of `model` whose items are codes, which nothing has been learnt with yet."""
+    if model.item_codes is not None:
+        raise KuberecError(
+            f"{step.step}: the items are codes already, by an earlier step: leave one of the two "
+            "out"
+        )
+    require_finite(model, "the model before " + step.step)
+    coded = copy.deepcopy(model)
+    with torch.no_grad():
+        table = model.item_table()
+        lengths = None
+        if model.config.similarity == "cosine":
+            lengths = model.composed(model.id_embedding.weight, None).norm(dim=-1)
+        table_ND = table.cpu().numpy()
+        books = fit_codebooks(table_ND[1:], step.subvectors, step.centroids, step.seed)
+        codes = torch.from_numpy(nearest_centroids(table_ND, books))
+        items = ItemCodes(codes, torch.from_numpy(books), lengths)
+        coded.read_codes(items.to(table.device))
+    return coded.eval()
