@@ -110,7 +110,7 @@ class Encoder:
             bfloat16 there, else float32.
 
     Raises:
-        KuberecError: CUDA is asked for and there is none.
+        KuberecError: CUDA is asked for and there is none, or INT8 on it.
     """
 
     def __init__(self, config: TextConfig) -> None:
@@ -121,20 +121,32 @@ class Encoder:
             raise KuberecError(
                 "text.device is cuda, but torch finds no CUDA device: set it to auto or cpu"
             )
+        int8 = config.precision == "int8"
+        if config.device == "cuda" and int8:
+            raise KuberecError(
+                "text.precision: int8 is computed on a CPU: set text.device: auto or cpu, or "
+                "text.precision: float16 or bfloat16"
+            )
         self.config = config
-        self.device = "cuda" if cuda and config.device != "cpu" else "cpu"
+        self.device = "cuda" if cuda and config.device != "cpu" and not int8 else "cpu"
         fast = "bfloat16" if self.device == "cuda" else "float32"
         self.precision = fast if config.precision == "auto" else config.precision
 
     @cached_property
     def fingerprint(self) -> str:
         """Of all that a vector depends on besides its text."""
+        precision = self.precision
+        if precision == "int8":
+            from recommender.text.int8 import SCHEME
+
+            precision = SCHEME
+
         return fingerprint(
             {
                 "encoder": self.config.encoder,
                 "weights": weights_fingerprint(self.config.encoder),
                 "max_tokens": self.config.max_tokens,
-                "precision": self.precision,
+                "precision": precision,
                 "pooling": POOLING,
             }
         )
@@ -142,6 +154,10 @@ class Encoder:
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         tokenizer, model = load_encoder(self.config.encoder)
+        if self.precision == "int8":
+            from recommender.text.int8 import Int8Encoder
+
+            return tokenizer, Int8Encoder(model, self.config.encoder)
         return tokenizer, model.to(self.device)
 
     @property
@@ -153,7 +169,8 @@ class Encoder:
 
         Mean over the tokens of the last hidden state, as sentence-transformers does for MiniLM
         (Reimers and Gurevych 2019, arXiv:1908.10084). Under 16 bits the matrix products are
-        rounded (torch.autocast); mean and norm are float32 always.
+        rounded (torch.autocast), under 8 as `recommender.text.int8` says; mean and norm are float32
+        always.
         """
         import torch
         from torch.nn import functional
@@ -162,12 +179,14 @@ class Encoder:
         vectors = np.zeros((len(texts), self.dim), np.float32)
         # Texts of a like length share a batch, so that little is padding.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        half = self.precision in ("bfloat16", "float16")
         mixed = torch.autocast(
-            self.device, getattr(torch, self.precision), enabled=self.precision != "float32"
+            self.device, getattr(torch, self.precision) if half else None, enabled=half
         )
+        together = 1 if self.precision == "int8" else self.config.batch_size
         with torch.inference_mode():
-            for start in range(0, len(order), self.config.batch_size):
-                rows = order[start : start + self.config.batch_size]
+            for start in range(0, len(order), together):
+                rows = order[start : start + together]
                 batch = tokenizer(
                     [texts[row] for row in rows],
                     padding=True,
@@ -180,7 +199,9 @@ class Encoder:
                 mask_BL1 = batch["attention_mask"].unsqueeze(-1).float()
                 mean_BD = (hidden_BLD.float() * mask_BL1).sum(1) / mask_BL1.sum(1).clamp(min=1)
                 vectors[rows] = functional.normalize(mean_BD, dim=-1).cpu().numpy()
-                progress(min(start + len(rows), len(texts)), len(texts), "texts")
+                done = start + len(rows)
+                if done % self.config.batch_size == 0 or done == len(texts):
+                    progress(done, len(texts), "texts")
         return vectors
 
 

@@ -30,7 +30,7 @@ def test_features(written, features):
     [
         ({"features": ["encoder", "encoder"]}, "names a feature twice: name each once"),
         ({"features": ["tf-idf"]}, "'encoder' or 'tfidf-svd'"),
-        ({"precision": "int8"}, "'auto', 'float32', 'bfloat16' or 'float16'"),
+        ({"precision": "int4"}, "'auto', 'float32', 'bfloat16', 'float16' or 'int8'"),
         ({"device": "gpu"}, "'auto', 'cpu' or 'cuda'"),
         ({"tfidf": {"min_df": 0}}, "greater than 0"),
         ({"tfidf": {"ngrams": 2}}, "tfidf.ngrams"),
