@@ -246,8 +246,11 @@ class Training(lightning.LightningModule):
         return {f"{place}.{name}" for place in places for name in self.constant}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        own = self.state_dict() if self.constant else {}
-        checkpoint["state_dict"] |= {name: own[name] for name in self._constant_keys() & set(own)}
+        if self.constant:  # of shared-out weights nothing is, and their strategy has loaded them
+            own = self.state_dict()
+            checkpoint["state_dict"] |= {
+                name: own[name] for name in self._constant_keys() & set(own)
+            }
         state = checkpoint["kuberec"]
         self.curves, self.best = state["curves"], state["best"]
         self.watch.load_state_dict(state["watch"])
