@@ -202,13 +202,14 @@ def _open(
         if left:
             run = left[0].info.run_id
             store.client.update_run(run, status="RUNNING")
-            return TrainingRun(store, run, say, _last_epoch(store, run))
-        tags = {KEY_TAG: key, "mlflow.source.name": "kuberec train"} | code_tags()
-        tags |= {f"{name}_fingerprint": value for name, value in inputs.items()}
-        made = store.client.create_run(
-            experiment, tags=tags, run_name=f"{store.experiment}-{key[:8]}"
-        )
-        run = made.info.run_id
+        else:
+            tags = {KEY_TAG: key, "mlflow.source.name": "kuberec train"} | code_tags()
+            tags |= {f"{name}_fingerprint": value for name, value in inputs.items()}
+            made = store.client.create_run(
+                experiment, tags=tags, run_name=f"{store.experiment}-{key[:8]}"
+            )
+            run = made.info.run_id
+        # Also of a run that was left: what opened it may have been killed before it came here.
         params = [Param(name, value) for name, value in parameters(sections).items()]
         for start in range(0, len(params), 100):  # the most that MLflow takes at once
             store.client.log_batch(run, params=params[start : start + 100])
@@ -217,7 +218,7 @@ def _open(
             for name, value in inputs.items()
         ]
         store.client.log_inputs(run, datasets)
-    return TrainingRun(store, run, say)
+    return TrainingRun(store, run, say, _last_epoch(store, run) if left else -1)
 
 
 def _known(store: Store, run: str) -> "Run | None":

@@ -24,7 +24,7 @@ from tracking.compare import compared
 from tracking.lineage import trace
 from tracking.names import name
 from tracking.registry import by_alias, champion, find, set_alias, versions
-from tracking.runs import completed, log_evaluation, training_run
+from tracking.runs import KEY_TAG, completed, log_evaluation, training_run
 from tracking.settings import TrackingConfig
 from tracking.source_code import REVISION_VARIABLE, code_tags
 from tracking.store import Store, TrackingError, exists, open_store, store_of
@@ -94,6 +94,17 @@ def test_a_killed_training_goes_on_in_its_run(named, tmp_path):
     assert named.client.get_run(run.id).info.status == "FINISHED"
     with training_run(named, "key", SECTIONS, INPUTS) as anew:
         assert anew.id != run.id  # a second training of the same settings is a run of its own
+
+
+def test_a_run_that_was_opened_and_no_more_is_filled_when_its_training_goes_on(named):
+    opened = named.client.create_run(named.experiment_id(), tags={KEY_TAG: "key"}).info.run_id
+    with training_run(named, "key", SECTIONS, INPUTS) as run:
+        assert run.id == opened
+    with pytest.raises(KeyboardInterrupt), training_run(named, "key", SECTIONS, INPUTS):
+        raise KeyboardInterrupt  # and once more, which adds nothing twice
+    found = named.client.get_run(opened)
+    assert found.data.params["training.seed"] == "1"
+    assert len(found.inputs.dataset_inputs) == len(INPUTS)
 
 
 def test_what_fails_says_why(named):
