@@ -3,7 +3,8 @@
 import difflib
 from collections.abc import Sequence, Set
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -12,6 +13,7 @@ from feature_repo.config import FeatureConfig
 from ingestion.sources import SourceConfig
 from ingestion.validation.settings import ValidationConfig
 from pipelines.cluster_settings import ClusterConfig
+from recommender.compression.check import check_shapes
 from recommender.config import Section
 from recommender.errors import KuberecError
 from recommender.settings import (
@@ -92,11 +94,16 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path}: expected sections such as 'source:' and 'training:' at the top")
     overridden = {_apply_override(content, override) for override in overrides}
     try:
-        return RunConfig.model_validate(content)
+        config = RunConfig.model_validate(content)
     except ValidationError as error:
         lines = [_explain(problem, tree, overridden) for problem in error.errors()]
         noun = "problem" if len(lines) == 1 else "problems"
         raise ConfigError("\n  ".join([f"{path}: {len(lines)} {noun}", *lines])) from error
+    try:
+        check_shapes(config.compression.steps, config.model)
+    except KuberecError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return config
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -174,8 +181,26 @@ def _allowed_keys(location: Sequence[str | int]) -> list[str]:
         if hasattr(annotation, "model_fields"):
             field = annotation.model_fields.get(part)
             annotation = None if field is None else field.annotation
+        elif members := _union_of(annotation):  # a section's name in a list of several kinds
+            named = [
+                each for each in members if part in (f.default for f in each.model_fields.values())
+            ]
+            annotation = Union[tuple(named)] if named else None  # noqa: UP007
         else:  # an index of a list, a key of a dict
             annotation = next(reversed(get_args(annotation)), None)
         if not hasattr(annotation, "model_fields") and type(None) in get_args(annotation):
             annotation = get_args(annotation)[0]  # optional
     return sorted(getattr(annotation, "model_fields", ()))
+
+
+def _union_of(annotation: Any) -> list[Any]:
+    """The sections that a union has, also within others and with a discriminator; else nothing."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) not in (Union, UnionType):
+        return []
+    return [
+        section
+        for member in get_args(annotation)
+        for section in ([member] if hasattr(member, "model_fields") else _union_of(member))
+    ]

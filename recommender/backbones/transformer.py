@@ -93,7 +93,9 @@ class Block(BackboneBlock):
 
     @property
     def inner_end(self) -> nn.Linear:
-        return self.mlp[2]
+        end = self.mlp[2]
+        assert isinstance(end, nn.Linear)
+        return end
 
     def coupled(self, columns: Tensor, heads: Tensor, inner: Tensor) -> dict[str, Part]:
         mlp = {"mlp.0.weight": (0, inner), "mlp.0.bias": (0, inner), "mlp.2.weight": (1, inner)}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from recommender.compression.half import require_half
 from recommender.compression.shapes import check_sparsifiable, pruned_shape, student_shape
 from recommender.errors import KuberecError
 from recommender.settings import (
@@ -16,6 +17,7 @@ from recommender.settings import (
     ModelConfig,
     ProductItemsStep,
     PruneStep,
+    QuantiseStep,
     SparsifyStep,
 )
 from recommender.settings.compression import Step
@@ -87,6 +89,8 @@ def check_shapes(steps: Sequence[Step], shape: ModelConfig) -> list[ModelConfig]
                         )
                     check_sparsifiable(shape)
                     sparse = True
+                case QuantiseStep():
+                    require_half(step.precision)
                 case ProductItemsStep():
                     if coded:
                         raise KuberecError("the items are codes by then: leave one of the two out")

@@ -6,14 +6,13 @@ Shapes: B windows, L length, H heads, E width of a head, I inner units of an MLP
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.backbones.base import Part
+from recommender.backbones.base import BackboneBlock, Part
 from recommender.errors import KuberecError
 from recommender.model import SequentialRecommender
 from recommender.sequences import Batch, Split, epoch_batches
@@ -64,7 +63,7 @@ def taylor(model: SequentialRecommender, batches: list[Batch]) -> Importance:
     the mean of its size over windows (Michel et al. 2019, arXiv:1905.10650, equation 2), of
     units the mean of its square (Molchanov et al. 2019, arXiv:1906.10771, equation 8).
     """
-    blocks = model.backbone.blocks
+    blocks = blocks_of(model)
     heads = [torch.zeros(block.heads) for block in blocks]
     inner = [torch.zeros(_width(block)) for block in blocks]
     model.eval()
@@ -93,7 +92,7 @@ def magnitude(model: SequentialRecommender) -> Importance:
     """
     nothing = torch.tensor([], dtype=torch.int64)
     heads, inner = [], []
-    for block in model.backbone.blocks:
+    for block in blocks_of(model):
         state = block.state_dict()
 
         def norm(parts: dict[str, Part], state: dict[str, Tensor] = state) -> Tensor:
@@ -113,7 +112,14 @@ def magnitude(model: SequentialRecommender) -> Importance:
     return Importance(heads, inner)
 
 
-def columns_of(block: Any, heads: Tensor) -> Tensor:
+def blocks_of(model: SequentialRecommender) -> list[BackboneBlock]:
+    """The blocks of a backbone of ours."""
+    blocks = model.backbone.blocks
+    assert isinstance(blocks, nn.ModuleList)
+    return [block for block in blocks if isinstance(block, BackboneBlock)]
+
+
+def columns_of(block: BackboneBlock, heads: Tensor) -> Tensor:
     """Where the outputs of some heads are in `heads_end`'s input, int64."""
     width = block.heads_end.in_features // block.heads
     return (heads[:, None] * width + torch.arange(width)).flatten()
@@ -125,8 +131,7 @@ def loss_rises(model: SequentialRecommender, batches: list[Batch]) -> Tensor:
 
     The criterion of Shortened LLaMA, Kim et al. 2024, arXiv:2402.02834, section 3.1.
     """
-    backbone = model.eval().backbone
-    blocks = list(backbone.blocks)
+    backbone, blocks = model.eval().backbone, blocks_of(model)
 
     def loss() -> float:
         return sum(float(next_item_loss(model, batch)) for batch in batches)
@@ -147,7 +152,7 @@ def influence(model: SequentialRecommender, batches: list[Batch]) -> Tensor:
 
     Block influence of ShortGPT, Men et al. 2024, arXiv:2403.03853, equation 1.
     """
-    blocks = list(model.eval().backbone.blocks)
+    blocks = blocks_of(model.eval())
     turned, positions = torch.zeros(len(blocks)), 0
     states: list[Tensor] = []
 
@@ -180,7 +185,7 @@ def next_item_loss(model: SequentialRecommender, batch: Batch) -> Tensor:
 
 
 @contextmanager
-def inputs_of(layers: list[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
+def inputs_of(layers: list[nn.Linear]) -> Iterator[dict[nn.Module, Tensor]]:
     """What each layer reads in the last forward pass within the context."""
     seen: dict[nn.Module, Tensor] = {}
     hooks = [
@@ -194,5 +199,5 @@ def inputs_of(layers: list[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
             hook.remove()
 
 
-def _width(block: Any) -> int:
+def _width(block: BackboneBlock) -> int:
     return 0 if block.inner_end is None else block.inner_end.in_features

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from recommender.backbones.base import make_backbone
 from recommender.compression.importance import (
     Importance,
+    blocks_of,
     columns_of,
     influence,
     loss_rises,
@@ -65,7 +66,7 @@ def without_layers(model: SequentialRecommender, layers: list[int]) -> Sequentia
     check_prunable(model.config, PruneStep(layers=len(layers)))
     shapes = model.config.shapes()
     smaller = copy.deepcopy(model)
-    smaller.backbone.blocks = nn.ModuleList(smaller.backbone.blocks[layer] for layer in layers)
+    smaller.backbone.blocks = nn.ModuleList(blocks_of(smaller)[layer] for layer in layers)
     smaller.config = with_blocks(model.config, [shapes[layer] for layer in layers])
     return smaller
 
@@ -80,7 +81,7 @@ def narrowed(
             units, empty where a block has no MLP.
     """
     shapes, state = [], {}
-    for place, block in enumerate(model.backbone.blocks):
+    for place, block in enumerate(blocks_of(model)):
         parts = block.coupled(columns_of(block, heads[place]), heads[place], inner[place])
         for name, weight in block.state_dict().items():
             kept = weight.index_select(*parts[name]) if name in parts else weight

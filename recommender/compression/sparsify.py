@@ -4,6 +4,8 @@ The weights stay as many and their graph as large; on a CPU, and on a GPU by an 
 not look for zeros, an answer takes as long as before.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -59,7 +61,7 @@ def input_norms(model: SequentialRecommender, batches: list[Batch]) -> dict[str,
     squares = {name: torch.zeros(layer.in_features) for name, layer in layers.items()}
     known_BL = torch.ones(0, dtype=torch.bool)
 
-    def adds(name: str) -> object:
+    def adds(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
             squares[name] += given[0][known_BL].square().sum(dim=0)
 
