@@ -4,9 +4,18 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from recommender.compression.calibration import (
+    HELD_OUT,
+    calibration_histories,
+    clipped_shares,
+    require_alike,
+    require_covered,
+)
 from recommender.compression.candidate import Candidate, Work
-from recommender.compression.quantize import calibration_histories, quantize_ranker
+from recommender.compression.half import half_ranker
+from recommender.compression.quantize import quantize_ranker, request_inputs
 from recommender.export import export_ranker
+from recommender.item_graphs import item_nodes, pack_items
 from recommender.ranker_inputs import ranker_inputs
 
 
@@ -26,14 +35,39 @@ def write_graphs(candidate: Candidate, work: Work, folder: Path) -> Graphs:
     graphs = Graphs(folder / "ranker_fp32.onnx", folder / "ranker.onnx")
     model, export = candidate.model, work.export
     export_ranker(model, graphs.exact, export.k, export.max_seen)
-    step = candidate.form.quantised
+    _write_served(candidate, work, graphs)
+    codes, unit_length = model.item_codes, model.config.similarity == "cosine"
+    if codes is not None:
+        pack_items(graphs.exact, codes, unit_length=unit_length)
+    if codes is not None or candidate.form.int8_items:
+        pack_items(graphs.served, codes, candidate.form.int8_items, unit_length)
+    return graphs
+
+
+def _write_served(candidate: Candidate, work: Work, graphs: Graphs) -> None:
+    """All of the graph that serves but its items, which are the exact one's still."""
+    model, export, step = candidate.model, work.export, candidate.form.quantised
     if step is None:
         shutil.copyfile(graphs.exact, graphs.served)
-        return graphs
-    train = work.splits["train"]
-    histories, times = calibration_histories(
-        train.histories, step.calibration_requests, step.seed, train.times_for(model.config)
-    )
-    inputs = ranker_inputs(histories, model.config.max_length, export.max_seen, times)
-    quantize_ranker(graphs.exact, graphs.served, step, *inputs)
-    return graphs
+        return
+    packed = model.item_codes is not None or candidate.form.int8_items
+    kept = item_nodes(graphs.exact) if packed else ()
+    if step.precision == "float16":
+        half_ranker(graphs.exact, graphs.served, kept)
+        return
+    samples, requests = [], []
+    for split, count, seed in (
+        (work.splits["train"], step.calibration_requests, step.seed),
+        (work.splits["valid"], HELD_OUT, step.seed + 1),
+    ):
+        histories, times = calibration_histories(
+            split.histories, count, seed, split.times_for(model.config)
+        )
+        samples.append(histories)
+        length = model.config.max_length
+        requests.append(ranker_inputs(histories, length, export.max_seen, times))
+    popularity = model.log_popularity.numpy()
+    require_alike(samples[0], samples[1], popularity, model.config.max_length)
+    quantize_ranker(graphs.exact, graphs.served, step, *requests[0], kept=kept)
+    held_out = request_inputs(*requests[1])
+    require_covered(clipped_shares(graphs.exact, graphs.served, held_out), step)

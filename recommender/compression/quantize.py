@@ -1,7 +1,9 @@
 """INT8 weights and activations for a ranker's ONNX graph, the item table included."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,7 @@ def quantize_ranker(
     history_ids: np.ndarray,
     seen_ids: np.ndarray,
     event_times: np.ndarray | None = None,
+    kept: Sequence[str] = (),
 ) -> None:
     """Write the INT8 version of `source` to `target`, by ONNX Runtime's static quantiser.
 
@@ -31,13 +34,12 @@ def quantize_ranker(
         history_ids: int64 [n, L], seen_ids: int64 [n, S], and of a ranker that reads times
             event_times: int64 [n, L]: requests that give the activations' ranges, as the graph
             takes them.
+        kept: names of nodes that stay as they are.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
-    given = {"history_ids": history_ids, "seen_ids": seen_ids}
-    if event_times is not None:
-        given[EVENT_TIMES] = event_times
+    given = request_inputs(history_ids, seen_ids, event_times)
 
     class Requests(CalibrationDataReader):
         def __init__(self) -> None:
@@ -51,11 +53,7 @@ def quantize_ranker(
             return {name: each[rows] for name, each in given.items()}
 
     # Of the gathered constants only the item table is large; the attention's few biases stay exact.
-    small = [
-        node.name
-        for node in onnx.load(str(source)).graph.node
-        if node.op_type == "Gather" and "table" not in node.input
-    ]
+    small = _gathers_of_no_item(onnx.load(str(source)).graph)
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # it advises a shape inference that torch's exporter has done
@@ -65,29 +63,44 @@ def quantize_ranker(
                 str(source),
                 str(draft),
                 Requests(),
-                op_types_to_quantize=["MatMul", "Gather"],
-                nodes_to_exclude=small,
+                op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+                nodes_to_exclude=[*small, *kept],
                 weight_type=QuantType.QInt8,
                 activation_type=QuantType.QUInt8,
                 per_channel=config.per_channel,
                 reduce_range=config.reduce_range,
-                extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
+                extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
             )
     finally:
         root.setLevel(level)
 
 
-def calibration_histories(
-    histories: list[np.ndarray], count: int, seed: int, times: list[np.ndarray] | None = None
-) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
-    """`count` beginnings of histories, short and long alike: what a growing user looks like.
+def request_inputs(
+    history_ids: np.ndarray, seen_ids: np.ndarray, event_times: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Requests by the names of a ranker's inputs."""
+    given = {"history_ids": history_ids, "seen_ids": seen_ids}
+    if event_times is not None:
+        given[EVENT_TIMES] = event_times
+    return given
 
-    Histories without an item are passed over. With `times`, those of the beginnings too.
+
+def _gathers_of_no_item(graph: Any) -> list[str]:
+    """Names of the Gather nodes that look up anything but a history's items in a constant.
+
+    By what they read, not by names: exporters differ in those.
     """
-    rng = np.random.default_rng(seed)
-    some = [row for row, history in enumerate(histories) if len(history)]
-    rows = [some[place] for place in rng.integers(0, len(some), size=count)]
-    ends = [rng.integers(1, len(histories[row]) + 1) for row in rows]
-    tracks = [histories] if times is None else [histories, times]
-    begun = [[track[row][:end] for row, end in zip(rows, ends, strict=True)] for track in tracks]
-    return begun[0], begun[1] if times is not None else None
+    constants = {each.name for each in graph.initializer}
+    made_by = {name: node for node in graph.node for name in node.output}
+
+    def source_of(tensor: str) -> str:
+        while tensor in made_by and made_by[tensor].op_type in ("Cast", "Identity", "Clip"):
+            tensor = made_by[tensor].input[0]
+        return tensor
+
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type == "Gather"
+        and not (node.input[0] in constants and source_of(node.input[1]) == "history_ids")
+    ]

@@ -117,9 +117,19 @@ def student_shape(shape: ModelConfig, step: DistilStep) -> ModelConfig:
             f"dim / heads is {dim // heads}, and position: rotary needs an even number: give other "
             "dim or heads in the step"
         )
+    length = step.max_length or shape.max_length
+    if length > shape.max_length:
+        raise KuberecError(
+            f"max_length: the student would read {length} items, its teacher reads "
+            f"{shape.max_length}: give {shape.max_length} or fewer"
+        )
+    backbone = step.backbone or ("transformer" if shape.backbone == "hf" else shape.backbone)
     return ModelConfig.model_validate(
         shape.model_dump()
         | {
+            "backbone": backbone,
+            "hf": None,
+            "max_length": length,
             "dim": dim,
             "layers": step.layers,
             "heads": heads,
@@ -127,7 +137,6 @@ def student_shape(shape: ModelConfig, step: DistilStep) -> ModelConfig:
             "dropout": step.dropout,
             "blocks": None,
         }
-        | ({"backbone": "transformer", "hf": None} if shape.backbone == "hf" else {})
         # Texts are in the directions that a narrower student starts from: nothing to weigh.
         | ({"fusion": "sum"} if dim != shape.dim else {})
     )

@@ -1,0 +1,94 @@
+"""The step `quantise`: the form of the graph, and training with its rounding where it is needed."""
+
+from pathlib import Path
+
+import numpy as np
+
+from recommender.compression.candidate import Candidate, Work
+from recommender.compression.fake_quantise import fake_quantised
+from recommender.compression.graphs import write_graphs
+from recommender.compression.half import require_half
+from recommender.compression.learning import learn
+from recommender.compression.prune import with_dropout
+from recommender.evaluation.metrics import gains
+from recommender.export import rank
+from recommender.onnx_session import open_session
+from recommender.ranker_inputs import ranker_inputs
+from recommender.settings import QuantiseStep
+
+BATCH = 64
+
+
+def quantise(candidate: Candidate, step: QuantiseStep, work: Work) -> Candidate:
+    """The candidate whose graph is quantised, fine-tuned with its rounding as `step.qat` says.
+
+    Raises:
+        KuberecError: ONNX Runtime cannot compute in that precision, or the calibration histories
+            do not speak for validation's.
+    """
+    require_half(step.precision)
+    static = candidate.written(quantised=step)
+    if step.precision == "float16":
+        work.progress(0, 0, "quantise: float16 is for GPUs: a CPU computes it in float32")
+        return static
+    if step.qat == "never" or not step.recovery.epochs:
+        return static
+    kept = 0.0
+    if step.qat == "auto":
+        exact, kept = validation_ndcg(static, work)
+        lost = 1 - kept / exact if exact else 0.0
+        trains = lost > step.qat_above
+        work.progress(
+            0,
+            0,
+            f"quantise: INT8 loses {lost:.2%} of NDCG@10 on validation, "
+            f"{'over' if trains else 'within'} qat_above: {step.qat_above:.2%}",
+        )
+        if not trains:
+            return static
+    tuned = quantisation_aware(candidate, step, work)
+    if step.qat == "auto":
+        _, reached = validation_ndcg(tuned, work)
+        better = reached > kept
+        work.progress(
+            0,
+            0,
+            f"quantise: NDCG@10 on validation {kept:.4f} in INT8, {reached:.4f} trained with it: "
+            f"{'taken' if better else 'not taken'}",
+        )
+        if not better:
+            return static
+    return tuned
+
+
+def quantisation_aware(candidate: Candidate, step: QuantiseStep, work: Work) -> Candidate:
+    """A copy of the candidate, trained through the rounding of its graph, in the same form."""
+    student = with_dropout(candidate.model, step.recovery.dropout)
+    with fake_quantised(student, step):
+        student, curve = learn(
+            student, work.teacher, work.splits, step.recovery, work.progress, name="qat"
+        )
+    return candidate.of(student, curve).written(quantised=step)
+
+
+def validation_ndcg(candidate: Candidate, work: Work) -> tuple[float, float]:
+    """NDCG@10 on validation of a candidate's exact graph and of the one that serves."""
+    folder = Path(work.folder) / "qat"
+    folder.mkdir(exist_ok=True)
+    graphs = write_graphs(candidate, work, folder)
+    valid, config = work.splits["valid"], candidate.model.config
+    inputs = ranker_inputs(
+        valid.histories, config.max_length, work.export.max_seen, valid.times_for(config)
+    )
+    figures = []
+    for path in (graphs.exact, graphs.served):
+        session = open_session(path)
+        ranks = []
+        for start in range(0, len(valid), BATCH):
+            part = slice(start, start + BATCH)
+            listed_BK, _ = rank(session, *(each[part] for each in inputs))
+            found_BK = listed_BK == valid.targets[part, None]
+            places = found_BK.argmax(axis=1) + 1.0
+            ranks.append(np.where(found_BK.any(axis=1), places, np.inf))
+        figures.append(float(gains(np.concatenate(ranks)).mean()))
+    return figures[0], figures[1]
