@@ -20,8 +20,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recommender.files import atomic_file
-from recommender.ranker_graph import CODEBOOKS, CODES, INT8, SCALES, RankerGraph
-from recommender.row_codes import SMALLEST_SCALE, WIDEST, ZERO, block_of, to_int8
+from recommender.ranker_graph import CODEBOOKS, CODES, INT8, ITEMS, SCALES, RankerGraph
+from recommender.row_codes import (
+    COLUMNS,
+    SMALLEST_SCALE,
+    WIDEST,
+    ZERO,
+    block_of,
+    to_int8,
+    whole_columns,
+)
 
 if TYPE_CHECKING:
     from recommender.item_codes import ItemCodes
@@ -59,13 +67,13 @@ def pack_items(
     rows, width = table_ND.shape
     table = _Nodes(graph)
     if codes is not None:
-        _table_of_codes(table, codes, width, unit_length)
+        _table_of_codes(table, codes, width, unit_length, int8)
         if int8:
             _bytes_of_table(table, width, opset)
     elif int8:
         quantised, scales = to_int8(table_ND)
-        table.constant(INT8, quantised)
-        table.constant(SCALES, scales)
+        table.constant(INT8, whole_columns(quantised))
+        table.constant(SCALES, whole_columns(scales))
     read, product = _Nodes(graph), _Nodes(graph)
     if int8:
         _read_bytes(read, reader)
@@ -108,13 +116,16 @@ class _Nodes:
         return name
 
 
-def _table_of_codes(table: _Nodes, codes: "ItemCodes", width: int, unit_length: bool) -> None:
+def _table_of_codes(
+    table: _Nodes, codes: "ItemCodes", width: int, unit_length: bool, int8: bool
+) -> None:
     from onnx import TensorProto
 
     books_MCW = codes.codebooks.detach().cpu().numpy()
     pieces, centroids, _ = books_MCW.shape
     first_M = np.arange(pieces, dtype=np.int32)[None] * np.int32(centroids)
-    table.constant(CODES, codes.codes.cpu().numpy())
+    codes_NM = codes.codes.cpu().numpy()
+    table.constant(CODES, whole_columns(codes_NM) if int8 else codes_NM)
     table.constant(CODEBOOKS, books_MCW.reshape(pieces * centroids, -1))
     table.node("Cast", [CODES], "item_codes_wide", to=TensorProto.INT32)
     first = table.constant("item_codebooks_first", first_M)
@@ -174,11 +185,15 @@ def _score_bytes(product: _Nodes, scores: Any, rows: int, width: int) -> None:
     product.node(
         "MatMulNBits",
         [scores.input[0], INT8, scales],
-        scores.output[0],
+        "item_products",
         domain="com.microsoft",
         K=width,
-        N=rows,
+        N=rows + -rows % COLUMNS,
         bits=8,
         block_size=block,
         accuracy_level=4,
     )
+    first = product.constant("item_first", np.array([0], np.int64))
+    count = product.constant(ITEMS, np.array([rows], np.int64))
+    axis = product.constant("item_axis", np.array([-1], np.int64))
+    product.node("Slice", ["item_products", first, count, axis], scores.output[0])

@@ -7,7 +7,8 @@ import numpy as np
 
 BIAS = "new_item_bias"  # the initializer that a boost of new items is kept in
 # Items as a byte a number: uint8 [N+1, D / B, B] in blocks of B, and float32 [N+1, 1].
-INT8, SCALES = "item_int8", "item_scales"
+# Zeros are behind them up to whole columns of the product; ITEMS [1] is N+1.
+INT8, SCALES, ITEMS = "item_int8", "item_scales", "item_count"
 # Items as codes: uint8 [N+1, M]; the centroids of all codebooks, float32 [M * C, D / M].
 CODES, CODEBOOKS = "item_codes", "item_codebooks"
 
@@ -36,7 +37,8 @@ class RankerGraph:
         return found[0]
 
     def scores(self) -> Any:
-        """The node that makes the scores of all items, a product with the table.
+        """The node that makes the scores of all items: a product with the table, or what cuts off
+        those of the zeros behind it.
 
         Raises:
             ValueError: it is no ranker of `recommender.export`.
@@ -44,7 +46,7 @@ class RankerGraph:
         scores = self.made_by[self._choice().input[1]]
         if scores.op_type == "Add" and BIAS in scores.input:  # a boost of an earlier call
             scores = self.made_by[scores.input[0]]
-        if scores.op_type not in ("MatMul", "Gemm", "MatMulNBits"):
+        if scores.op_type not in ("MatMul", "Gemm", "Slice"):
             raise ValueError(f"the graph's scores come from {scores.op_type}, not from a product")
         return scores
 
@@ -85,10 +87,13 @@ class RankerGraph:
 
     def append(self, name: str, values: np.ndarray, axis: int) -> None:
         """Behind those of an initializer."""
+        self.set(name, np.concatenate([self.array(name), values], axis=axis))
+
+    def set(self, name: str, values: np.ndarray) -> None:
+        """An initializer's."""
         from onnx import numpy_helper
 
-        grown = np.concatenate([self.array(name), values], axis=axis)
-        self.constants[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(grown), name))
+        self.constants[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
 
     def replace(self, node: Any, others: Iterable[Any]) -> None:
         """`others` in the place of a node."""

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from recommender.files import atomic_file
-from recommender.ranker_graph import BIAS, CODEBOOKS, CODES, INT8, SCALES, RankerGraph
-from recommender.row_codes import nearest_centroids, to_int8
+from recommender.ranker_graph import BIAS, CODEBOOKS, CODES, INT8, ITEMS, SCALES, RankerGraph
+from recommender.row_codes import COLUMNS, nearest_centroids, to_int8, whole_columns
 
 _BIASED = "new_item_biased"
 
@@ -48,16 +48,15 @@ def append_rows(source: Path, target: Path, new: NewRows) -> None:
     old = graph.array(popularity).shape[0]
     graph.append(popularity, new.log_popularity.astype(np.float32), axis=0)
     if CODES in graph.constants:
-        _append_codes(graph, new.rows)
+        _append_codes(graph, old, new.rows)
     elif INT8 in graph.constants:
-        _append_bytes(graph, new.rows)
+        _append_bytes(graph, old, new.rows)
     else:
         _append_table(graph, graph.reader(), new.rows)
         _append_scores(graph, scores, new.rows)
     _append_bias(graph, scores, old, len(new.rows), new.boost)
-    for attribute in scores.attribute if scores.op_type == "MatMulNBits" else ():
-        if attribute.name == "N":
-            attribute.i = old + len(new.rows)
+    if ITEMS in graph.constants:
+        _count(graph, old + len(new.rows))
     onnx.checker.check_model(model)
     with atomic_file(target) as draft:
         onnx.save(model, str(draft))
@@ -68,14 +67,13 @@ def table_size(source: Path) -> tuple[int, int]:
     import onnx
 
     graph = RankerGraph(onnx.load(str(source)).graph)
+    items = len(graph.array(graph.popularity())) - 1
     if CODES in graph.constants:
-        items, pieces = graph.array(CODES).shape
-        return items - 1, pieces * graph.array(CODEBOOKS).shape[1]
+        return items, graph.array(CODES).shape[1] * graph.array(CODEBOOKS).shape[1]
     if INT8 in graph.constants:
-        items, blocks, block = graph.array(INT8).shape
-        return items - 1, blocks * block
-    rows, width = graph.array(graph.constant(graph.reader().input[0])).shape
-    return rows - 1, width
+        _, blocks, block = graph.array(INT8).shape
+        return items, blocks * block
+    return items, graph.array(graph.constant(graph.reader().input[0])).shape[1]
 
 
 def least_popular(source: Path) -> float:
@@ -86,19 +84,27 @@ def least_popular(source: Path) -> float:
     return float(graph.array(graph.popularity())[1:].min())
 
 
-def _append_codes(graph: RankerGraph, rows_nD: np.ndarray) -> None:
+def _append_codes(graph: RankerGraph, old: int, rows_nD: np.ndarray) -> None:
     """Of each piece of a row the nearest centroid."""
     codes_NM, books = graph.array(CODES), graph.array(CODEBOOKS)
     pieces, width = codes_NM.shape[1], books.shape[1]
     books_MCW = books.reshape(pieces, -1, width)
     codes_nM = nearest_centroids(rows_nD.astype(np.float32), books_MCW)
-    graph.append(CODES, codes_nM, axis=0)
+    codes_NM = np.concatenate([codes_NM[:old], codes_nM])
+    graph.set(CODES, whole_columns(codes_NM) if ITEMS in graph.constants else codes_NM)
 
 
-def _append_bytes(graph: RankerGraph, rows_nD: np.ndarray) -> None:
-    codes, scales = to_int8(rows_nD)
-    graph.append(INT8, codes, axis=0)
-    graph.append(SCALES, scales, axis=0)
+def _append_bytes(graph: RankerGraph, old: int, rows_nD: np.ndarray) -> None:
+    for name, values in zip((INT8, SCALES), to_int8(rows_nD), strict=True):
+        graph.set(name, whole_columns(np.concatenate([graph.array(name)[:old], values])))
+
+
+def _count(graph: RankerGraph, items: int) -> None:
+    """So many items, padding included, are scored by the product of bytes."""
+    graph.set(ITEMS, np.array([items], np.int64))
+    (product,) = (node for node in graph.graph.node if node.op_type == "MatMulNBits")
+    (columns,) = (each for each in product.attribute if each.name == "N")
+    columns.i = items + -items % COLUMNS
 
 
 def _append_table(graph: RankerGraph, reader: Any, rows_nD: np.ndarray) -> None:

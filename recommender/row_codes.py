@@ -8,6 +8,7 @@ import numpy as np
 BLOCKS = (256, 128, 64, 32, 16)  # numbers that ONNX Runtime's product of 8 bits reads at a time
 ZERO, WIDEST = 128, 127  # the byte of 0, and how far from it the others are
 SMALLEST_SCALE = 1e-12  # of a row of zeros
+COLUMNS = 16  # of a table as bytes, the product makes scores of so many items alike
 CHUNK = 16384  # rows whose distances to the centroids are in memory at once
 
 
@@ -23,6 +24,16 @@ def to_int8(rows_nD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scales_n1 = np.maximum(scales_n1, np.float32(SMALLEST_SCALE))
     codes_nD = (np.rint(rows_nD / scales_n1) + ZERO).astype(np.uint8)
     return codes_nD.reshape(len(rows_nD), -1, block_of(rows_nD.shape[1])), scales_n1
+
+
+def whole_columns(rows: np.ndarray) -> np.ndarray:
+    """The rows, and zeros behind them up to a multiple of COLUMNS.
+
+    The product's last items, where they fill no whole columns, are added up in another order: they
+    would score otherwise, by the last bit, once more items are behind them.
+    """
+    missing = -len(rows) % COLUMNS
+    return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
 
 
 def nearest_centroids(rows_nD: np.ndarray, books_MCW: np.ndarray) -> np.ndarray:
