@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
-from recommender_data import TINY, random_model, vocabulary, write_windows
+from recommender_data import ITEMS, TINY, random_model, vocabulary, write_windows
 
 from recommender.agreement import top_k_overlap
+from recommender.compression.distill import make_student
 from recommender.compression.importance import (
     influence,
     loss_rises,
@@ -17,9 +18,11 @@ from recommender.compression.importance import (
 from recommender.compression.prune import narrowed, prune, without_layers
 from recommender.errors import KuberecError
 from recommender.export import export_ranker, torch_onnx_parity
+from recommender.files import read_json, write_json
 from recommender.model import load_model, save_model
+from recommender.new_items import fit_item_map
 from recommender.sequences import load_windows, pad
-from recommender.settings import BlockShape, ModelConfig, PruneStep
+from recommender.settings import BlockShape, DistilStep, ModelConfig, PruneStep
 
 SHAPES = {
     "distance": {"heads": 4},
@@ -335,3 +338,27 @@ def test_a_decoder_is_to_be_distilled_first(splits):
     model.config = model.config.model_copy(update={"backbone": "hf"})
     with pytest.raises(KuberecError, match="distil it first"):
         prune(model, model, splits, PruneStep(layers=1))
+
+
+def test_a_pruned_model_teaches_and_is_given_new_items():
+    model = make("distance")
+    heads, inner = everything(model)
+    pruned = narrowed(model, [heads[0][:1], heads[1]], [inner[0][:5], inner[1]])
+    assert pruned.config.blocks is not None
+    student = make_student(pruned, DistilStep(layers=1))
+    assert student.config.blocks is None
+    assert student.eval()(HISTORIES).shape == (3, ITEMS + 1)
+    assert fit_item_map(pruned) is not None
+    # The block that was not cut is what a student of two blocks starts from.
+    both = make_student(pruned, DistilStep(layers=2))
+    kept, taken = (each.backbone.blocks[1].query.weight for each in (pruned, both))
+    assert torch.equal(kept, taken)
+
+
+def test_models_saved_before_blocks_had_shapes_load_as_they_were(tmp_path):
+    model = make("rotary")
+    save_model(model, vocabulary(), tmp_path)
+    description = read_json(tmp_path / "model.json")
+    del description["config"]["blocks"]
+    write_json(tmp_path / "model.json", description)
+    assert torch.equal(scores(load_model(tmp_path)), scores(model))
