@@ -1,6 +1,5 @@
 """The ranker as one ONNX file: history and seen items in, top K out, everything else folded in."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +11,12 @@ from torch import Tensor, nn
 
 from recommender.agreement import TIE, Answers, agreement
 from recommender.errors import KuberecError
-from recommender.files import atomic_file
 from recommender.model import SequentialRecommender
+from recommender.onnx_export import write_onnx
 from recommender.onnx_session import open_session
+from recommender.opsets import OPSET
 from recommender.schema import MASKED_SCORE
 from recommender.string_graphs import EVENT_TIMES
-
-OPSET = 17  # read by every ONNX Runtime since 1.12, so by the Triton images too
 
 
 class Ranker(nn.Module):
@@ -56,38 +54,44 @@ class Ranker(nn.Module):
         return torch.where(scores_BK > MASKED_SCORE, indices_BK, 0), scores_BK
 
 
-def export_ranker(model: SequentialRecommender, path: Path, k: int, max_seen: int) -> None:
-    """Write the ranker to `path` (atomically): batch is dynamic, L, `max_seen` and `k` are fixed.
+def export_ranker(
+    model: SequentialRecommender, path: Path, k: int, max_seen: int, opset: int = OPSET
+) -> None:
+    """Write the ranker to `path`, atomically: B, L and S may vary, K is fixed.
 
-    Uses torch's TorchScript exporter: the dynamo one needs 9 s and unrolls the same graph.
+    Args:
+        max_seen: S of the requests that it is made for.
+        opset: see recommender.opsets.
 
     Raises:
-        KuberecError: the backbone is a Hugging Face decoder with something that ONNX has not.
+        KuberecError: servers do not know the opset; `k` is more than there are items; the backbone
+            is a Hugging Face decoder with something that ONNX has not.
     """
-    ranker = Ranker(model.eval(), k).eval()
-    length = model.config.max_length
-    widths = {"history_ids": length, "seen_ids": max_seen}
+    write_ranker(Ranker(model.eval(), k).eval(), model, path, max_seen, opset)
+
+
+def write_ranker(
+    ranker: nn.Module,
+    model: SequentialRecommender,
+    path: Path,
+    max_seen: int,
+    opset: int,
+    at_most: bool = False,
+) -> None:
+    """Write a module with `Ranker`'s inputs and outputs, made of `model`, to `path`, atomically.
+
+    `at_most`: S is `max_seen` or less.
+    """
+    # An example's dimension of 1 would be taken for one that never varies.
+    widths = {"history_ids": model.config.max_length, "seen_ids": max(max_seen, 2)}
     if model.config.time != "none":
-        widths[EVENT_TIMES] = length
-    example = tuple(torch.ones(2, width, dtype=torch.int64) for width in widths.values())
-    outputs = ["item_indices", "scores"]
-    with (
-        atomic_file(path) as draft,
-        _explained(model),
-        warnings.catch_warnings(),
-        torch.inference_mode(),
-    ):
-        warnings.simplefilter("ignore")  # tracer and deprecation notes, nothing for the user
-        torch.onnx.export(
-            ranker,
-            example,
-            str(draft),
-            input_names=list(widths),
-            output_names=outputs,
-            dynamic_axes={name: {0: "batch"} for name in [*widths, *outputs]},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+        widths[EVENT_TIMES] = model.config.max_length
+    example = {name: torch.ones(2, width, dtype=torch.int64) for name, width in widths.items()}
+    dynamic = {name: {0: "batch", 1: "length"} for name in widths}
+    dynamic["seen_ids"] = {0: "batch", 1: "seen"}
+    most = {"seen": max(max_seen, 2)} if at_most else {}
+    with _explained(model):
+        write_onnx(ranker, example, ["item_indices", "scores"], path, opset, dynamic, most)
 
 
 @contextmanager
@@ -98,7 +102,10 @@ def _explained(model: SequentialRecommender) -> Iterator[None]:
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError) as error:
         if model.config.hf is None:
             raise
-        said = str(error).strip().splitlines()[0][:300]
+        cause: BaseException = error  # the exporter's own words are of its steps
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        said = str(cause).strip().splitlines()[0][:300]
         raise KuberecError(
             f"model.hf.name: the decoder '{model.config.hf.name}' cannot be exported to ONNX: "
             f"distil it to a Transformer first (recommender.compression.distill), and export that "

@@ -8,6 +8,11 @@ from typing import Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
+def graph_file(path: Path) -> Path:
+    """The .onnx file of a graph: itself, or that of a folder which holds its weights beside it."""
+    return path / "model.onnx" if Path(path).is_dir() else Path(path)
+
+
 def open_session(path: Path, threads: int = 1) -> Any:
     """An onnxruntime.InferenceSession of the graph at `path`."""
     import onnxruntime
@@ -17,5 +22,5 @@ def open_session(path: Path, threads: int = 1) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(
-        str(path), sess_options=options, providers=["CPUExecutionProvider"]
+        str(graph_file(path)), sess_options=options, providers=["CPUExecutionProvider"]
     )

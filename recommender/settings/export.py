@@ -1,9 +1,29 @@
 """`export`: the serving graph."""
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, field_validator
 
 from recommender.config import Section
+from recommender.opsets import OPSET, opset_problem
 from recommender.settings.parity import ParityConfig
+
+
+class TwoStageConfig(Section):
+    """Scoring some of a large catalogue (recommender.large_catalogue)."""
+
+    cell_items: int = Field(
+        default=256, ge=2, description="the most items of a cell of near neighbours"
+    )
+    probes: int = Field(
+        default=64,
+        ge=1,
+        description="cells whose items are scored: more find more, and take longer",
+    )
+    int8: bool = Field(
+        default=True, description="items as bytes with a scale each: a quarter of the file"
+    )
+    seed: int = 0
 
 
 class ExportConfig(Section):
@@ -16,4 +36,26 @@ class ExportConfig(Section):
     # A rollout compares both versions by them where no client asks: fewer than about 20 lists that
     # have nothing in common could still be chance, at the level of one of its looks.
     golden_requests: int = Field(default=32, gt=0, description="requests kept with their answers")
+    opset: int = Field(
+        default=OPSET, description="of the ranker's ONNX graphs; what every server reads is checked"
+    )
+    scoring: Literal["auto", "exact", "two-stage"] = Field(
+        default="auto",
+        description="exact: every item is scored; two-stage: those of the nearest cells; auto: "
+        "two-stage from a million items on",
+    )
+    two_stage: TwoStageConfig = TwoStageConfig()
+    trim_padding: bool = Field(
+        default=True,
+        description="cut off, inside the graph, what is padding in a whole batch: the same answers,"
+        " sooner; the graph for GPUs is left as it is",
+    )
     parity: ParityConfig = ParityConfig()
+
+    @field_validator("opset")
+    @classmethod
+    def _servers_read_it(cls, opset: int) -> int:
+        problem = opset_problem(opset)
+        if problem is not None:
+            raise ValueError(problem)
+        return opset

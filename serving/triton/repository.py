@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recommender.files import atomic_directory, fingerprint, sha256_file
+from recommender.opsets import check_served
 from recommender.string_graphs import EVENT_TIMES
 from serving.settings import TritonConfig
 
@@ -64,6 +65,7 @@ def write_repository(
     Raises:
         ValueError: naming the tensor, if the graphs do not fit together, or the external data,
             if it lies outside its graph's folder.
+        KuberecError: a graph asks for an opset that servers do not know.
     """
     from serving.triton.configs import build_configs, to_text
     from serving.triton.warm_up import add_golden
@@ -109,7 +111,10 @@ def config_path(repository: Path, model: str, variant: str | None = None) -> Pat
 
 
 def read_shapes(lookup: Path, ranker: Path, decode: Path) -> Shapes:
-    """Widths L, M, K of three .onnx files; ValueError names the tensor that does not fit."""
+    """Widths L, M, K of three .onnx files; ValueError names the tensor that does not fit.
+
+    The ranker's inputs may have any width: then the lookup says it.
+    """
     graphs = {
         name: _tensors(path) for name, path in zip(MODELS, (lookup, ranker, decode), strict=True)
     }
@@ -144,6 +149,8 @@ def read_shapes(lookup: Path, ranker: Path, decode: Path) -> Shapes:
             ("ranker", EVENT_TIMES): shapes.max_length,
         }
     for (model, tensor), wanted in expected.items():
+        if model == "ranker" and graphs[model].get(tensor) == [-1, -1]:
+            continue  # it takes any width
         if width(model, tensor) != wanted:
             raise ValueError(
                 f"{model}: '{tensor}' is {width(model, tensor)} wide, its neighbour {wanted}"
@@ -162,10 +169,17 @@ def _file(path: Path) -> Path:
 
 
 def _tensors(path: Path) -> dict[str, list[int]]:
-    """Inputs and outputs of a graph: name -> dims, -1 where not fixed."""
+    """Inputs and outputs of a graph: name -> dims, -1 where not fixed.
+
+    Raises:
+        KuberecError: servers do not know its opset.
+    """
     import onnx
 
-    graph = onnx.load(str(_file(path)), load_external_data=False).graph
+    model = onnx.load(str(_file(path)), load_external_data=False)
+    opsets = {each.domain: each.version for each in model.opset_import}
+    check_served(opsets, model.ir_version, f"the graph '{path}'")
+    graph = model.graph
 
     def dims(value: Any) -> list[int]:
         return [d.dim_value or -1 for d in value.type.tensor_type.shape.dim]

@@ -1,5 +1,7 @@
 """Whatever a model is made of, it can be distilled, exported, quantised and given new items."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from recommender.compression.distill import distil, make_student
 from recommender.compression.quantize import quantize_ranker
 from recommender.errors import KuberecError
 from recommender.export import export_ranker, rank, torch_onnx_parity
+from recommender.graph_trim import trim_file
 from recommender.model import SequentialRecommender
 from recommender.new_items import fit_item_map
 from recommender.onnx_session import open_session
@@ -44,6 +47,19 @@ def decoder_model(folder, kind: str = "llama", module: str = "q_proj") -> Sequen
     return model.eval()
 
 
+def assert_trimmed_alike(model: SequentialRecommender, path) -> None:
+    """A graph that cuts padding off, whatever the longest history of the batch is."""
+    trimmed = path.with_name("trimmed.onnx")
+    shutil.copyfile(path, trimmed)
+    trim_file(trimmed)
+    history, seen = requests()
+    for longest in (0, 1, 4, TINY.max_length):
+        rows = (history > 0).sum(axis=1) <= longest
+        parity = torch_onnx_parity(model, trimmed, history[rows], seen[rows])
+        assert parity["top_k_overlap"] == 1.0
+        assert parity["max_abs_score_diff"] < 1e-4
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_it_is_exported_quantised_and_grown(shape, tmp_path) -> None:
     model = random_model(ModelConfig.model_validate(TINY.model_dump() | SHAPES[shape]))
@@ -52,6 +68,7 @@ def test_it_is_exported_quantised_and_grown(shape, tmp_path) -> None:
     parity = torch_onnx_parity(model, tmp_path / "fp32.onnx", *inputs)
     assert parity["top_k_overlap"] == 1.0
     assert parity["max_abs_score_diff"] < 1e-4
+    assert_trimmed_alike(model, tmp_path / "fp32.onnx")
     quantize_ranker(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", QuantiseStep(), *inputs)
     known, _ = rank(open_session(tmp_path / "fp32.onnx"), *inputs)
     small, _ = rank(open_session(tmp_path / "int8.onnx"), *inputs)
@@ -74,6 +91,7 @@ def test_a_decoder_is_exported(kind, module, tmp_path) -> None:
     parity = torch_onnx_parity(model, tmp_path / "ranker.onnx", *requests())
     assert parity["top_k_overlap"] == 1.0
     assert parity["max_abs_score_diff"] < 1e-4
+    assert_trimmed_alike(model, tmp_path / "ranker.onnx")
 
 
 def test_a_decoder_that_onnx_cannot_express_says_what_to_do(tmp_path) -> None:
