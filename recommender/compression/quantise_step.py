@@ -68,7 +68,7 @@ def quantisation_aware(candidate: Candidate, step: QuantiseStep, work: Work) -> 
         student, curve = learn(
             student, work.teacher, work.splits, step.recovery, work.progress, name="qat"
         )
-    return candidate.of(student, curve).written(quantised=step)
+    return candidate.written(quantised=step).of(student, curve)
 
 
 def validation_ndcg(candidate: Candidate, work: Work) -> tuple[float, float]:

@@ -21,6 +21,7 @@ def quantize_ranker(
     history_ids: np.ndarray,
     seen_ids: np.ndarray,
     event_times: np.ndarray | None = None,
+    *,
     kept: Sequence[str] = (),
 ) -> None:
     """Write the INT8 version of `source` to `target`, by ONNX Runtime's static quantiser.

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 from pydantic import ValidationError
-from recommender_data import random_model, write_windows
+from recommender_data import TINY, random_model, write_windows
 
 from recommender.compression import learning
-from recommender.compression.distill import make_student
+from recommender.compression.distill import distil, make_student
 from recommender.compression.hidden_states import (
     HiddenStates,
     captured,
@@ -17,6 +17,7 @@ from recommender.compression.hidden_states import (
 )
 from recommender.compression.learning import LearningFailed, learn
 from recommender.compression.losses import distillation_loss, ranking_loss, score_loss
+from recommender.compression.soundness import ranker_parameters
 from recommender.errors import KuberecError
 from recommender.sequences import epoch_batches, load_windows
 from recommender.settings import DistilStep, LearningConfig
@@ -231,3 +232,30 @@ def test_threads_are_as_asked_for_and_as_before_afterwards(splits):
 def test_a_wrong_setting_is_named(key, value):
     with pytest.raises(ValidationError, match=key):
         LearningConfig.model_validate({key: value})
+
+
+@pytest.mark.parametrize(("full", "backbone"), [("hstu", "transformer"), ("transformer", "hstu")])
+def test_a_student_may_be_of_another_backbone_and_read_less(splits, full, backbone):
+    teacher = random_model(TINY.model_copy(update={"backbone": full}))
+    step = DistilStep(
+        backbone=backbone, layers=1, dim=8, heads=1, max_length=5, epochs=1, hidden_weight=1.0
+    )
+    student, curve = distil(teacher, splits, step)
+    assert student.config.backbone == backbone
+    assert student.config.max_length == 5
+    assert math.isfinite(curve[0]["hidden_loss"])
+
+
+def test_a_students_settings_that_cannot_be_are_named(splits):
+    teacher = random_model()
+    with pytest.raises(KuberecError, match=r"max_length: the student would read 11 .* reads 10"):
+        distil(teacher, splits, DistilStep(max_length=11))
+    larger = DistilStep(layers=3, feedforward=4, epochs=10**6)
+    with pytest.raises(KuberecError, match=r"student has [\d,]+ parameters .* its teacher [\d,]+:"):
+        distil(teacher, splits, larger)
+
+
+def test_a_rankers_parameters_are_those_of_its_graph():
+    model = random_model()
+    blocks = sum(weight.numel() for weight in model.backbone.parameters())
+    assert ranker_parameters(model) == blocks + 2 * 2 * 16 + 31 * 16 + 31
