@@ -28,7 +28,7 @@ from recommender.new_items import fit_item_map, ids_parts
 from recommender.onnx_session import open_session
 from recommender.ranker_graph import CODEBOOKS, CODES, INT8, SCALES, RankerGraph
 from recommender.ranker_rows import table_size
-from recommender.row_codes import COLUMNS, nearest_centroids, to_int8
+from recommender.row_codes import nearest_centroids, to_int8
 from recommender.sequences import load_windows, pad
 from recommender.settings import (
     DistilStep,
@@ -161,8 +161,8 @@ def large_constants(graph, items: int = ITEMS) -> dict[str, tuple[int, ...]]:
     """Those as long as the table, but for log popularity."""
     found = {name: tuple(each.dims) for name, each in graph.constants.items()}
     found.pop(graph.popularity())
-    whole = items + 1 + -(items + 1) % COLUMNS
-    return {name: dims for name, dims in found.items() if {items + 1, whole} & set(dims)}
+    kept = (CODES, INT8, SCALES)  # which may be filled up
+    return {name: dims for name, dims in found.items() if items + 1 in dims or name in kept}
 
 
 def test_the_graph_of_codes_has_them_once_and_answers_as_torch(exported, requests, tmp_path):
