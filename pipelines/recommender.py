@@ -108,9 +108,12 @@ def recommender(
     evaluated_gate = gate_behind("evaluate", evaluated.outputs["evaluation_report"])
     compressed = compress(
         compression=compression,
+        evaluation=evaluation,
         export=export,
+        snapshot=snapshot,
         windows=windows,
         trained_model=trained_model,
+        data_fingerprint=data_fingerprint,
         windows_fingerprint=windows_fingerprint,
         model_fingerprint=model_fingerprint,
     )

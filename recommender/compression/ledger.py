@@ -1,110 +1,121 @@
-"""What each compression step costs and gains, measured on the graph that serves."""
+"""A row of the ledger: what a candidate is worth and costs, measured on what would serve."""
 
-import math
-import time
-from collections.abc import Mapping, Sequence
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recommender.errors import Check
-from recommender.evaluation.metrics import rank_metrics
-from recommender.export import rank
-from recommender.onnx_session import open_session
-from recommender.ranker_inputs import ranker_inputs
-from recommender.sequences import Split
-from recommender.settings import CompressionConfig
-
-LATENCY_RUNS = 300
-LATENCY_WARMUP = 30
-MEASURED = (
-    "ranker ONNX on the test users; p50 and p99 of batch 1 on ONNX Runtime, CPU, 1 thread; "
-    "parameters are the elements of the graph's constants"
+from recommender.compression.latency import BLOCK, LOOPS, Latency, in_turns
+from recommender.compression.memory import memory_growth
+from recommender.compression.rankers import (
+    ONNX,
+    Answer,
+    open_ranker,
+    runtime_of,
+    torch_threads,
 )
+from recommender.onnx_session import graph_file
+
+MODEL_FILE = "model.safetensors"
 
 
-def topk_metrics(indices_BK: np.ndarray, targets_B: np.ndarray) -> dict[str, float]:
-    """HR@10 and NDCG@10 of ranked lists of at least 10; a target outside its list is a miss."""
-    if indices_BK.shape[1] < 10:
-        raise ValueError(f"lists of {indices_BK.shape[1]} items cannot be judged at 10")
-    found_BK = indices_BK == targets_B[:, None]
-    ranks = np.where(found_BK.any(axis=1), found_BK.argmax(axis=1) + 1.0, math.inf)
-    metrics = rank_metrics(ranks, cutoffs=(10,))
-    return {name: metrics[name] for name in ("ndcg@10", "hr@10")}
+def measured_how() -> str:
+    """What the rows' figures are, for their reader."""
+    one, many = LOOPS[1], LOOPS[32]
+    return (
+        "Each row is the whole ranker as it would serve: history and seen items in, top K out. "
+        "Quality: test users, full ranking, seen items masked; 95 % intervals by BCa bootstrap "
+        "over users, differences paired. parameters: elements of the graph's constants. "
+        "memory_bytes: highest growth of a fresh process's resident memory that loads the ranker "
+        "and answers batches of 1 and 32. Times: one thread, CPU; the full ranker and the row's "
+        f"in turns of {BLOCK} calls within one loop, the same requests, {one.least} to "
+        f"{one.calls} calls at batch 1 and {many.least} to {many.calls} at batch 32; times_faster "
+        "is the ratio of that loop's medians. seconds and processor_seconds: the step and the "
+        "writing of its graph, all threads. Runtime torch: ONNX has no graph for it; its bytes "
+        "and parameters are the saved model's. "
+        f"{platform.processor() or platform.machine()}; onnxruntime {version('onnxruntime')}, "
+        f"torch {version('torch')}."
+    )
 
 
-def measure(
-    step: str,
-    path: Path,
-    split: Split,
-    max_length: int,
-    max_seen: int,
-    times: Sequence[np.ndarray] | None = None,
+def measured_costs(
+    place: Path,
+    full: Path,
+    inputs: Sequence[np.ndarray],
+    full_inputs: Sequence[np.ndarray],
+    k: int,
+    opened: Answer | None = None,
 ) -> dict[str, Any]:
-    """One row of the ledger for the ranker at `path`; `times` as `ranker_inputs` takes them."""
-    session = open_session(path)
-    inputs = ranker_inputs(split.histories, max_length, max_seen, times)
-    indices = [
-        rank(session, *(each[start : start + 64] for each in inputs))[0]
-        for start in range(0, len(split), 64)
-    ]
-    metrics = topk_metrics(np.concatenate(indices), split.targets)
-    seconds = _latencies(session, inputs)
+    """Size, memory and times of the ranker at `place`, beside the full one; JSON-ready.
+
+    Args:
+        inputs, full_inputs: the same requests, as either takes them.
+        k: of the answers.
+        opened: answers in its stead, if another way of running it is measured; its memory is None.
+    """
+    row: dict[str, Any] = {"runtime": runtime_of(place), **size(place)}
+    row["memory_bytes"] = memory_growth(place, inputs, k) if opened is None else None
+    row["times_smaller"] = size(full)["bytes"] / row["bytes"]
+    with torch_threads(place, 1), torch_threads(full, 1):
+        rankers = [opened or open_ranker(place, k)]
+        requests = [inputs]
+        if opened or place != full:
+            rankers, requests = [open_ranker(full, k), *rankers], [full_inputs, inputs]
+        for batch in LOOPS:
+            found = in_turns(rankers, requests, batch)
+            row |= _times(found[-1], found[0])
+    return row
+
+
+def _times(own: Latency, full: Latency) -> dict[str, float]:
+    """Of one batch; throughput is that of the largest."""
+    row = {
+        named("p50_ms", own.batch): own.p50_ms,
+        named("p99_ms", own.batch): own.p99_ms,
+        named("calls", own.batch): len(own.seconds),
+        named("full_p50_ms", own.batch): full.p50_ms,
+        named("times_faster", own.batch): full.p50_ms / own.p50_ms,
+    }
+    if own.batch == max(LOOPS):
+        row["answers_per_s"] = own.answers_per_s
+        row["times_throughput"] = own.answers_per_s / full.answers_per_s
+    return row
+
+
+def named(figure: str, batch: int) -> str:
+    """The key of a figure: batch 1 has none of its own."""
+    return figure if batch == 1 else f"{figure}_batch_{batch}"
+
+
+def size(place: Path) -> dict[str, int]:
+    """bytes on disk and parameters of a graph, or of a saved model."""
+    if runtime_of(place) == ONNX:
+        return _graph_size(Path(place))
+    from safetensors import safe_open
+
+    path = Path(place) / MODEL_FILE
+    with safe_open(path, framework="numpy") as content:
+        shapes = [content.get_slice(name).get_shape() for name in content.keys()]  # noqa: SIM118
+    return {"bytes": path.stat().st_size, "parameters": sum(map(_elements, shapes))}
+
+
+def _graph_size(path: Path) -> dict[str, int]:
+    """With what a graph keeps in files beside it, as those of more than 2 GB do."""
+    import onnx
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    file = graph_file(path)
+    constants = onnx.load(str(file), load_external_data=False).graph.initializer
+    beside = {ExternalDataInfo(each).location for each in constants if uses_external_data(each)}
+    files = [file, *(file.parent / name for name in sorted(beside))]
     return {
-        "step": step,
-        **metrics,
-        "parameters": _constants(path),
-        "bytes": path.stat().st_size,
-        "p50_ms": float(np.percentile(seconds, 50) * 1e3),
-        "p99_ms": float(np.percentile(seconds, 99) * 1e3),
+        "bytes": sum(each.stat().st_size for each in files),
+        "parameters": sum(_elements(each.dims) for each in constants),
     }
 
 
-def budget_checks(
-    full: Mapping[str, Any], compressed: Mapping[str, Any], config: CompressionConfig
-) -> list[Check]:
-    """The compressed row against the full one and the budgets."""
-    step = compressed["step"]
-    loss = 1 - compressed["ndcg@10"] / full["ndcg@10"] if full["ndcg@10"] else 0.0
-    ratio = full["bytes"] / compressed["bytes"]
-    speedup = full["p50_ms"] / compressed["p50_ms"]
-    most = config.max_quality_loss
-    return [
-        Check(f"{step}: NDCG@10 lost", round(loss, 4), f"<= {most:.1%}", loss <= most),
-        Check(
-            f"{step}: times smaller",
-            round(ratio, 2),
-            f">= {config.min_size_ratio:g}",
-            ratio >= config.min_size_ratio,
-        ),
-        Check(
-            f"{step}: times faster (p50)",
-            round(speedup, 2),
-            f">= {config.min_speedup:g}",
-            speedup >= config.min_speedup,
-        ),
-        Check(
-            f"{step}: bytes",
-            compressed["bytes"],
-            f"<= {config.max_bytes:,}",
-            compressed["bytes"] <= config.max_bytes,
-        ),
-    ]
-
-
-def _latencies(session: Any, inputs: Sequence[np.ndarray]) -> np.ndarray:
-    seconds = []
-    for run in range(LATENCY_WARMUP + LATENCY_RUNS):
-        row = slice(run % len(inputs[0]), run % len(inputs[0]) + 1)
-        started = time.perf_counter()
-        rank(session, *(each[row] for each in inputs))
-        seconds.append(time.perf_counter() - started)
-    return np.array(seconds[LATENCY_WARMUP:])
-
-
-def _constants(path: Path) -> int:
-    import onnx
-
-    graph = onnx.load(str(path)).graph
-    return sum(math.prod(constant.dims) for constant in graph.initializer)
+def _elements(shape: Sequence[int]) -> int:
+    return int(np.prod([int(side) for side in shape], dtype=np.int64))

@@ -63,18 +63,24 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
 
 
-def test_evaluate(model, tmp_path, capsys):
-    target = tmp_path / "evaluation.json"
-    categories = [["drama"]] * len(vocabulary())
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("snapshot")
+    categories = [["drama"] if place % 2 else ["comedy"] for place in range(len(vocabulary()))]
     items = pa.table({"item_id": vocabulary(), "categories": categories})
-    pq.write_table(items, tmp_path / "items.parquet")
+    pq.write_table(items, folder / "items.parquet")
+    return artifact(folder)
+
+
+def test_evaluate(model, snapshot, tmp_path, capsys):
+    target = tmp_path / "evaluation.json"
     result, said = judged(
         capsys,
         evaluate,
         target,
         evaluation={"min_ndcg": 1.0},
         evaluation_report=artifact(target),
-        snapshot=artifact(tmp_path),
+        snapshot=snapshot,
         **UNTRACKED,
         **READ,
         **model,
@@ -86,7 +92,8 @@ def test_evaluate(model, tmp_path, capsys):
     assert result.evaluation_fingerprint == content_fingerprint(target)
 
 
-def test_compress(model, tmp_path, capsys):
+def test_compress(model, snapshot, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
     target = tmp_path / "compression.json"
     result, said = judged(
         capsys,
@@ -96,7 +103,10 @@ def test_compress(model, tmp_path, capsys):
             "max_bytes": 1,
             "steps": [{"step": "distil", "epochs": 1}, {"step": "quantise"}],
         },
+        evaluation={"bootstrap": 1000, "min_slice_users": 5},
         export={"k": 10, "max_seen": 20},
+        snapshot=snapshot,
+        data_fingerprint="d",
         compressed=artifact(tmp_path / "compressed"),
         compression_report=artifact(target),
         **READ,
@@ -105,6 +115,8 @@ def test_compress(model, tmp_path, capsys):
     assert "[kuberec:error] gate 'compress' failed" in said
     ledger = read_json(target)
     assert any(not check["passed"] for check in ledger["checks"])
+    assert {row["slice"] for row in ledger["rows"][1]["slices"]} >= {"drama", "comedy"}
+    assert list((tmp_path / "home" / "cache" / "compression").glob("*/*/stage.json"))
     assert result.compressed_fingerprint == content_fingerprint(tmp_path / "compressed")
 
 

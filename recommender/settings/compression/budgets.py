@@ -18,12 +18,12 @@ class Budgets(Section):
         le=1,
         description="NDCG@10 lost against the full model, as a share of it",
     )
-    max_slice_quality_loss: float = Field(
-        default=0.1,
+    max_slice_quality_loss: float | None = Field(
+        default=None,
         ge=0,
         le=1,
         description="the same in each slice of evaluation.min_slice_users; more fails if chance is "
-        "ruled out, over all slices together; 1: not asked",
+        "ruled out, over all slices together; nothing: twice max_quality_loss; 1: not asked",
     )
     max_slice_losses: dict[str, Loss] = Field(
         default={},

@@ -1,0 +1,136 @@
+"""The candidates of a compression, one after the other, each measured before the next is made."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recommender.compression.candidate import Candidate, Work
+from recommender.compression.graphs import write_graphs
+from recommender.compression.kept import Stage, stage_name
+from recommender.compression.latency import LOOPS
+from recommender.compression.ledger import measured_costs
+from recommender.compression.quality import Gains, Judge, measure_gains
+from recommender.compression.rankers import TORCH
+from recommender.compression.steps import take
+from recommender.errors import KuberecError
+from recommender.evaluation.slices import Slice
+from recommender.files import atomic_directory
+from recommender.model import save_model
+from recommender.ranker_inputs import ranker_inputs
+from recommender.sequences import Split
+from recommender.settings import EvaluationConfig, ModelConfig
+from recommender.settings.compression import Step
+
+FULL = "full"
+TIMED_USERS = 10 * max(LOOPS)  # whose requests the loops cycle through
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Makes them, or takes from `kept` those that are finished.
+
+    Attributes:
+        vocabulary: item ids, for the models that are saved.
+        slices: of the test users.
+        kept: a folder (recommender.compression.kept).
+    """
+
+    work: Work
+    vocabulary: list[str]
+    evaluation: EvaluationConfig
+    slices: Sequence[Slice]
+    kept: Path
+
+    def all(self, steps: Sequence[Step], names: Sequence[str]) -> list[Stage]:
+        """The full model's stage, and one a step.
+
+        Raises:
+            KuberecError: ONNX has no graph for what the last step makes.
+        """
+        stages = [self._stage(FULL, [], [], last=not steps)]
+        for count, name in enumerate(names, start=1):
+            stages.append(self._stage(name, steps[:count], stages, last=count == len(steps)))
+        return stages
+
+    def _stage(
+        self, name: str, steps: Sequence[Step], before: Sequence[Stage], *, last: bool
+    ) -> Stage:
+        folder = self.kept / stage_name(steps)
+        if folder.is_dir():
+            self.work.progress(0, 0, f"{name}: as an earlier run left it")
+            stage = Stage.load(folder, None if before else self.work.teacher)
+            # The same step has another name where a config has it once more, later on.
+            return replace(stage, row=stage.row | {"step": name})
+        with atomic_directory(folder) as draft:
+            wall, processor = time.perf_counter(), time.process_time()
+            candidate = (
+                take(steps[-1], before[-1].candidate, self.work)
+                if before
+                else Candidate(self.work.teacher)
+            )
+            place = self._written(candidate, draft, last)
+            took = {
+                "seconds": round(time.perf_counter() - wall, 3),
+                "processor_seconds": round(time.process_time() - processor, 3),
+                "epochs": len(candidate.curve),
+                "curve": candidate.curve,
+            }
+            self.work.progress(0, 0, f"{name}: measuring")
+            gains = self._gains(candidate.model.config, place)
+            judge = Judge(self.slices, self.evaluation, before[0].gains if before else gains)
+            row: dict[str, Any] = {
+                "step": name,
+                **judge.quality(gains, before[-1].gains if before else None),
+                **self._costs(candidate, place, before[0] if before else None),
+                **took,
+            }
+            Stage(candidate, draft, gains, row).save(self.vocabulary)
+        return Stage(candidate, folder, gains, row)
+
+    def _written(self, candidate: Candidate, folder: Path, last: bool) -> Path:
+        """The candidate as it would serve, in `folder`; a decoder without a graph as its model."""
+        try:
+            return write_graphs(candidate, self.work, folder).served
+        except KuberecError as error:
+            if candidate.model.config.hf is None or last:
+                raise
+            self.work.progress(0, 0, f"measured in torch: {str(error).splitlines()[0]}")
+            place = folder / TORCH
+            place.mkdir()
+            save_model(candidate.model, self.vocabulary, place)
+            return place
+
+    def _gains(self, config: ModelConfig, place: Path) -> Gains:
+        export = self.work.export
+        return measure_gains(
+            place,
+            self.work.splits["test"],
+            config,
+            export.k,
+            export.max_seen,
+            self.evaluation.new_user_events,
+        )
+
+    def _costs(self, candidate: Candidate, place: Path, full: Stage | None) -> dict[str, Any]:
+        test, export = self.work.splits["test"], self.work.export
+        own = some_requests(test, candidate.model.config, export.max_seen)
+        if full is None:
+            return measured_costs(place, place, own, own, export.k)
+        whole = some_requests(test, full.candidate.model.config, export.max_seen)
+        return measured_costs(place, full.place, own, whole, export.k)
+
+
+def some_requests(test: Split, config: ModelConfig, max_seen: int) -> tuple[np.ndarray, ...]:
+    """Some test users', evenly over the split, as a ranker of `config` takes them."""
+    rows = np.linspace(0, len(test) - 1, min(len(test), TIMED_USERS)).astype(int)
+    times = test.times_for(config)
+    return ranker_inputs(
+        [test.histories[row] for row in rows],
+        config.max_length,
+        max_seen,
+        None if times is None else [times[row] for row in rows],
+    )
