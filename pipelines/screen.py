@@ -88,21 +88,28 @@ def _metrics(rankers: Sequence[Mapping[str, Any]]) -> Table:
 
 def _ledger(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(
-        title="compression: the ranker's graph on ONNX Runtime, CPU, one thread",
+        title="compression: the ranker as it would serve, CPU, one thread; times over the full one",
         title_justify="left",
         box=SIMPLE_HEAD,
+        padding=(0, 0),
     )
     table.add_column("step")
-    for name in ("NDCG@10", "HR@10", "parameters", "bytes", "p50, batch 1"):
+    names = ("NDCG@10", "less full", "RECALL@10", "bytes", "", "MB", "p50", "p99", "", "took")
+    for name in names:
         table.add_column(name, justify="right")
     for index, row in enumerate(rows):
         table.add_row(
             row["step"],
             f"{row['ndcg@10']:.4f}",
-            f"{row['hr@10']:.4f}",
-            f"{row['parameters']:,}",
+            f"{row['to_full']['difference']:+.4f}" if row["to_full"] else "",
+            f"{row['recall@10']:.4f}",
             f"{row['bytes']:,}",
+            f"{row['times_smaller']:.1f}x",
+            f"{row['memory_bytes'] / 1e6:.0f}",
             f"{row['p50_ms']:.2f} ms",
+            f"{row['p99_ms']:.2f} ms",
+            f"{row['times_faster']:.1f}x",
+            f"{row['seconds']:.0f} s",
             style="bold" if index == len(rows) - 1 else None,
         )
     return table

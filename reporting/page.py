@@ -11,7 +11,9 @@ from reporting.card import text
 from reporting.card.front_matter import shown
 from reporting.card.measured import BEYOND, MEANING
 from reporting.card.plots import calibration_plot, popularity_plot, slices_plot
-from reporting.plots import compression_front, metric_bars, training_curves
+from reporting.ledger import cost_table, quality_table, slice_table, slices_that_lose
+from reporting.pareto import pareto_plot
+from reporting.plots import metric_bars, training_curves
 
 SHOWN_METRICS = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
 
@@ -21,6 +23,7 @@ def render(summary: Mapping[str, Any]) -> str:
     rankers = summary["evaluation"]["rankers"]
     card = summary["card"]
     measured = card["evaluation"]
+    ledger = summary["compression"]["rows"]
     beyond = [name for name in BEYOND if measured["rankers"][0].get(name) is not None]
     slices, calibration, champion = (
         measured[part] for part in ("slices", "calibration", "champion")
@@ -43,7 +46,10 @@ def render(summary: Mapping[str, Any]) -> str:
             calibration_svg=calibration_plot(calibration) if calibration else None,
             popularity_svg=popularity_plot(measured["rankers"]) if beyond else None,
             metrics_svg=metric_bars(rankers, SHOWN_METRICS),
-            compression_svg=compression_front(summary["compression"]["rows"]),
+            ledger_tables=[quality_table(ledger), cost_table(ledger)],
+            ledger_slices=slice_table(ledger[-1]),
+            losing=slices_that_lose(ledger[-1]),
+            compression_svg=pareto_plot(ledger),
         )
     )
 

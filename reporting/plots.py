@@ -70,30 +70,6 @@ def metric_bars(rankers: Sequence[Mapping[str, Any]], names: Sequence[str]) -> s
         return svg(figure)
 
 
-def compression_front(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Quality against size and against latency, one point a ledger row."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 2.8), layout="constrained")
-        for axes, key, scale, label in zip(
-            figure.subplots(1, 2),
-            ("bytes", "p50_ms"),
-            (1e6, 1),
-            ("size of the ranker, MB", "p50 latency, batch 1, ms"),
-            strict=True,
-        ):
-            for index, row in enumerate(rows):
-                last = index == len(rows) - 1
-                place = row[key] / scale, row["ndcg@10"]
-                axes.scatter(*place, color=ACCENT if last else MODEL, s=36, zorder=3)
-                axes.annotate(
-                    row["step"], place, xytext=(6, 5), textcoords="offset points", fontsize=8
-                )
-            axes.margins(0.3)
-            axes.set(title="test NDCG@10", xlabel=label)
-            axes.grid(color="#e3e7ef", zorder=0)
-        return svg(figure)
-
-
 def svg(figure: Figure) -> str:
     """The figure as text for a page."""
     buffer = io.StringIO()

@@ -56,7 +56,7 @@ def summarize(
             "protocol": f"{measured['protocol']}; {measured['users']:,} users",
             "rankers": _rankers(measured["test"]),
         },
-        "compression": {"rows": ledger["rows"]},
+        "compression": {"rows": ledger["rows"], "measured": ledger["measured"]},
         "parity": manifest["parity"],
         "gates": [
             {"name": "evaluate", "checks": measured["gate"]},
@@ -184,6 +184,6 @@ def _headline(
         ),
         "served_ndcg@10": served["ndcg@10"],
         "quality_kept": served["ndcg@10"] / full["ndcg@10"],
-        "times_smaller": full["bytes"] / served["bytes"],
-        "times_faster": full["p50_ms"] / served["p50_ms"],
+        "times_smaller": served["times_smaller"],
+        "times_faster": served["times_faster"],
     }

@@ -5,6 +5,7 @@ from typing import Any
 
 from recommender.settings import ModelConfig
 from reporting.card.measured import FEW_USERS, below_baseline, is_worse
+from reporting.ledger import slices_that_lose
 from serving.settings import ServingConfig, ViewFreshness
 
 
@@ -96,12 +97,14 @@ def _of_data(data: Mapping[str, Any], shape: ModelConfig) -> Iterator[str]:
 
 
 def _of_serving(serving: ServingConfig, ledger: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    full, served = ledger[0], ledger[-1]
+    served = ledger[-1]
     if len(ledger) > 1:
         yield (
-            f"Quality by slice and intervals are the full model's; the compressed one that serves "
-            f"has NDCG@10 {served['ndcg@10']:.4f} ({full['ndcg@10']:.4f} before)."
+            "Quality and slices by the evaluation are the full model's; the compressed one that "
+            f"serves has NDCG@10 {served['ndcg@10']:.4f} ({ledger[0]['ndcg@10']:.4f} before)."
         )
+    if losing := slices_that_lose(served):
+        yield f"Compression costs these slices quality, beyond the noise: {', '.join(losing)}."
     freshness = serving.transformer.freshness.get("user_history", ViewFreshness())
     if freshness.max_age_s is None:
         yield "A stored history of any age is used: no max_age_s is set."

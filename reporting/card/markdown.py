@@ -8,6 +8,7 @@ import yaml
 from reporting.card.front_matter import front_matter, shown
 from reporting.card.measured import BEYOND, MEANING, QUALITY
 from reporting.card.text import behaviour_note, beside_champion, data_facts, interval, people_facts
+from reporting.ledger import cost_table, quality_table
 from reporting.markdown import bullets, inert, paragraph, plain, table
 from reporting.rollout_text import NONE
 
@@ -33,7 +34,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "## Evaluation",
         *_evaluation(card["evaluation"]),
         "## Compression",
-        _ledger(card["ledger"]),
+        *_ledger(card["ledger"]),
         "## Limits",
         _lines(card["limits"]),
         "## Ethical considerations",
@@ -167,21 +168,12 @@ def _checks(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _ledger(rows: Sequence[Mapping[str, Any]]) -> str:
-    return table(
-        ("step", "NDCG@10", "HR@10", "parameters", "bytes", "p50, batch 1"),
-        [
-            (
-                row["step"],
-                *_numbers(row, ("ndcg@10", "hr@10")),
-                f"{row['parameters']:,}",
-                f"{row['bytes']:,}",
-                f"{row['p50_ms']:.2f} ms",
-            )
-            for row in rows
-        ],
-        numbers=5,
-    )
+def _ledger(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    parts = []
+    for head, cells in (quality_table(rows), cost_table(rows)):
+        parts.append(table(head, cells, numbers=len(head) - 1))
+    parts.append("In brackets 95 % intervals, and times smaller or faster than the full model.")
+    return parts
 
 
 def _reproduce(card: Mapping[str, Any]) -> list[str]:

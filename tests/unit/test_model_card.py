@@ -81,7 +81,9 @@ def test_figures_and_intervals_are_those_of_the_evaluation():
     (champion,) = rows(text, "champion, version 3")
     assert champion[1:4] == ["0.1200", "0.2100", "–"]
     assert "+0.0034 (-0.0021 to +0.0089)" in text
-    assert [row[0] for row in rows(text, "INT8")] == ["INT8"]
+    quality, costs = rows(text, "INT8")
+    assert quality[1:4] == ["0.1229 (0.1129 to 0.1329)", "99.6%", "-0.0005 (-0.0015 to +0.0005)"]
+    assert costs[1:3] == ["9,000", "22,500 (4.0×)"]
     assert "| Parameters | 9,871 |" in text
     assert "| Git commit | abc1234 |" in text
     assert "| missing user_id: 60; value >= 3: 40 |" in text
@@ -118,6 +120,7 @@ def test_limits_follow_from_what_was_measured():
     assert "7 of 40 items were not trained on (5-core)" in said
     assert "latest 50" in said
     assert "NDCG@10 0.1229 (0.1234 before)" in said
+    assert "Compression costs these slices quality, beyond the noise: item popularity: long" in said
 
 
 def test_a_baseline_that_is_better_is_a_limit():
@@ -217,7 +220,7 @@ def page_of(found: dict) -> str:
             "serving": {"url": "http://127.0.0.1:1", "previous": None},
             "evaluation": {"protocol": "leave-one-out", "rankers": measured["rankers"]},
             "training": {"epochs": training["curves"], "best_epoch": 2, "seconds": 9.0, "seed": 7},
-            "compression": {"rows": found["ledger"]},
+            "compression": {"rows": found["ledger"], "measured": "in turns"},
             "gates": [],
             "rollout": {"headline": "", "steps": []},
             "parity": [],
