@@ -11,7 +11,7 @@ export UV_COMPILE_BYTECODE := 1
 COMPILE := $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --custom-compile-command "make lock"
 
-.PHONY: help run test test-faults test-spark test-kafka test-cluster lint images push-images bench bench-serving bench-lookup bench-batching bench-ingest bench-features bench-training bench-gpu clean lock install python-3.11
+.PHONY: help run test test-faults test-spark test-kafka test-cluster lint images push-images bench bench-serving bench-lookup bench-batching bench-ingest bench-features bench-training bench-compression bench-gpu clean lock install python-3.11
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -117,6 +117,13 @@ bench-training: install .venv-recbole/.installed  ## training to the same qualit
 	@test -f "$(DATA)/sequences.txt" || { echo "make: name the folder of MovieLens-1M's sequences.txt: make bench-training DATA=…"; exit 1; }
 	.venv/bin/python -m benchmarks.training "$(DATA)"
 	.venv/bin/python -m benchmarks.training_scaling
+
+CONFIG_OF_ml-1m = movielens-1m
+CONFIG_OF_beauty = amazon-beauty
+bench-compression: install  ## the compression ledger of a dozen recipes beside onnxruntime's dynamic quantisation, torch eager and compiled (DATA=folder of ml-1m or beauty)
+	@test -f "$(DATA)/sequences.txt" || { echo "make: name the folder of ML-1M's or Beauty's sequences.txt: make bench-compression DATA=…"; exit 1; }
+	.venv/bin/python -m benchmarks.compression "$(DATA)" \
+		"$(or $(CONFIG),pipelines/configs/$(CONFIG_OF_$(notdir $(DATA:/=))).yaml)"
 
 # No install: on a GPU's machine any Python with torch and the packages of recommender/ will do.
 bench-gpu:  ## tokens/s, MFU and memory of a training step on a CUDA device, by dtype and length

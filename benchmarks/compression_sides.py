@@ -1,0 +1,83 @@
+"""What stands beside the recipes: the full model run in other ways, nothing of it trained.
+
+onnxruntime's dynamic quantiser on the full graph is what people do who do nothing else; torch,
+eager and compiled, is how the model would serve without an export.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recommender.compression.kept import Stage
+from recommender.compression.ledger import measured_costs
+from recommender.compression.quality import Judge, measure_gains
+from recommender.compression.rankers import Answer
+from recommender.compression.stages import some_requests
+from recommender.errors import KuberecError
+from recommender.export import Ranker
+from recommender.files import atomic_file
+from recommender.model import load_model
+from recommender.sequences import Split
+from recommender.settings import EvaluationConfig, ExportConfig, ModelConfig
+
+DYNAMIC, EAGER, COMPILED = "onnxruntime dynamic INT8", "torch eager FP32", "torch.compile FP32"
+SIDES = (DYNAMIC, EAGER, COMPILED)
+
+
+@dataclass(frozen=True)
+class Full:
+    """The full model's folder, and its stage: the graph that compress() measured, and its gains."""
+
+    model_dir: Path
+    config: ModelConfig
+    stage: Stage
+    test: Split
+    export: ExportConfig
+    evaluation: EvaluationConfig
+
+
+def side(name: str, full: Full, scratch: Path) -> dict[str, Any]:
+    """A row of the ledger for one of SIDES; times in turns with the full graph.
+
+    torch.compile has the quality of eager, which is measured: it changes no weight.
+    """
+    place = _dynamic(full, scratch) if name == DYNAMIC else full.model_dir
+    opened = _compiled(full) if name == COMPILED else None
+    export, new = full.export, full.evaluation.new_user_events
+    gains = measure_gains(place, full.test, full.config, export.k, export.max_seen, new)
+    requests = some_requests(full.test, full.config, export.max_seen)
+    costs = measured_costs(place, full.stage.place, requests, requests, export.k, opened)
+    quality = Judge([], full.evaluation, full.stage.gains).quality(gains, full.stage.gains)
+    return {"step": name, **quality, **costs, "seconds": 0, "processor_seconds": 0, "epochs": 0}
+
+
+def _dynamic(full: Full, scratch: Path) -> Path:
+    """quantize_dynamic as its documentation shows it: INT8 weights of all that it knows."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    if not full.stage.place.is_file():
+        raise KuberecError("ONNX has no graph of the full model: there is nothing to quantise")
+    path = scratch / "dynamic.onnx"
+    logging.disable(logging.WARNING)  # it advises a shape inference that torch's exporter has done
+    try:
+        with atomic_file(path) as draft:
+            quantize_dynamic(str(full.stage.place), str(draft), weight_type=QuantType.QInt8)
+    finally:
+        logging.disable(logging.NOTSET)
+    return path
+
+
+def _compiled(full: Full) -> Answer:
+    """Each batch's shape compiled for itself, which is the fastest that torch.compile gives."""
+    import torch
+
+    ranker = torch.compile(Ranker(load_model(full.model_dir), full.export.k).eval(), dynamic=False)
+
+    def answer(*inputs: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return np.asarray(ranker(*map(torch.from_numpy, inputs))[0].numpy())
+
+    return answer

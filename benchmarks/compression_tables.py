@@ -1,0 +1,55 @@
+"""The recipes of benchmarks.compression as Markdown, and what they say of the aims."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reporting.ledger import Table, cost_table, quality_table
+
+Row = Mapping[str, Any]
+KEPT, SMALLER, FASTER = 0.98, 8.0, 4.0
+MARKS = (
+    "Published: DistilBERT keeps 97 % at 1.7x smaller and 1.6x faster (Sanh et al. 2019); "
+    "TinyBERT-4 96.8 % at 7.5x and 9.4x (Jiao et al. 2020); RecJPQ up to 48x smaller item tables "
+    "without loss (Petrov and Macdonald 2024)."
+)
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """Both of the ledger's tables, a line a row; the first is the full model's."""
+    return "\n\n".join(_table(table) for table in (quality_table(rows), cost_table(rows)))
+
+
+def finding(rows: Sequence[Row]) -> dict[str, Any]:
+    """The rows that reach the aims, and of all the smallest and the fastest that keep enough."""
+    full = rows[0]["ndcg@10"]
+    keeping = [row for row in rows[1:] if row["ndcg@10"] >= KEPT * full]
+    reached = [
+        row for row in keeping if row["times_smaller"] >= SMALLER and row["times_faster"] >= FASTER
+    ]
+    return {
+        "aim": f"NDCG@10 kept >= {KEPT:.0%} at >= {SMALLER:g}x smaller and >= {FASTER:g}x faster",
+        "reached_by": [row["step"] for row in reached],
+        "smallest_that_keeps": _best(keeping, "times_smaller"),
+        "fastest_that_keeps": _best(keeping, "times_faster"),
+        "published": MARKS,
+    }
+
+
+def as_lines(found: Mapping[str, Any]) -> list[str]:
+    """The finding for a person."""
+    return [
+        f"{found['aim']}: {', '.join(found['reached_by']) or 'reached by none'}",
+        f"smallest that keeps it: {found['smallest_that_keeps']}; "
+        f"fastest: {found['fastest_that_keeps']}",
+        found["published"],
+    ]
+
+
+def _best(rows: Sequence[Row], key: str) -> dict[str, Any] | None:
+    row = max(rows, key=lambda row: row[key], default=None)
+    return None if row is None else {"step": row["step"], key: row[key]}
+
+
+def _table(table: Table) -> str:
+    lines = [table.head, ("---", *("---:" for _ in table.head[1:])), *table.rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
