@@ -14,9 +14,13 @@ from recommender.compression.calibration import (
 from recommender.compression.candidate import Candidate, Work
 from recommender.compression.half import half_ranker
 from recommender.compression.quantize import quantize_ranker, request_inputs
+from recommender.errors import KuberecError
 from recommender.export import export_ranker
+from recommender.graph_trim import trim_file
 from recommender.item_graphs import item_nodes, pack_items
+from recommender.large_catalogue import export_two_stage, wants_two_stages
 from recommender.ranker_inputs import ranker_inputs
+from recommender.settings import ExportConfig
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,41 @@ def write_graphs(candidate: Candidate, work: Work, folder: Path) -> Graphs:
     """Write ranker_fp32.onnx and ranker.onnx into an existing folder."""
     graphs = Graphs(folder / "ranker_fp32.onnx", folder / "ranker.onnx")
     model, export = candidate.model, work.export
-    export_ranker(model, graphs.exact, export.k, export.max_seen)
+    export_ranker(model, graphs.exact, export.k, export.max_seen, export.opset)
+    if wants_two_stages(export, len(model.log_popularity) - 1):
+        _write_two_stages(candidate, export, graphs.served)
+        return graphs
     _write_served(candidate, work, graphs)
     codes, unit_length = model.item_codes, model.config.similarity == "cosine"
     if codes is not None:
         pack_items(graphs.exact, codes, unit_length=unit_length)
     if codes is not None or candidate.form.int8_items:
         pack_items(graphs.served, codes, candidate.form.int8_items, unit_length)
+    if export.trim_padding and not _is_half(candidate):  # float16 is for GPUs, which plan shapes
+        trim_file(graphs.served)
     return graphs
+
+
+def _is_half(candidate: Candidate) -> bool:
+    step = candidate.form.quantised
+    return step is not None and step.precision == "float16"
+
+
+def _write_two_stages(candidate: Candidate, export: ExportConfig, path: Path) -> None:
+    """Its items are bytes by `export.two_stage.int8`, whatever the candidate's form says of them.
+
+    Raises:
+        KuberecError: the form says more than that.
+    """
+    if candidate.form.quantised is not None:
+        raise KuberecError(
+            f"export.scoring = {export.scoring}: a ranker of two stages keeps its blocks in "
+            "float32, and its items are bytes already: leave the step 'quantise' out of "
+            "compression.steps, or set export.scoring: exact"
+        )
+    export_two_stage(candidate.model, path, export)
+    if export.trim_padding:
+        trim_file(path)
 
 
 def _write_served(candidate: Candidate, work: Work, graphs: Graphs) -> None:

@@ -1,0 +1,124 @@
+"""The two-stage ranker: exact where every cell is probed, near to it where few are."""
+
+import numpy as np
+import pytest
+import torch
+from recommender_data import TINY
+
+from recommender.agreement import TIE, Answers, agreement
+from recommender.errors import KuberecError
+from recommender.export import export_ranker, rank
+from recommender.graph_trim import trim_file
+from recommender.item_cells import make_cells
+from recommender.large_catalogue import LARGE, export_two_stage, wants_two_stages
+from recommender.model import SequentialRecommender
+from recommender.onnx_session import open_session
+from recommender.schema import MASKED_SCORE
+from recommender.settings import ExportConfig
+
+ITEMS, K, SEEN = 400, 10, 6
+
+
+@pytest.fixture(scope="module")
+def model() -> SequentialRecommender:
+    """Items around 20 points."""
+    torch.manual_seed(1)
+    found = SequentialRecommender(TINY, torch.zeros(ITEMS + 1, 0), torch.randn(ITEMS + 1))
+    for weight in found.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    centres = torch.randn(20, TINY.dim)
+    around = 0.2 * torch.randn(ITEMS + 1, TINY.dim)
+    found.id_embedding.weight.data = centres[torch.arange(ITEMS + 1) % 20] + around
+    return found.eval()
+
+
+def config(**two_stage: object) -> ExportConfig:
+    section = {"k": K, "max_seen": SEEN, "scoring": "two-stage"}
+    return ExportConfig.model_validate(section | {"two_stage": {"cell_items": 24} | two_stage})
+
+
+@pytest.fixture(scope="module")
+def exact(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exact") / "ranker.onnx"
+    export_ranker(model, path, K, SEEN)
+    return open_session(path)
+
+
+def requests(rows: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """The first has no known item; what was read last was seen."""
+    rng = np.random.default_rng(2)
+    history = rng.integers(1, ITEMS + 1, (rows, TINY.max_length))
+    for row in range(rows):
+        history[row, : TINY.max_length - row % (TINY.max_length + 1)] = 0
+    return history, history[:, -SEEN:]
+
+
+def test_with_every_cell_probed_it_is_the_exact_ranker(model, exact, tmp_path) -> None:
+    path = tmp_path / "ranker.onnx"
+    export_two_stage(model, path, config(probes=ITEMS, int8=False))
+    for inputs in (requests(), (requests()[0], np.zeros((64, SEEN), np.int64))):
+        for trimmed in (False, True):
+            if trimmed:
+                trim_file(path)
+            expected, found = rank(exact, *inputs), rank(open_session(path), *inputs)
+            compared = agreement(Answers(*expected), Answers(*found), TIE)
+            assert compared["top_k_overlap"] == 1.0
+            assert compared["max_abs_score_diff"] < 1e-4
+
+
+def test_few_cells_of_bytes_find_nearly_all(model, exact, tmp_path) -> None:
+    export_two_stage(model, tmp_path / "ranker.onnx", config(probes=8))
+    inputs = requests()
+    expected = rank(exact, *inputs)
+    found = rank(open_session(tmp_path / "ranker.onnx"), *inputs)
+    overlap = agreement(Answers(*expected), Answers(*found), TIE)["top_k_overlap"]
+    assert 0.85 < overlap < 1  # some are in cells that are not looked at
+    for items, seen in zip(found[0], inputs[1], strict=True):
+        assert not set(items) & set(seen)
+        assert 0 not in items
+        assert len(set(items)) == K
+    # Bytes and scales are all that differs in what is found.
+    np.testing.assert_allclose(found[1][:, 0], expected[1][:, 0], rtol=0.05, atol=0.05)
+    assert found[1][0].tolist() == expected[1][0].tolist()  # nobody's history: by popularity
+
+
+def test_where_too_little_is_left_the_rest_is_padding(model, tmp_path) -> None:
+    small = SequentialRecommender(TINY, torch.zeros(13, 0), torch.arange(13.0)).eval()
+    path = tmp_path / "ranker.onnx"
+    export_two_stage(small, path, config(probes=20, cell_items=5))
+    history = np.array([[0] * 9 + [5], [0] * 10])
+    seen = np.tile(np.arange(1, SEEN + 1), (2, 1))
+    indices, scores = rank(open_session(path), history, seen)
+    for row in range(2):
+        assert sorted(indices[row, :6]) == list(range(7, 13))
+        assert indices[row, 6:].tolist() == [0] * 4
+        assert (scores[row, 6:] == MASKED_SCORE).all()
+
+
+def test_probes_that_cannot_fill_an_answer_are_refused(model, tmp_path) -> None:
+    with pytest.raises(KuberecError, match=r"two_stage.probes = 1 .* fewer than .* = 16: take \d"):
+        export_two_stage(model, tmp_path / "ranker.onnx", config(probes=1, cell_items=10))
+    assert not list(tmp_path.iterdir())
+
+
+def test_auto_is_exact_up_to_a_million() -> None:
+    assert not wants_two_stages(ExportConfig(), LARGE)
+    assert wants_two_stages(ExportConfig(), LARGE + 1)
+    assert wants_two_stages(config(), 10)
+    assert not wants_two_stages(ExportConfig(scoring="exact"), 10 * LARGE)
+
+
+def test_cells_are_small_have_every_item_once_and_keep_neighbours_together(model) -> None:
+    rows = model.item_table().detach().numpy()[1:]
+    cells = make_cells(rows, largest=24)
+    assert cells.size.max() <= 24
+    assert cells.size.min() >= 1
+    assert sorted(cells.order) == list(range(ITEMS))
+    spread = [
+        rows[cells.order[s : s + n]].var(axis=0).sum() if n > 1 else 0.0
+        for s, n in zip(cells.start, cells.size, strict=True)
+    ]
+    assert np.average(spread, weights=cells.size) < 0.2 * rows.var(axis=0).sum()
+    same = make_cells(np.ones((100, 4), np.float32), largest=10)  # nothing to tell them apart by
+    assert same.size.max() <= 10
+    assert same.size.sum() == 100
