@@ -13,6 +13,7 @@ from pipelines import features, models
 from pipelines import items as items_commands
 from pipelines import rollout as rollout_commands
 from pipelines.cluster import commands
+from pipelines.engine import engine
 from pipelines.erase import command as erase
 from pipelines.events import command as events
 from pipelines.find_rate import find_lr
@@ -61,6 +62,7 @@ app.command("compile")(commands.compile_)
 app.command()(commands.submit)
 app.command()(commands.schedule)
 app.command()(commands.deploy)
+app.command()(engine)
 app.command("erase-user")(erase.erase_user)
 app.command()(erase.pseudonym)
 app.command()(tune)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recommender.errors import KuberecError
 from recommender.files import read_json, sha256_tree, write_json
+from serving.triton.engine.record import check_engines
 from serving.triton.repository import MODELS, graph_path, read_shapes
 
 MANIFEST, GOLDEN = "kuberec.json", "golden.json"
@@ -56,11 +57,15 @@ class ModelVersion(BaseModel):
         return [GoldenRequest.model_validate(each) for each in read_json(self.directory / GOLDEN)]
 
     def verify(self) -> None:
-        """Raise VersionError, naming every file that is changed, missing or not part of it."""
+        """Raise VersionError, naming every file that is changed, missing or not part of it.
+
+        Engines that were built for it are checked by engines.json (serving.triton.engine.record).
+        """
         found = sha256_tree(self.directory)
         for name in {MANIFEST, REGISTRY} - self.files.keys():
             found.pop(name, None)
-        wrong = [f"missing: {name}" for name in sorted(self.files.keys() - found.keys())]
+        wrong = check_engines(self.directory, self.version, found)
+        wrong += [f"missing: {name}" for name in sorted(self.files.keys() - found.keys())]
         wrong += [f"not part of it: {name}" for name in sorted(found.keys() - self.files.keys())]
         wrong += [
             f"changed: {name}"

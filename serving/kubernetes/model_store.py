@@ -9,15 +9,18 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from feature_repo.store import service_name
 from recommender.errors import KuberecError
 from recommender.files import ensure_writable
+from serving.triton.engine.record import ENGINES, bring, brought_anew, install, read_engines
 from serving.version import MANIFEST, REGISTRY, ModelVersion, VersionError, load_version
 
 Say = Callable[[str], None]
@@ -127,6 +130,7 @@ def _publish_to_folder(
             _need_registry(registry, uri)
             _copy(Path(str(registry)), target, REGISTRY)
         say(f"{uri} is published already")
+        _bring_engines(version.directory, target, uri, say)
         return
     _need_registry(registry, uri)
     ensure_writable(target.parent)
@@ -148,6 +152,25 @@ def _publish_to_folder(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     _check_same(version, _load_published(target, uri), uri)
+    _bring_engines(version.directory, target, uri, say)
+
+
+def _bring_engines(local: Path, target: Path, uri: str, say: Say) -> None:
+    """TensorRT engines that were built here since, into a published version's folder."""
+    missing = brought_anew(local, read_engines(target))
+    if not missing:
+        return
+    scratch = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        for name, entry in missing.items():
+            say(f"publishing to {uri}: {name}")
+            _copy(local / name, scratch, "engine.plan")
+            install(target, scratch, scratch / "engine.plan", name, entry)
+        (target / ENGINES).chmod(0o644)
+        _flush(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    _load_published(target, uri)
 
 
 def _load_published(target: Path, uri: str) -> ModelVersion:
@@ -196,18 +219,50 @@ def _publish_to_objects(
     root = uri.partition("://")[2]
     if files.exists(f"{root}/{MANIFEST}"):
         _check_same(version, _read_remote(files, root, uri), uri)
+        _verify_remote(files, root, uri)
         say(f"{uri} is published already")
+        _upload_engines(version.directory, files, root, uri, say)
         return
     _need_registry(registry, uri)
     sources = {name: version.directory / name for name in version.files}
     sources[REGISTRY] = Path(str(registry))
     for done, (name, source) in enumerate(sources.items()):
         say(f"publishing to {uri}: file {done + 1} of {len(sources)}, {name}")
-        files.put_file(str(source), f"{root}/{name}")
-        if not _same_content(files, f"{root}/{name}", source):
-            raise StoreError(f"{uri}/{name} does not read back as it was written: try again")
+        _upload(files, source, root, name, uri)
+    _upload_engines(version.directory, files, root, uri, say)
     # Last: whoever sees it, finds all the rest.
     files.put_file(str(version.directory / MANIFEST), f"{root}/{MANIFEST}")
+
+
+def _upload(files: Any, source: Path, root: str, name: str, uri: str) -> None:
+    files.put_file(str(source), f"{root}/{name}")
+    if not _same_content(files, f"{root}/{name}", source):
+        raise StoreError(f"{uri}/{name} does not read back as it was written: try again")
+
+
+def _upload_engines(local: Path, files: Any, root: str, uri: str, say: Say) -> None:
+    """TensorRT engines that were built here since, beside a published version's objects."""
+    record = f"{root}/{ENGINES}"
+    there = json.loads(files.cat_file(record))["engines"] if files.exists(record) else {}
+    for name, entry in brought_anew(local, there).items():
+        say(f"publishing to {uri}: {name}")
+        there = bring(
+            there,
+            name,
+            entry,
+            lambda entries: files.pipe_file(record, json.dumps({"engines": entries}).encode()),
+            partial(_upload, files, local / name, root, name, uri),
+        )
+
+
+def _verify_remote(files: Any, root: str, uri: str) -> None:
+    """Every object that pods would load, read here: what a store has may have been changed."""
+    with tempfile.TemporaryDirectory(prefix="kuberec-published-") as folder:
+        for path in files.find(root):
+            target = Path(folder) / path.removeprefix(f"{root}/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            files.get_file(path, str(target))
+        _load_published(Path(folder), uri)
 
 
 def _file_system(scheme: str, uri: str) -> Any:

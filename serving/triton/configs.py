@@ -20,13 +20,29 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from recommender.string_graphs import EVENT_TIMES, HISTORY_TIMES
 from serving.settings import TritonConfig
-from serving.triton.repository import EMBEDDED, ENSEMBLE, GPU, MODELS, STAGES, Shapes
+from serving.triton.engine.record import plan_name
+from serving.triton.repository import (
+    EMBEDDED,
+    ENSEMBLE,
+    GPU,
+    MODELS,
+    STAGES,
+    TENSORRT,
+    Shapes,
+)
 
 # ms; a request takes about one, and 100 is late. Triton's own are 100, 500, 2000 and 5000.
 LATENCY_BUCKETS = (0.25, 0.5, 1, 1.5, 2, 3, 5, 8, 12, 20, 35, 60, 100, 250)
 # The only family that can be set (core, metric_model_reporter.h, metric_map_); it is reported by
 # servers that are started with --metrics-config=histogram_latencies=true.
 LATENCY_FAMILY = "nv_inference_first_response_histogram_ms"
+
+# The kinds of GPU that an engine may be built for, from Turing on, the first that Triton's image of
+# 2026 supports (release notes 26.05). Another one is added here, and the version exported again.
+COMPUTE_CAPABILITIES = (
+    *("7.5", "8.0", "8.6", "8.7", "8.9", "9.0"),
+    *("10.0", "10.3", "11.0", "12.0", "12.1"),
+)
 
 Tensor = tuple[str, int, Sequence[int]]  # name, type, dims
 
@@ -38,7 +54,8 @@ def build_configs(
 
     Variant None is the full image on a CPU. STAGES is the same for the embedded server, written for
     every model, because its Triton (2.51) does not load a config with the field `model_metrics`.
-    EMBEDDED is for `recommend`, the only model loaded where it serves; GPU for the ranker.
+    EMBEDDED is for `recommend`, the only model loaded where it serves; GPU and TENSORRT for the
+    ranker.
 
     Args:
         gpu_graph: name of the graph that the ranker runs on a GPU.
@@ -61,6 +78,7 @@ def build_configs(
         stage.ClearField("model_metrics")
     configs[ENSEMBLE, EMBEDDED] = _pipeline(shapes, config)
     configs["ranker", GPU] = _gpu_ranker(full["ranker"], shapes, config, gpu_graph, engine)
+    configs["ranker", TENSORRT] = _engine_ranker(full["ranker"], config)
     return configs
 
 
@@ -253,4 +271,21 @@ def _gpu_ranker(full: Any, shapes: Shapes, config: TritonConfig, graph: str, eng
             "trt_timing_cache_path": config.gpu.engine_cache,
         }
     )
+    return message
+
+
+def _engine_ranker(full: Any, config: TritonConfig) -> Any:
+    """The ranker as a built engine, one for each kind of GPU that has one.
+
+    Triton takes the file by the GPU's compute capability (tensorrt_backend, cc_model_filenames);
+    where that file is not there the model does not load.
+    """
+    message = pb.ModelConfig()
+    message.CopyFrom(full)
+    message.backend, message.platform = "tensorrt", "tensorrt_plan"
+    message.parameters.clear()  # ONNX Runtime's
+    for capability in COMPUTE_CAPABILITIES:
+        message.cc_model_filenames[capability] = plan_name(capability).rpartition("/")[2]
+    del message.instance_group[:]
+    message.instance_group.add(count=config.gpu.instances, kind=pb.ModelInstanceGroup.KIND_GPU)
     return message

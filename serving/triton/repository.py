@@ -4,7 +4,8 @@ The same files load on the embedded server (backend/model.py) and on the full Tr
 without a GPU. A model's `config.pbtxt` is the full image's on a CPU; where another server needs
 another one it lies beside it as `configs/<name>.pbtxt` and is taken with `--model-config-name`:
 
-- `gpu`: the image on a GPU;
+- `gpu`: the image on a GPU, where ONNX Runtime's TensorRT provider builds an engine at load;
+- `tensorrt`: the image on a GPU with an engine that `kuberec engine` has built;
 - `embedded`: the embedded server as it serves, `recommend` by itself, which runs the three graphs;
 - `stages`: the embedded server with the ensemble and its models, as the image runs them.
 
@@ -27,7 +28,8 @@ from serving.settings import TritonConfig
 
 ENSEMBLE = "recommend"
 MODELS = ("lookup", "ranker", "decode")
-EMBEDDED, STAGES, GPU = "embedded", "stages", "gpu"  # names for --model-config-name
+# Names for --model-config-name.
+EMBEDDED, STAGES, GPU, TENSORRT = "embedded", "stages", "gpu", "tensorrt"
 GRAPH = "model.onnx"
 # Beside model.onnx, for TensorRT, which takes no asymmetric 8-bit activations: see configs.py.
 GPU_GRAPH = "gpu.onnx"

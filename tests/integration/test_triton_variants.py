@@ -15,7 +15,7 @@ from triton_metrics import metric
 from recommender.errors import KuberecError
 from serving.parity import check_on_triton, golden_answers, parity, triton_answers
 from serving.settings import TritonConfig
-from serving.triton.repository import EMBEDDED, GPU, STAGES, write_repository
+from serving.triton.repository import EMBEDDED, GPU, STAGES, TENSORRT, write_repository
 from serving.triton.server import TritonServer, temporary_triton
 
 pytestmark = pytest.mark.timeout(60)
@@ -34,7 +34,7 @@ def triton(version: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def test_every_servers_files_may_lie_there(version: Path, triton: TritonServer) -> None:
     variants = {path.stem for path in version.glob("*/configs/*.pbtxt")}
-    assert variants == {EMBEDDED, STAGES, GPU}
+    assert variants == {EMBEDDED, STAGES, GPU, TENSORRT}
     loaded = loaded_config(triton, "recommend")
     assert loaded["parameters"]["pipeline"]["string_value"] == "lookup,ranker,decode"
     assert len(loaded["model_warmup"]) == 2

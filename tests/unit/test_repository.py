@@ -55,6 +55,7 @@ def test_layout(tmp_path: Path) -> None:
         "ranker/config.pbtxt",
         "ranker/configs/gpu.pbtxt",
         "ranker/configs/stages.pbtxt",
+        "ranker/configs/tensorrt.pbtxt",
         "recommend/1/.keep",
         "recommend/config.pbtxt",
         "recommend/configs/embedded.pbtxt",
