@@ -87,14 +87,17 @@ def main() -> None:
     bench = Bench(config, windows, snapshot, model, work)
     kept = arguments.out / f"{name}.json"
     found = read_json(kept)["figures"] if kept.is_file() else {}
-    rows = found.get("rows", {}) if found.get("subject") == subject else {}
-    for each, measure in bench.all(recipes):
-        if each not in rows or rows[each]["recipe"] != recipes.get(each):
+    past = found.get("rows", []) if found.get("subject") == subject else []
+    rows = {row["step"]: row for row in past if row["recipe"] == recipes.get(row["step"])}
+    wanted = bench.all(recipes)
+    for each, measure in wanted:
+        if each not in rows:
             print(each, file=sys.stderr, flush=True)
             rows[each] = measure() | {"recipe": recipes.get(each)}
-            keep(name, subject, rows, arguments.out)
-    told = keep(name, subject, {each: rows[each] for each, _ in bench.all(recipes)}, arguments.out)
-    print(as_markdown(list(told["rows"].values())), *as_lines(told["finding"]), sep="\n\n")
+        # After each, so that a benchmark that is stopped leaves what it has measured.
+        done = [rows[known] for known, _ in wanted if known in rows]
+        told = keep(name, subject, done, arguments.out)
+    print(as_markdown(done), *as_lines(told["finding"]), sep="\n\n")
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -131,16 +134,21 @@ def written(data: Path, work: Path, users: int | None) -> tuple[Path, Path]:
 
 
 def full_model(windows: Path, snapshot: Path, config: RunConfig, work: Path) -> Path:
-    """Trained as in a run, or found trained; a training that was stopped goes on."""
+    """Trained as in a run, or found trained; a training that was stopped goes on.
+
+    A model that was trained by earlier code is a full model all the same: what is measured of it
+    is not taken from earlier code.
+    """
     read = [content_fingerprint(windows), content_fingerprint(snapshot)]
     settings = [each.model_dump() for each in (config.text, config.model, config.training)]
-    key = fingerprint([read, settings, source_hash("recommender")])[:16]
+    key = fingerprint([read, settings])[:16]
     out = work / f"model-{key}"
     if not out.is_dir():
         print("full model", file=sys.stderr, flush=True)
         shutil.rmtree(work / "vectors", ignore_errors=True)
         vectors = make_vectors(snapshot, config.text, work)
-        fit(windows, vectors, config.model, config.training, out, work / f"resume-{key}", tell)
+        resume = work / f"resume-{key}-{source_hash('recommender')}"
+        fit(windows, vectors, config.model, config.training, out, resume, tell)
     return out
 
 
@@ -200,19 +208,18 @@ class Bench:
 
 
 def keep(
-    name: str, subject: Mapping[str, str], rows: Mapping[str, Any], out: Path
+    name: str, subject: Mapping[str, str], rows: Sequence[Mapping[str, Any]], out: Path
 ) -> dict[str, Any]:
-    """Write what there is, after each recipe: a benchmark that is stopped leaves it."""
-    shown = list(rows.values())
+    """Write what there is of the rows, the full model's first, and the plot of it."""
     figures = {
         "subject": dict(subject),
         "measured": measured_how(),
-        "finding": finding(shown),
-        "rows": dict(rows),
+        "finding": finding(rows),
+        "rows": list(rows),
     }
     machine.keep(name, PACKAGES, figures, out)
     with atomic_file(out / f"{name}.svg") as draft:
-        draft.write_text(pareto_plot(shown, served=None, height=5.0), encoding="utf-8")
+        draft.write_text(pareto_plot(rows, served=None, height=5.0), encoding="utf-8")
     return figures
 
 

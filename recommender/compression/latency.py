@@ -78,10 +78,10 @@ def in_turns(
     for start in range(0, loop.calls, BLOCK):
         if start >= loop.least and time.perf_counter() - began > loop.seconds:
             break
-        for ranker, given, own in zip(rankers, inputs, seconds, strict=True):
+        for ranker, given, took in zip(rankers, inputs, seconds, strict=True):
             requests = [[each[some] for each in given] for some in rows[start : start + BLOCK]]
             for request in requests:
                 asked = time.perf_counter()
                 ranker(*request)
-                own.append(time.perf_counter() - asked)
-    return [Latency(batch, np.array(own)) for own in seconds]
+                took.append(time.perf_counter() - asked)
+    return [Latency(batch, np.array(took)) for took in seconds]
