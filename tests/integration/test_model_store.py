@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import DAMAGES
 from s3_server import s3_server
 from tiny_version import catalogue, write_tiny_version
 
 from feature_repo.store import service_name
 from recommender.files import sha256_tree
 from serving.kubernetes.model_store import StoreError, fetch_published, publish
+from serving.triton.engine.record import install, plan_name
 from serving.version import MANIFEST, REGISTRY, VersionError, load_version
 
 pytestmark = pytest.mark.timeout(180)
@@ -151,6 +153,40 @@ def test_a_bucket_gets_the_whole_version_once(
     other = write_tiny_version(tmp_path / "other" / "v1", catalogue(), "v1", seed=3)
     with pytest.raises(VersionError, match="has other files than"):
         publish(other, registry, f"s3://{BUCKET}/once")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_bucket_whose_objects_were_changed_is_noticed_before_a_rollout(
+    damage: str, s3: Any, version: Path, registry: Path, tmp_path: Path
+) -> None:
+    store = f"s3://{BUCKET}/changed {damage}"
+    publish(version, registry, store)
+    bad = shutil.copytree(version, tmp_path / "bad")
+    DAMAGES[damage].does(bad)
+    s3.rm(f"{store}/v1", recursive=True)
+    shutil.copyfile(registry, bad / REGISTRY)
+    s3.put(f"{bad}/", f"{store}/v1/", recursive=True)
+    with pytest.raises(VersionError, match="is damaged") as damaged:
+        publish(version, None, store)
+    assert DAMAGES[damage].says in str(damaged.value)
+
+
+def test_engines_come_to_a_bucket_with_their_version_and_later(
+    s3: Any, version: Path, registry: Path, tmp_path: Path
+) -> None:
+    store, plan = f"s3://{BUCKET}/engines", plan_name("8.9")
+    local = shutil.copytree(version, tmp_path / "v1")
+    uri = publish(local, registry, store)
+    (tmp_path / "engine.plan").write_bytes(b"an engine")
+    install(local, tmp_path, tmp_path / "engine.plan", plan, {"version": "v1"})
+    publish(local, None, store)
+    assert s3.cat(f"{uri}/{plan}") == b"an engine"
+    back = tmp_path / "back"
+    s3.get(uri, str(back), recursive=True)
+    assert load_version(back).version == "v1"
+    s3.pipe(f"{uri}/{plan}", b"tampered")
+    with pytest.raises(VersionError, match=f"changed: {plan}"):
+        publish(local, None, store)
 
 
 def test_a_killed_upload_is_no_version_and_is_completed(
