@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from reporting.plots import ACCENT, MODEL, OTHER, STYLE, svg
 
@@ -57,6 +57,7 @@ def pareto_plot(rows: Sequence[Row], served: int | None = -1, height: float = 3.
 def _draw(axes: Axes, rows: Sequence[Row], costs: Sequence[float], marked: int | None) -> None:
     quality = [row["ndcg@10"] for row in rows]
     best = front(list(zip(costs, quality, strict=True)))
+    middle = (max(costs) * min(costs)) ** 0.5  # of a logarithmic axis
     axes.plot(
         [costs[place] for place in best],
         [quality[place] for place in best],
@@ -82,19 +83,16 @@ def _draw(axes: Axes, rows: Sequence[Row], costs: Sequence[float], marked: int |
         axes.annotate(
             row["step"],
             (costs[place], quality[place]),
-            xytext=(6, 5 if place % 2 else -10),
+            xytext=(6 if costs[place] <= middle else -6, 5 if place % 2 else -10),
+            ha="left" if costs[place] <= middle else "right",
             textcoords="offset points",
             fontsize=8,
             color="#1c2433" if on_front else "#5b6780",
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(
-        FuncFormatter(lambda value, _: f"{value:g}")
-        if max(costs) < 10 * min(costs)
-        else NullFormatter()
-    )
-    axes.tick_params(axis="x", which="minor", labelsize=7)
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(0.2)
     axes.grid(color="#e3e7ef", zorder=0)
 
