@@ -16,7 +16,7 @@ class TwoStageConfig(Section):
         default=256, ge=2, description="the most items of a cell of near neighbours"
     )
     probes: int = Field(
-        default=64,
+        default=256,
         ge=1,
         description="cells whose items are scored: more find more, and take longer",
     )
