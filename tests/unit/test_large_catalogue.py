@@ -1,20 +1,23 @@
 """The two-stage ranker: exact where every cell is probed, near to it where few are."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from recommender_data import TINY
 
 from recommender.agreement import TIE, Answers, agreement
+from recommender.compression.candidate import Candidate, Form, Work
+from recommender.compression.graphs import write_graphs
 from recommender.errors import KuberecError
 from recommender.export import export_ranker, rank
-from recommender.graph_trim import trim_file
+from recommender.graph_trim import READ, trim_file
 from recommender.item_cells import make_cells
 from recommender.large_catalogue import LARGE, export_two_stage, wants_two_stages
 from recommender.model import SequentialRecommender
 from recommender.onnx_session import open_session
 from recommender.schema import MASKED_SCORE
-from recommender.settings import ExportConfig
+from recommender.settings import ExportConfig, QuantiseStep
 
 ITEMS, K, SEEN = 400, 10, 6
 
@@ -122,3 +125,20 @@ def test_cells_are_small_have_every_item_once_and_keep_neighbours_together(model
     same = make_cells(np.ones((100, 4), np.float32), largest=10)  # nothing to tell them apart by
     assert same.size.max() <= 10
     assert same.size.sum() == 100
+
+
+def test_what_is_compressed_is_written_in_the_configs_stages(model, exact, tmp_path) -> None:
+    """Exact for GPUs, whole; two stages and trimmed as served; quantised blocks are refused."""
+    work = Work(model, {}, config(probes=8), tmp_path)
+    with pytest.raises(KuberecError, match=r"export\.scoring: exact"):
+        write_graphs(Candidate(model, Form(quantised=QuantiseStep())), work, tmp_path)
+    graphs = write_graphs(Candidate(model), work, tmp_path)
+    nodes = {name: onnx.load(path).graph.node for name, path in graphs.__dict__.items()}
+    made = {name: {out for node in each for out in node.output} for name, each in nodes.items()}
+    assert READ in made["served"]
+    assert READ not in made["exact"]
+    inputs = requests()
+    whole = rank(exact, *inputs)[0]
+    np.testing.assert_array_equal(rank(open_session(graphs.exact), *inputs)[0], whole)
+    found = rank(open_session(graphs.served), *inputs)[0]
+    assert np.mean([np.isin(a, b).mean() for a, b in zip(found, whole, strict=True)]) > 0.85
