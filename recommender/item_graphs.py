@@ -6,7 +6,7 @@ scores. Here both uses read one of these:
 - codes: ONNX Runtime makes the table of them when it opens the graph (constant folding): a small
   file, and as fast and as large in memory as the table. Scores by tables of partial products
   (PQTopK, Petrov, Macdonald and Tonellotto 2024, arXiv:2408.09992) need a kernel of their own: by
-  ONNX's Gather they took 3 to 8 times as long (docs/RESULTS.md).
+  ONNX's Gather they took 4 to 7 times as long (docs/DECISIONS.md).
 - bytes: int8 rows, one scale each, and ONNX Runtime's product of 8 bits (MatMulNBits), which
   quantises each hidden state by itself, so that an answer does not depend on its batch.
 - both: the bytes are made of the codes when the graph is opened.
