@@ -74,13 +74,15 @@ run: install  ## events to recommendations: data, training, compression, a Trito
 # out: a lane of its own, with nothing beside it.
 TIMED := $(addprefix tests/integration/,test_faults.py test_feature_faults.py test_rollout_faults.py \
 	test_rollout_interrupted.py test_items_refresh.py test_materialize_faults.py test_live_follow.py \
-	test_live_faults.py test_tracking_server.py test_training_ranks.py test_embedded.py)
+	test_live_faults.py test_tracking_server.py test_training_ranks.py test_embedded.py \
+	test_reproducible_version.py) $(addprefix tests/unit/,test_prune_steps.py test_compression.py \
+	test_compression_ledger.py test_quantise_step.py test_quantise_items.py)
 
 test: install  ## unit and integration lanes
 	.venv/bin/python -m pytest tests/integration tests/unit $(TIMED:%=--ignore=%) \
 		-n 2 --dist loadfile --no-loadscope-reorder
 
-test-faults: install  ## servers killed, stores gone, bad canaries, under load and by the clock: nothing else may run
+test-faults: install  ## servers killed, stores gone, bad canaries, under load and by the clock, compressions from end to end: nothing else may run
 	.venv/bin/python -m pytest $(TIMED)
 
 test-spark: .venv-spark/.installed  ## ingestion on a Spark of this machine (needs Java 17) against the same on DuckDB

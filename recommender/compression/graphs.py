@@ -87,9 +87,12 @@ def _write_served(candidate: Candidate, work: Work, graphs: Graphs) -> None:
         half_ranker(graphs.exact, graphs.served, kept)
         return
     samples, requests = [], []
+    valid = work.splits["valid"]
+    # Of little data all beginnings there are: how many are held out is nobody's setting.
+    held = min(HELD_OUT, sum(map(len, valid.histories)))
     for split, count, seed in (
         (work.splits["train"], step.calibration_requests, step.seed),
-        (work.splits["valid"], HELD_OUT, step.seed + 1),
+        (valid, held, step.seed + 1),
     ):
         histories, times = calibration_histories(
             split.histories, count, seed, split.times_for(model.config)

@@ -121,8 +121,7 @@ def test_in_any_order(steps, tmp_path):
     served, _ = rank(open_session(graphs.served), *inputs)
     assert top_k_overlap(served, exact) > 0.8
     names = [step.step for step in wanted.steps]
-    small = graphs.served.stat().st_size / graphs.exact.stat().st_size
-    assert (small < 0.8) == ("quantise" in names)
+    assert graphs.served.stat().st_size < graphs.exact.stat().st_size
     if "sparsify" in names:
         assert all(is_two_of_four(part.weight) for part in block_linears(candidate.model).values())
     if names[-1] == "prune":
