@@ -74,7 +74,6 @@ def _metrics(rankers: Sequence[Mapping[str, Any]]) -> Table:
         title="test: full ranking, history masked",
         title_justify="left",
         box=SIMPLE_HEAD,
-        padding=(0, 0),
     )
     names = ["hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr", "coverage@10"]
     table.add_column("ranker")
@@ -88,13 +87,13 @@ def _metrics(rankers: Sequence[Mapping[str, Any]]) -> Table:
 
 def _ledger(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(
-        title="compression: the ranker as it would serve, CPU, one thread; times over the full one",
+        title="compression: the ranker as it would serve, CPU, one thread",
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 0),
     )
     table.add_column("step")
-    names = ("NDCG@10", "less full", "RECALL@10", "bytes", "", "MB", "p50", "p99", "", "took")
+    names = ("NDCG@10", "change", "RECALL@10", "kB", "smaller", "p50", "faster", "took")
     for name in names:
         table.add_column(name, justify="right")
     for index, row in enumerate(rows):
@@ -103,11 +102,9 @@ def _ledger(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['ndcg@10']:.4f}",
             f"{row['to_full']['difference']:+.4f}" if row["to_full"] else "",
             f"{row['recall@10']:.4f}",
-            f"{row['bytes']:,}",
+            f"{row['bytes'] / 1000:,.0f}",
             f"{row['times_smaller']:.1f}x",
-            f"{row['memory_bytes'] / 1e6:.0f}",
             f"{row['p50_ms']:.2f} ms",
-            f"{row['p99_ms']:.2f} ms",
             f"{row['times_faster']:.1f}x",
             f"{row['seconds']:.0f} s",
             style="bold" if index == len(rows) - 1 else None,

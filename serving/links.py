@@ -15,7 +15,7 @@ from recommender.settings import ExportConfig
 from recommender.settings.parity import LinkLimits
 from serving.version import GoldenRequest
 
-TORCH, FP32, SERVED = "torch", "ONNX Runtime FP32", "ONNX Runtime, as served"
+TORCH, FP32, SERVED = "torch", "ONNX FP32", "ONNX as served"
 
 Link = Literal["onnx", "served", "triton", "tensorrt"]
 
