@@ -74,6 +74,7 @@ def _metrics(rankers: Sequence[Mapping[str, Any]]) -> Table:
         title="test: full ranking, history masked",
         title_justify="left",
         box=SIMPLE_HEAD,
+        padding=(0, 0),
     )
     names = ["hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr", "coverage@10"]
     table.add_column("ranker")
