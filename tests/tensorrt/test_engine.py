@@ -6,24 +6,18 @@ Needs a CUDA GPU and the package `tensorrt` in the release of that Triton's; for
 server too. Without any of them it fails; it skips nothing. It has not been run yet.
 """
 
-import os
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
+from gpu_triton import gpu_triton
 from timed_version import write_timed_version
 from tiny_version import REQUESTS, catalogue, write_tiny_version
 
 from serving.parity import golden_answers, parity, triton_answers
-from serving.ports import free_ports
 from serving.triton.engine.build import build_engine
 from serving.triton.engine.plan import Precision
 from serving.triton.engine.record import read_engines
-from serving.triton.server import http_status
 from serving.version import load_version
-
-VARIABLE = "KUBEREC_GPU_TRITONSERVER"
 
 pytestmark = pytest.mark.timeout(900)  # engines are built
 
@@ -49,30 +43,11 @@ def test_an_engine_answers_as_the_float_graph_does(
 
 
 def test_triton_serves_the_engine(tmp_path: Path) -> None:
-    server = os.environ.get(VARIABLE) or pytest.fail(f"name a full Triton's server in {VARIABLE}")
     version = write_tiny_version(tmp_path / "v1", catalogue(), "v1")
     build_engine(version, "fp32")
-    ports = dict(zip(("http", "grpc", "metrics"), free_ports(3), strict=True))
-    command = [
-        server,
-        f"--model-repository={version}",
-        "--model-config-name=tensorrt",
-        "--model-control-mode=explicit",
-        "--load-model=recommend",
-        "--disable-auto-complete-config",
-        "--strict-readiness=true",
-        *(f"--{name}-port={port}" for name, port in ports.items()),
-    ]
-    log = tmp_path / "triton.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
-    try:
-        while http_status(ports["http"], "/v2/health/ready") != 200:
-            assert process.poll() is None, log.read_text(errors="replace")[-4000:]
+    load = ("--model-control-mode=explicit", "--load-model=recommend")
+    with gpu_triton(version, "tensorrt", tmp_path / "triton.log", *load) as ports:
         answers = triton_answers(f"127.0.0.1:{ports['grpc']}", REQUESTS)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
     found = parity(golden_answers(version, REQUESTS), answers)
     assert found["min_overlap"] == 1.0
     assert found["max_abs_score_diff"] < 1e-2  # TensorFloat-32

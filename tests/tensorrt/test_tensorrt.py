@@ -7,22 +7,16 @@ TensorRT accelerator) and a GPU. Without either it fails; it skips nothing. It h
 yet: no such machine was at hand when it was written.
 """
 
-import os
-import signal
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gpu_triton import gpu_triton
 from tiny_version import REQUESTS, catalogue, write_tiny_version
 
 from serving.parity import golden_answers, parity, triton_answers
-from serving.ports import free_ports
 from serving.settings import GpuConfig, TritonConfig
-from serving.triton.server import http_status
-
-VARIABLE = "KUBEREC_GPU_TRITONSERVER"
 
 pytestmark = pytest.mark.timeout(900)  # an engine is built
 
@@ -36,27 +30,9 @@ def version(tmp_path: Path) -> Path:
 @pytest.fixture
 def ports(version: Path, tmp_path: Path) -> Iterator[dict[str, int]]:
     """Ports of a server that has loaded every model with --model-config-name=gpu."""
-    server = os.environ.get(VARIABLE) or pytest.fail(f"name a full Triton's server in {VARIABLE}")
-    found = dict(zip(("http", "grpc", "metrics"), free_ports(3), strict=True))
-    command = [
-        server,
-        f"--model-repository={version}",
-        "--model-config-name=gpu",
-        "--disable-auto-complete-config",
-        "--strict-readiness=true",
-        "--metrics-config=histogram_latencies=true",
-        *(f"--{name}-port={port}" for name, port in found.items()),
-    ]
-    log = tmp_path / "triton.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
-    try:
-        while http_status(found["http"], "/v2/health/ready") != 200:
-            assert process.poll() is None, log.read_text(errors="replace")[-4000:]
+    histograms = "--metrics-config=histogram_latencies=true"
+    with gpu_triton(version, "gpu", tmp_path / "triton.log", histograms) as found:
         yield found
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
 
 
 def test_tensorrt_answers_as_onnx_runtime_does(
