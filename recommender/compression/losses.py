@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from recommender.settings import LearningConfig
-from recommender.training.losses import CPU_ROWS, CUDA_ROWS
+from recommender.training.losses import CPU_ROWS, CUDA_ROWS, MadeForward, keep_gradients
 
 _MASKED = -1e9  # not -inf: where everything is masked, its softmax still has a gradient
 
@@ -82,7 +82,7 @@ def score_loss(
     return total
 
 
-class _ChunkedScores(torch.autograd.Function):
+class _ChunkedScores(MadeForward):
     @staticmethod
     def forward(
         ctx: Any,
@@ -119,19 +119,5 @@ class _ChunkedScores(torch.autograd.Function):
                 grad_hidden[part], slope_ND = torch.autograd.grad(loss, (chunk_mD, table_ND))
                 grad_items += slope_ND
                 total += loss.detach()
-        ctx.save_for_backward(grad_hidden, grad_items)
-        ctx.dtypes = hidden_MD.dtype, items_ND.dtype
+        keep_gradients(ctx, (hidden_MD, grad_hidden), (items_ND, grad_items))
         return total
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_items = ctx.saved_tensors
-        hidden_dtype, items_dtype = ctx.dtypes
-        return (
-            (grad_hidden * grads[0]).to(hidden_dtype),
-            (grad_items * grads[0]).to(items_dtype),
-            None,
-            None,
-            None,
-            None,
-        )

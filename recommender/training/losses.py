@@ -27,7 +27,25 @@ def softmax_loss(
     return total
 
 
-class _ChunkedCrossEntropy(torch.autograd.Function):
+class MadeForward(torch.autograd.Function):
+    """A scalar of hidden states and items whose gradients its `forward` makes (`keep_gradients`)."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        made = [
+            (gradient * grads[0]).to(dtype)
+            for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        ]
+        return *made, *[None] * (len(ctx.needs_input_grad) - len(made))
+
+
+def keep_gradients(ctx: Any, *pairs: tuple[Tensor, Tensor]) -> None:
+    """For `MadeForward.backward`: the first inputs of `forward`, each with its gradient."""
+    ctx.save_for_backward(*(gradient for _, gradient in pairs))
+    ctx.dtypes = [given.dtype for given, _ in pairs]
+
+
+class _ChunkedCrossEntropy(MadeForward):
     @staticmethod
     def forward(
         ctx: Any, hidden_MD: Tensor, items_ND: Tensor, next_M: Tensor, smoothing: float
@@ -59,17 +77,5 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 slope = slope.to(hidden.dtype)
                 grad_hidden[start : start + rows] = slope @ items
                 grad_items += slope.mT @ chunk
-        ctx.save_for_backward(grad_hidden, grad_items)
-        ctx.dtypes = hidden_MD.dtype, items_ND.dtype
+        keep_gradients(ctx, (hidden_MD, grad_hidden), (items_ND, grad_items))
         return total
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        grad_hidden, grad_items = ctx.saved_tensors
-        hidden_dtype, items_dtype = ctx.dtypes
-        return (
-            (grad_hidden * grads[0]).to(hidden_dtype),
-            (grad_items * grads[0]).to(items_dtype),
-            None,
-            None,
-        )
