@@ -13,7 +13,7 @@ from feature_repo.config import FeatureConfig
 from ingestion.sources import SourceConfig
 from ingestion.validation.settings import ValidationConfig
 from pipelines.cluster_settings import ClusterConfig
-from recommender.compression.check import check_shapes
+from recommender.compression.check import check_scoring, check_shapes
 from recommender.config import Section
 from recommender.errors import KuberecError
 from recommender.settings import (
@@ -101,6 +101,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError("\n  ".join([f"{path}: {len(lines)} {noun}", *lines])) from error
     try:
         check_shapes(config.compression.steps, config.model)
+        check_scoring(config.compression.steps, config.export)
     except KuberecError as error:
         raise ConfigError(f"{path}: {error}") from error
     return config

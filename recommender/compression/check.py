@@ -13,6 +13,7 @@ from recommender.errors import KuberecError
 from recommender.settings import (
     CompressionConfig,
     DistilStep,
+    ExportConfig,
     Int8ItemsStep,
     ModelConfig,
     ProductItemsStep,
@@ -97,6 +98,32 @@ def check_shapes(steps: Sequence[Step], shape: ModelConfig) -> list[ModelConfig]
                     coded = True
         shapes.append(shape)
     return shapes
+
+
+def check_scoring(steps: Sequence[Step], export: ExportConfig, items: int | None = None) -> None:
+    """Raises KuberecError where `export.scoring` has no graph for a step; see `check_steps`.
+
+    `items`: of the catalogue, which decides for `auto`; None where it is not known yet.
+    """
+    if items is None:
+        two_stages = export.scoring == "two-stage"
+    else:
+        from recommender.large_catalogue import wants_two_stages
+
+        two_stages = wants_two_stages(export, items)
+    for index, step in enumerate(steps):
+        if two_stages and isinstance(step, QuantiseStep):
+            with _named(index, step):
+                raise quantised_two_stages(export)
+
+
+def quantised_two_stages(export: ExportConfig) -> KuberecError:
+    """Why a ranker of two stages is not quantised."""
+    return KuberecError(
+        f"export.scoring = {export.scoring}: a ranker of two stages keeps its blocks in "
+        "float32, and its items are bytes already: leave the step 'quantise' out of "
+        "compression.steps, or set export.scoring: exact"
+    )
 
 
 def _check_smaller(shape: ModelConfig, full: "SequentialRecommender") -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from recommender import schema
 from recommender.compression.budgets import budget_checks
 from recommender.compression.candidate import Work
-from recommender.compression.check import check_steps
+from recommender.compression.check import check_scoring, check_steps
 from recommender.compression.kept import EXACT, RANKER, kept_folder
 from recommender.compression.ledger import measured_how
 from recommender.compression.quality import require_slices
@@ -61,6 +61,7 @@ def compress(
     vocabulary = Vocabulary.load(model_dir / "vocabulary.json")
     teacher = load_model(model_dir)
     check_steps(config, teacher)
+    check_scoring(config.steps, export, len(vocabulary))
     splits = load_windows(windows_dir, vocabulary)
     test = splits["test"]
     test.times_for(teacher.config)  # which says what is missing

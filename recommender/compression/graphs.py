@@ -12,9 +12,9 @@ from recommender.compression.calibration import (
     require_covered,
 )
 from recommender.compression.candidate import Candidate, Work
+from recommender.compression.check import quantised_two_stages
 from recommender.compression.half import half_ranker
 from recommender.compression.quantize import quantize_ranker, request_inputs
-from recommender.errors import KuberecError
 from recommender.export import export_ranker
 from recommender.graph_trim import trim_file
 from recommender.item_graphs import item_nodes, pack_items
@@ -65,11 +65,7 @@ def _write_two_stages(candidate: Candidate, export: ExportConfig, path: Path) ->
         KuberecError: the form says more than that.
     """
     if candidate.form.quantised is not None:
-        raise KuberecError(
-            f"export.scoring = {export.scoring}: a ranker of two stages keeps its blocks in "
-            "float32, and its items are bytes already: leave the step 'quantise' out of "
-            "compression.steps, or set export.scoring: exact"
-        )
+        raise quantised_two_stages(export)
     export_two_stage(candidate.model, path, export)
     if export.trim_padding:
         trim_file(path)

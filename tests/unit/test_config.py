@@ -37,6 +37,11 @@ def test_the_shipped_configs_are_valid(path):
     assert load_config(path).name == path.stem
 
 
+def test_a_step_that_the_export_has_no_graph_for_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"steps\.1 \(quantise\): export\.scoring = two-stage"):
+        load(tmp_path, GOOD, "export.scoring=two-stage")
+
+
 def test_defaults_fill_what_is_not_said(tmp_path):
     config = load(tmp_path, GOOD)
     assert config.training.epochs == 3
