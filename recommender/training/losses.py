@@ -28,7 +28,7 @@ def softmax_loss(
 
 
 class MadeForward(torch.autograd.Function):
-    """A scalar of hidden states and items whose gradients its `forward` makes (`keep_gradients`)."""
+    """A scalar of hidden states and items, whose gradients its `forward` makes and keeps."""
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
