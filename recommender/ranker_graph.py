@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from recommender.errors import KuberecError
+
+TWO_STAGES = "popular_scores"  # an initializer of `large_catalogue` alone
 BIAS = "new_item_bias"  # the initializer that a boost of new items is kept in
 # Items as a byte a number: uint8 [N+1, D / B, B] in blocks of B, and float32 [N+1, 1].
 # Zeros are behind them up to whole columns of the product; ITEMS [1] is N+1.
@@ -54,12 +57,19 @@ class RankerGraph:
         """The name of the initializer with the items' log popularity.
 
         Raises:
+            KuberecError: it is a ranker of two stages, which has no place for every item.
             ValueError: it is no ranker of `recommender.export`.
         """
         return str(self._choice().input[2])
 
     def _choice(self) -> Any:
         """The node that chooses between both, by whether a history has a known item."""
+        if TWO_STAGES in self.constants:
+            raise KuberecError(
+                "the ranker scores in two stages (export.scoring): its items lie in cells, and "
+                "none can be put behind them: train again (`kuberec run CONFIG`), or serve with "
+                "export.scoring: exact"
+            )
         found = [
             node
             for node in self.graph.node

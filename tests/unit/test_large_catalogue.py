@@ -8,6 +8,7 @@ from recommender_data import TINY
 
 from recommender.agreement import TIE, Answers, agreement
 from recommender.compression.candidate import Candidate, Form, Work
+from recommender.compression.check import check_scoring
 from recommender.compression.graphs import write_graphs
 from recommender.errors import KuberecError
 from recommender.export import export_ranker, rank
@@ -16,8 +17,9 @@ from recommender.item_cells import make_cells
 from recommender.large_catalogue import LARGE, export_two_stage, wants_two_stages
 from recommender.model import SequentialRecommender
 from recommender.onnx_session import open_session
+from recommender.ranker_rows import NewRows, append_rows, least_popular
 from recommender.schema import MASKED_SCORE
-from recommender.settings import ExportConfig, QuantiseStep
+from recommender.settings import DistilStep, ExportConfig, QuantiseStep
 
 ITEMS, K, SEEN = 400, 10, 6
 
@@ -142,3 +144,24 @@ def test_what_is_compressed_is_written_in_the_configs_stages(model, exact, tmp_p
     np.testing.assert_array_equal(rank(open_session(graphs.exact), *inputs)[0], whole)
     found = rank(open_session(graphs.served), *inputs)[0]
     assert np.mean([np.isin(a, b).mean() for a, b in zip(found, whole, strict=True)]) > 0.85
+
+
+def test_a_step_without_a_graph_in_two_stages_is_named_before_any_is_taken() -> None:
+    steps = [DistilStep(), QuantiseStep()]
+    with pytest.raises(KuberecError, match=r"steps\.1 \(quantise\): export\.scoring = two-stage"):
+        check_scoring(steps, config())
+    check_scoring(steps, ExportConfig())  # auto: the catalogue will tell
+    check_scoring(steps, ExportConfig(), LARGE)
+    with pytest.raises(KuberecError, match=r"export\.scoring = auto"):
+        check_scoring(steps, ExportConfig(), LARGE + 1)
+    check_scoring(steps[:1], config(), LARGE + 1)
+
+
+def test_new_items_are_refused_with_what_to_do(model, tmp_path) -> None:
+    path = tmp_path / "ranker.onnx"
+    export_two_stage(model, path, config(probes=8))
+    new = NewRows(np.zeros((1, TINY.dim), np.float32), np.zeros(1, np.float32))
+    with pytest.raises(KuberecError, match=r"two stages .* export\.scoring: exact"):
+        append_rows(path, tmp_path / "more.onnx", new)
+    with pytest.raises(KuberecError, match="two stages"):
+        least_popular(path)
