@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recommender.files import atomic_file
+from recommender.onnx_session import graph_file
 from recommender.string_graphs import EVENT_TIMES
 
 READ = "history_ids_read"  # the history without what is cut off
@@ -73,10 +74,12 @@ def trim_padding(model: Any) -> None:
 
 
 def trim_file(path: Path) -> None:
-    """`trim_padding` of a ranker's file, atomically."""
+    """`trim_padding` of a ranker's file, or of a large one's folder, atomically."""
     import onnx
 
-    model = onnx.load(str(path))
+    # What a large graph has beside its file stays there: no weight is looked at.
+    file = graph_file(path)
+    model = onnx.load(str(file), load_external_data=False)
     trim_padding(model)
-    with atomic_file(path) as draft:
+    with atomic_file(file) as draft:
         onnx.save(model, str(draft))

@@ -1,6 +1,7 @@
 """ONNX Runtime on the CPU, the same way everywhere; needs no torch."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 def graph_file(path: Path) -> Path:
     """The .onnx file of a graph: itself, or that of a folder which holds its weights beside it."""
     return path / "model.onnx" if Path(path).is_dir() else Path(path)
+
+
+def copy_graph(source: Path, target: Path) -> None:
+    """A file, or a folder with all that is in it."""
+    (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
 
 
 def open_session(path: Path, threads: int = 1) -> Any:

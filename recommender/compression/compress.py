@@ -18,6 +18,7 @@ from recommender.evaluation.catalogue import load_catalogue
 from recommender.evaluation.slices import make_slices
 from recommender.files import atomic_directory, content_fingerprint, fingerprint, write_json
 from recommender.model import load_model, save_model
+from recommender.onnx_session import copy_graph
 from recommender.progress import Progress, silent
 from recommender.sequences import Vocabulary, item_counts, load_windows
 from recommender.settings import CompressionConfig, EvaluationConfig, ExportConfig
@@ -90,8 +91,7 @@ def compress(
                 "measured": measured_how(),
             }
             for name in (RANKER, EXACT):
-                graph = last.folder / name  # of more than 2 GB it is a folder
-                (shutil.copytree if graph.is_dir() else shutil.copyfile)(graph, draft / name)
+                copy_graph(last.folder / name, draft / name)
             (draft / "student").mkdir()
             save_model(last.candidate.model, vocabulary.items, draft / "student")
             write_json(draft / "ledger.json", ledger)

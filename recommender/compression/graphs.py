@@ -1,6 +1,5 @@
 """A candidate's graphs: the exact one, and the one that serves."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +14,12 @@ from recommender.compression.candidate import Candidate, Work
 from recommender.compression.check import quantised_two_stages
 from recommender.compression.half import half_ranker
 from recommender.compression.quantize import quantize_ranker, request_inputs
+from recommender.errors import KuberecError
 from recommender.export import export_ranker
 from recommender.graph_trim import trim_file
 from recommender.item_graphs import item_nodes, pack_items
 from recommender.large_catalogue import export_two_stage, wants_two_stages
+from recommender.onnx_session import copy_graph
 from recommender.ranker_inputs import ranker_inputs
 from recommender.settings import ExportConfig
 
@@ -42,6 +43,7 @@ def write_graphs(candidate: Candidate, work: Work, folder: Path) -> Graphs:
     if wants_two_stages(export, len(model.log_popularity) - 1):
         _write_two_stages(candidate, export, graphs.served)
         return graphs
+    _require_one_file(candidate, graphs.exact)
     _write_served(candidate, work, graphs)
     codes, unit_length = model.item_codes, model.config.similarity == "cosine"
     if codes is not None:
@@ -51,6 +53,23 @@ def write_graphs(candidate: Candidate, work: Work, folder: Path) -> Graphs:
     if export.trim_padding and not _is_half(candidate):  # float16 is for GPUs, which plan shapes
         trim_file(graphs.served)
     return graphs
+
+
+def _require_one_file(candidate: Candidate, exact: Path) -> None:
+    """What makes a graph smaller reads it whole, which protobuf does up to 2 GiB.
+
+    Raises:
+        KuberecError: the candidate is to be made smaller, and its exact graph is larger than that.
+    """
+    form = candidate.form
+    smaller = form.quantised is not None or form.int8_items or candidate.model.item_codes
+    if smaller and exact.is_dir():
+        raise KuberecError(
+            f"the ranker of {len(candidate.model.log_popularity) - 1:,} items in float32 is too "
+            "large for one ONNX file, so that it can be neither quantised nor given a smaller item "
+            "table: set export.scoring: two-stage and leave out quantise, or distil it to a "
+            "smaller dim"
+        )
 
 
 def _is_half(candidate: Candidate) -> bool:
@@ -75,7 +94,7 @@ def _write_served(candidate: Candidate, work: Work, graphs: Graphs) -> None:
     """All of the graph that serves but its items, which are the exact one's still."""
     model, export, step = candidate.model, work.export, candidate.form.quantised
     if step is None:
-        shutil.copyfile(graphs.exact, graphs.served)
+        copy_graph(graphs.exact, graphs.served)
         return
     packed = model.item_codes is not None or candidate.form.int8_items
     kept = item_nodes(graphs.exact) if packed else ()

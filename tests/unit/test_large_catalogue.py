@@ -1,11 +1,14 @@
 """The two-stage ranker: exact where every cell is probed, near to it where few are."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 import torch
 from recommender_data import TINY
 
+from recommender import onnx_export
 from recommender.agreement import TIE, Answers, agreement
 from recommender.compression.candidate import Candidate, Form, Work
 from recommender.compression.check import check_scoring
@@ -165,3 +168,25 @@ def test_new_items_are_refused_with_what_to_do(model, tmp_path) -> None:
         append_rows(path, tmp_path / "more.onnx", new)
     with pytest.raises(KuberecError, match="two stages"):
         least_popular(path)
+
+
+@pytest.mark.parametrize("scoring", ["exact", "two-stage"])
+def test_graphs_too_large_for_one_file_are_trimmed_and_copied_as_folders(
+    model, exact, tmp_path, monkeypatch, scoring
+) -> None:
+    monkeypatch.setattr(onnx_export, "EXTERNAL_BYTES", 0)
+    work = Work(model, {}, config(probes=ITEMS, int8=False), tmp_path)
+    work = replace(work, export=work.export.model_copy(update={"scoring": scoring}))
+    graphs = write_graphs(Candidate(model), work, tmp_path)
+    assert graphs.exact.is_dir()
+    assert graphs.served.is_dir()
+    inputs = requests()
+    whole = Answers(*rank(exact, *inputs))
+    for path in (graphs.exact, graphs.served):
+        found = Answers(*rank(open_session(path), *inputs))
+        assert agreement(whole, found, TIE)["top_k_overlap"] == 1.0
+    trimmed = onnx.load(str(graphs.served / "model.onnx"), load_external_data=False).graph
+    assert any(READ in node.output for node in trimmed.node)
+    if scoring == "exact":
+        with pytest.raises(KuberecError, match=r"400 items .* too large for one ONNX file"):
+            write_graphs(Candidate(model, Form(int8_items=True)), work, tmp_path)
