@@ -6,11 +6,11 @@
 import copy
 
 import torch
-from torch import nn
 
 from recommender.compression.candidate import Candidate, Work
 from recommender.compression.learning import learn
 from recommender.compression.product_quantiser import fit_codebooks
+from recommender.compression.prune import with_dropout
 from recommender.compression.soundness import require_finite
 from recommender.errors import KuberecError
 from recommender.item_codes import ItemCodes
@@ -64,10 +64,7 @@ def quantise_items(
     if not step.recovery.epochs:
         return candidate.of(coded, [])
     config = step.recovery
-    coded.config = coded.config.model_copy(update={"dropout": config.dropout})
-    for part in coded.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = config.dropout
+    coded = with_dropout(coded, config.dropout)
     return candidate.of(
         *learn(coded, work.teacher, work.splits, config, work.progress, name=step.step)
     )
