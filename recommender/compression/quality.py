@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from recommender.compression.rankers import open_ranker, torch_threads
+from recommender.compression.rankers import Answer, open_ranker, torch_threads
 from recommender.errors import KuberecError
 from recommender.evaluation.comparison import CONFIDENCE
 from recommender.evaluation.intervals import bootstrap, paired_interval
@@ -67,21 +67,28 @@ def measure_gains(
 ) -> Gains:
     """Of the ranker at `place`, asked for every user of `split`; on all processors there are."""
     threads = len(os.sched_getaffinity(0))
-    times = split.times_for(config)
     with torch_threads(place, threads):
         answer = open_ranker(place, k, threads)
+        return Gains(
+            answered_gains(answer, split, config, max_seen),
+            answered_gains(answer, split, config, max_seen, new_user_events),
+        )
 
-        def measured(latest: int | None) -> np.ndarray:
-            parts = []
-            for start in range(0, len(split), BATCH):
-                rows = slice(start, start + BATCH)
-                inputs = _inputs(
-                    split.histories[rows], times and times[rows], config, max_seen, latest
-                )
-                parts.append(list_gains(answer(*inputs), split.targets[rows]))
-            return np.concatenate(parts)
 
-        return Gains(measured(None), measured(new_user_events))
+def answered_gains(
+    answer: Answer, split: Split, config: ModelConfig, max_seen: int, latest: int | None = None
+) -> np.ndarray:
+    """NDCG@10 of every user of `split`, float64 [U].
+
+    `latest`: the ranker is told so many events alone; what was seen is still masked.
+    """
+    times = split.times_for(config)
+    parts = []
+    for start in range(0, len(split), BATCH):
+        rows = slice(start, start + BATCH)
+        inputs = _inputs(split.histories[rows], times and times[rows], config, max_seen, latest)
+        parts.append(list_gains(answer(*inputs), split.targets[rows]))
+    return np.concatenate(parts)
 
 
 def _inputs(

@@ -2,21 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from recommender.compression.candidate import Candidate, Work
 from recommender.compression.fake_quantise import fake_quantised
 from recommender.compression.graphs import write_graphs
 from recommender.compression.half import require_half
 from recommender.compression.learning import learn
 from recommender.compression.prune import with_dropout
-from recommender.evaluation.metrics import gains
-from recommender.export import rank
-from recommender.onnx_session import open_session
-from recommender.ranker_inputs import ranker_inputs
+from recommender.compression.quality import answered_gains
+from recommender.compression.rankers import open_ranker
 from recommender.settings import QuantiseStep
-
-BATCH = 64
 
 
 def quantise(candidate: Candidate, step: QuantiseStep, work: Work) -> Candidate:
@@ -76,19 +70,9 @@ def validation_ndcg(candidate: Candidate, work: Work) -> tuple[float, float]:
     folder = Path(work.folder) / "qat"
     folder.mkdir(exist_ok=True)
     graphs = write_graphs(candidate, work, folder)
-    valid, config = work.splits["valid"], candidate.model.config
-    inputs = ranker_inputs(
-        valid.histories, config.max_length, work.export.max_seen, valid.times_for(config)
+    valid, config, export = work.splits["valid"], candidate.model.config, work.export
+    exact, served = (
+        answered_gains(open_ranker(path, export.k), valid, config, export.max_seen).mean()
+        for path in (graphs.exact, graphs.served)
     )
-    figures = []
-    for path in (graphs.exact, graphs.served):
-        session = open_session(path)
-        ranks = []
-        for start in range(0, len(valid), BATCH):
-            part = slice(start, start + BATCH)
-            listed_BK, _ = rank(session, *(each[part] for each in inputs))
-            found_BK = listed_BK == valid.targets[part, None]
-            places = found_BK.argmax(axis=1) + 1.0
-            ranks.append(np.where(found_BK.any(axis=1), places, np.inf))
-        figures.append(float(gains(np.concatenate(ranks)).mean()))
-    return figures[0], figures[1]
+    return float(exact), float(served)

@@ -27,6 +27,7 @@ from recommender.compression.learning import learn
 from recommender.compression.quantise_step import quantise
 from recommender.compression.quantize import quantize_ranker, request_inputs
 from recommender.errors import KuberecError
+from recommender.evaluation.metrics import evaluate_scorer, model_scorer
 from recommender.export import export_ranker, rank
 from recommender.onnx_session import open_session
 from recommender.ranker_inputs import ranker_inputs
@@ -173,6 +174,16 @@ def test_auto_trains_only_where_int8_loses_and_keeps_only_what_helps(
     assert any(words.startswith("qat: loss") for words in told) == trains
     assert (chosen.model is not trained) == taken
     assert chosen.form.quantised == step
+
+
+def test_validation_is_judged_as_in_training(trained, splits, tmp_path):
+    exact, served = quantise_step.validation_ndcg(
+        Candidate(trained), work_of(trained, splits, tmp_path)
+    )
+    expected = evaluate_scorer(model_scorer(trained), splits["valid"], ITEMS)["ndcg@10"]
+    assert expected > 0
+    assert exact == pytest.approx(expected, abs=1e-6)
+    assert served == pytest.approx(expected, abs=1e-6)
 
 
 def test_sixteen_bits_are_half_the_bytes_and_rank_alike(exported, splits, tmp_path):
