@@ -15,6 +15,7 @@ from recommender.model import SequentialRecommender
 from recommender.onnx_export import write_onnx
 from recommender.onnx_session import open_session
 from recommender.opsets import OPSET
+from recommender.ranker_inputs import request_inputs
 from recommender.schema import MASKED_SCORE
 from recommender.string_graphs import EVENT_TIMES
 
@@ -123,9 +124,7 @@ def rank(
 
     `event_times` as `Ranker` says: for rankers that read times, and for those alone.
     """
-    given = {"history_ids": history_ids, "seen_ids": seen_ids}
-    if event_times is not None:
-        given[EVENT_TIMES] = event_times
+    given = request_inputs(history_ids, seen_ids, event_times)
     indices, scores = session.run(["item_indices", "scores"], given)
     return indices, scores
 

@@ -19,8 +19,8 @@ def copy_graph(source: Path, target: Path) -> None:
     (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
 
 
-def open_session(path: Path, threads: int = 1) -> Any:
-    """An onnxruntime.InferenceSession of the graph at `path`."""
+def open_session(graph: Path | bytes, threads: int = 1) -> Any:
+    """An onnxruntime.InferenceSession of the graph at a path, or of a file's bytes."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -28,5 +28,7 @@ def open_session(path: Path, threads: int = 1) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(
-        str(graph_file(path)), sess_options=options, providers=["CPUExecutionProvider"]
+        graph if isinstance(graph, bytes) else str(graph_file(graph)),
+        sess_options=options,
+        providers=["CPUExecutionProvider"],
     )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from recommender.errors import KuberecError
+from recommender.onnx_session import open_session
 from recommender.settings import QuantiseStep
 
 # The greatest distance of two distributions (Kolmogorov-Smirnov) that is put down to chance: of 64
@@ -92,7 +93,7 @@ def clipped_shares(
     made = {name for node in model.graph.node for name in node.output}
     watched = [name for name in ranges if name in made]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in watched)
-    session = _session(model.SerializeToString())
+    session = open_session(model.SerializeToString())
     outside = dict.fromkeys(watched, 0)
     sizes = dict.fromkeys(watched, 0)
     for start in range(0, len(requests["history_ids"]), BATCH):
@@ -129,14 +130,3 @@ def _ranges(graph: Any) -> dict[str, tuple[float, float]]:
             ends = [(end - int(zero)) * float(scale) for end in (limits.min, limits.max)]
             ranges[node.input[0]] = (ends[0] - float(scale) / 2, ends[1] + float(scale) / 2)
     return ranges
-
-
-def _session(graph: bytes) -> Any:
-    import onnxruntime
-
-    import recommender.onnx_session  # noqa: F401  # which turns its telemetry off
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

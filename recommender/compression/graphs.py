@@ -13,14 +13,14 @@ from recommender.compression.calibration import (
 from recommender.compression.candidate import Candidate, Work
 from recommender.compression.check import quantised_two_stages
 from recommender.compression.half import half_ranker
-from recommender.compression.quantize import quantize_ranker, request_inputs
+from recommender.compression.quantize import quantize_ranker
 from recommender.errors import KuberecError
 from recommender.export import export_ranker
 from recommender.graph_trim import trim_file
 from recommender.item_graphs import item_nodes, pack_items
 from recommender.large_catalogue import export_two_stage, wants_two_stages
 from recommender.onnx_session import copy_graph
-from recommender.ranker_inputs import ranker_inputs
+from recommender.ranker_inputs import ranker_inputs, request_inputs
 from recommender.settings import ExportConfig
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from recommender.files import atomic_file
+from recommender.ranker_inputs import request_inputs
 from recommender.settings import QuantiseStep
-from recommender.string_graphs import EVENT_TIMES
 
 CALIBRATION_BATCH = 32
 
@@ -74,16 +74,6 @@ def quantize_ranker(
             )
     finally:
         root.setLevel(level)
-
-
-def request_inputs(
-    history_ids: np.ndarray, seen_ids: np.ndarray, event_times: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
-    """Requests by the names of a ranker's inputs."""
-    given = {"history_ids": history_ids, "seen_ids": seen_ids}
-    if event_times is not None:
-        given[EVENT_TIMES] = event_times
-    return given
 
 
 def _gathers_of_no_item(graph: Any) -> list[str]:

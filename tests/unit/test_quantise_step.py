@@ -25,12 +25,12 @@ from recommender.compression.graphs import write_graphs
 from recommender.compression.half import half_ranker
 from recommender.compression.learning import learn
 from recommender.compression.quantise_step import quantise
-from recommender.compression.quantize import quantize_ranker, request_inputs
+from recommender.compression.quantize import quantize_ranker
 from recommender.errors import KuberecError
 from recommender.evaluation.metrics import evaluate_scorer, model_scorer
 from recommender.export import export_ranker, rank
 from recommender.onnx_session import open_session
-from recommender.ranker_inputs import ranker_inputs
+from recommender.ranker_inputs import ranker_inputs, request_inputs
 from recommender.sequences import load_windows
 from recommender.settings import ExportConfig, LearningConfig, QuantiseStep, RecoveryConfig
 
