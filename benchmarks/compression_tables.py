@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reporting.ledger import Table, cost_table, quality_table
+from reporting.ledger import cost_table, quality_table
+from reporting.markdown import table
 
 Row = Mapping[str, Any]
 KEPT, SMALLER, FASTER = 0.98, 8.0, 4.0
@@ -16,7 +17,8 @@ MARKS = (
 
 def as_markdown(rows: Sequence[Row]) -> str:
     """Both of the ledger's tables, a line a row; the first is the full model's."""
-    return "\n\n".join(_table(table) for table in (quality_table(rows), cost_table(rows)))
+    tables = (quality_table(rows), cost_table(rows))
+    return "\n\n".join(table(head, cells, numbers=len(head) - 1) for head, cells in tables)
 
 
 def finding(rows: Sequence[Row]) -> dict[str, Any]:
@@ -48,8 +50,3 @@ def as_lines(found: Mapping[str, Any]) -> list[str]:
 def _best(rows: Sequence[Row], key: str) -> dict[str, Any] | None:
     row = max(rows, key=lambda row: row[key], default=None)
     return None if row is None else {"step": row["step"], key: row[key]}
-
-
-def _table(table: Table) -> str:
-    lines = [table.head, ("---", *("---:" for _ in table.head[1:])), *table.rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
