@@ -1,5 +1,6 @@
 """What an engine is planned from, and the typed graph that TensorRT would get."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from serving.handover import answers, looked_up
 from serving.parity import golden_answers
 from serving.settings import GpuConfig, TritonConfig
 from serving.triton.configs import COMPUTE_CAPABILITIES, read_config
+from serving.triton.engine.build import golden_inputs
 from serving.triton.engine.graph import require_symmetric, sparse_weights, write_typed
 from serving.triton.engine.plan import LARGEST_K, EnginePlan, Precision, Profile, plan_engine
 from serving.triton.engine.record import EngineError, plan_name
@@ -58,7 +60,7 @@ def test_a_plan_says_what_the_settings_do(tiny: ModelVersion, tmp_path: Path) ->
     assert (plan.precision, plan.workspace_bytes, plan.k) == ("bf16", 64 * 2**20, K)
     assert plan.timing_cache == tmp_path / "cache"
     assert plan.graph == plan.exact == tiny.directory / "ranker/1/model.onnx"
-    assert plan.as_dict()["graph_sha256"] == tiny.files["ranker/1/model.onnx"]
+    assert plan.graph_sha256 == tiny.files["ranker/1/model.onnx"]
     asked = plan_engine(tiny, "fp16", workspace_mib=7)
     assert (asked.precision, asked.workspace_bytes) == ("fp16", 7 * 2**20)
 
@@ -114,8 +116,7 @@ def test_a_typed_graph_answers_as_the_float_one(
     version: ModelVersion = request.getfixturevalue(kind)
     plan = plan_engine(version, precision)
     assert write_typed(plan, tmp_path / "typed.onnx") == []
-    asked = [each.asked() for each in version.golden()]
-    ids = looked_up(version.directory / "lookup/1/model.onnx", asked)
+    ids = golden_inputs(version)
     found, expected = answers(tmp_path / "typed.onnx", *ids), answers(plan.exact, *ids)
     close = 0.0 if precision == "fp32" else 0.02
     np.testing.assert_allclose(found.scores_BK, expected.scores_BK, rtol=close, atol=close)
@@ -175,8 +176,6 @@ def test_a_weight_beyond_float16_is_named(tiny: ModelVersion, tmp_path: Path) ->
 
 
 def with_graph(plan: EnginePlan, graph: Path) -> EnginePlan:
-    from dataclasses import replace
-
     return replace(plan, graph=graph)
 
 
@@ -271,8 +270,6 @@ def test_weights_that_are_2_of_4_are_found(transposed: bool, tmp_path: Path) -> 
 
 
 def test_answers_are_of_all_golden_requests(timed: ModelVersion) -> None:
-    from serving.triton.engine.build import golden_inputs
-
     ids = golden_inputs(timed)
     found: Answers = answers(plan_engine(timed).exact, *ids)
     assert found.ids_BK.shape == (len(timed.golden()), timed.k)

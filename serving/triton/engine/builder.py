@@ -76,8 +76,8 @@ def build(plan: EnginePlan, graph: Path, sparse: bool) -> bytes:
     for each in plan.inputs:
         profile.set_shape(each.tensor, each.minimum, each.optimum, each.maximum)
     config.add_optimization_profile(profile)
-    known = plan.timing_cache is not None and plan.timing_cache.is_file()
-    before = plan.timing_cache.read_bytes() if known and plan.timing_cache else b""
+    cache = plan.timing_cache
+    before = cache.read_bytes() if cache is not None and cache.is_file() else b""
     # One of another GPU or release is not taken: an empty one is begun in its place.
     if not config.set_timing_cache(config.create_timing_cache(before), ignore_mismatch=False):
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
@@ -88,8 +88,8 @@ def build(plan: EnginePlan, graph: Path, sparse: bool) -> bytes:
             f"log:\n{logger.end()}\nOut of memory: a smaller --workspace, or a GPU that nothing "
             "else uses"
         )
-    if plan.timing_cache is not None:
-        with atomic_file(plan.timing_cache) as draft:
+    if cache is not None:
+        with atomic_file(cache) as draft:
             draft.write_bytes(bytes(config.get_timing_cache().serialize()))
     return bytes(engine)
 

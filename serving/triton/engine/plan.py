@@ -4,9 +4,9 @@ A description, which needs neither TensorRT nor a GPU.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 from recommender.files import sha256_file
 from serving.triton.engine.record import EngineError
@@ -14,7 +14,6 @@ from serving.triton.repository import GPU, TENSORRT, config_path, graph_path
 from serving.version import ModelVersion
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 # TensorRT operator reference, TopK: "k <= 3840".
 LARGEST_K = 3840
 
@@ -56,12 +55,6 @@ class EnginePlan:
     precision: Precision
     workspace_bytes: int
     timing_cache: Path | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready, without the machine's paths."""
-        content = asdict(self)
-        del content["graph"], content["exact"], content["timing_cache"]
-        return content
 
 
 def plan_engine(
