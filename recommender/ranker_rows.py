@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from recommender.errors import KuberecError
 from recommender.files import atomic_file
+from recommender.onnx_session import graph_file
 from recommender.ranker_graph import BIAS, CODEBOOKS, CODES, INT8, ITEMS, SCALES, RankerGraph
 from recommender.row_codes import COLUMNS, nearest_centroids, to_int8, whole_columns
 
@@ -38,11 +40,12 @@ def append_rows(source: Path, target: Path, new: NewRows) -> None:
     """Write the ranker `source`, FP32 or INT8, with the rows of `new` behind its own to `target`.
 
     Raises:
+        KuberecError: it is a ranker that rows cannot be put behind.
         ValueError: it is no ranker of `recommender.export`.
     """
     import onnx
 
-    model = onnx.load(str(source))
+    model = _load(source)
     graph = RankerGraph(model.graph)
     scores, popularity = graph.scores(), graph.popularity()
     old = graph.array(popularity).shape[0]
@@ -64,9 +67,7 @@ def append_rows(source: Path, target: Path, new: NewRows) -> None:
 
 def table_size(source: Path) -> tuple[int, int]:
     """(items, D) of a ranker's table, without padding."""
-    import onnx
-
-    graph = RankerGraph(onnx.load(str(source)).graph)
+    graph = RankerGraph(_load(source).graph)
     items = len(graph.array(graph.popularity())) - 1
     if CODES in graph.constants:
         return items, graph.array(CODES).shape[1] * graph.array(CODEBOOKS).shape[1]
@@ -78,10 +79,21 @@ def table_size(source: Path) -> tuple[int, int]:
 
 def least_popular(source: Path) -> float:
     """The lowest log popularity of a ranker's items."""
-    import onnx
-
-    graph = RankerGraph(onnx.load(str(source)).graph)
+    graph = RankerGraph(_load(source).graph)
     return float(graph.array(graph.popularity())[1:].min())
+
+
+def _load(source: Path) -> Any:
+    import onnx
+    from onnx.external_data_helper import uses_external_data
+
+    model = onnx.load(str(graph_file(source)), load_external_data=False)
+    if any(uses_external_data(each) for each in model.graph.initializer):
+        raise KuberecError(
+            f"the ranker '{source}' is too large for one ONNX file, and rows are put behind those "
+            "of one file alone: train again with the new items (`kuberec run CONFIG`)"
+        )
+    return model
 
 
 def _append_codes(graph: RankerGraph, old: int, rows_nD: np.ndarray) -> None:

@@ -187,6 +187,8 @@ def test_graphs_too_large_for_one_file_are_trimmed_and_copied_as_folders(
         assert agreement(whole, found, TIE)["top_k_overlap"] == 1.0
     trimmed = onnx.load(str(graphs.served / "model.onnx"), load_external_data=False).graph
     assert any(READ in node.output for node in trimmed.node)
+    with pytest.raises(KuberecError, match="too large for one ONNX file"):
+        least_popular(graphs.served / "model.onnx")  # as serving names it
     if scoring == "exact":
         with pytest.raises(KuberecError, match=r"400 items .* too large for one ONNX file"):
             write_graphs(Candidate(model, Form(int8_items=True)), work, tmp_path)
