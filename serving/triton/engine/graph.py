@@ -58,7 +58,7 @@ def require_symmetric(graph: Path) -> None:
     if not nodes:
         raise EngineError(
             f"int8: '{graph}' is not quantised: there is no QuantizeLinear in it. Take fp32, fp16 "
-            "or bf16, or compress with a step `quantise` to int8"
+            "or bf16; the step `quantise` is no way out, its INT8 is asymmetric, for CPUs"
         )
     constants = dict(_constants(model.graph))
     wrong = [
