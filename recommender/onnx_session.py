@@ -11,6 +11,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 def graph_file(path: Path) -> Path:
     """The .onnx file of a graph: itself, or that of a folder which holds its weights beside it."""
+    # The name that Triton's onnxruntime_backend looks for (ModelState::LoadModel).
     return path / "model.onnx" if Path(path).is_dir() else Path(path)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recommender.files import atomic_directory, fingerprint, sha256_file
+from recommender.onnx_session import graph_file
 from recommender.opsets import check_served
 from recommender.string_graphs import EVENT_TIMES
 from serving.settings import TritonConfig
@@ -82,7 +83,7 @@ def write_repository(
     _, gpu_graph, gpu_source = graphs[-1] if gpu_ranker is not None else graphs[1]
     engine = fingerprint([sha256_file(path) for path in _files(gpu_source)])[:16]
     configs = build_configs(shapes, config or TritonConfig(), gpu_graph, engine)
-    samples = add_golden(configs, _file(lookup), golden)
+    samples = add_golden(configs, graph_file(lookup), golden)
     with atomic_directory(Path(directory)) as draft:
         for name, data in samples.items():
             path = draft / name
@@ -103,7 +104,7 @@ def write_repository(
 
 def graph_path(repository: Path, model: str, name: str = GRAPH) -> Path:
     """The .onnx file of one of a repository's models, however it is laid out."""
-    return _file(Path(repository) / model / "1" / name)
+    return graph_file(Path(repository) / model / "1" / name)
 
 
 def config_path(repository: Path, model: str, variant: str | None = None) -> Path:
@@ -165,11 +166,6 @@ def _config_path(repository: Path, model: str, variant: str | None) -> Path:
     return folder / "configs" / f"{variant}.pbtxt" if variant else folder / "config.pbtxt"
 
 
-def _file(path: Path) -> Path:
-    """onnxruntime_backend (ModelState::LoadModel): in a folder, whatever its name, model.onnx."""
-    return path / "model.onnx" if Path(path).is_dir() else Path(path)
-
-
 def _tensors(path: Path) -> dict[str, list[int]]:
     """Inputs and outputs of a graph: name -> dims, -1 where not fixed.
 
@@ -178,7 +174,7 @@ def _tensors(path: Path) -> dict[str, list[int]]:
     """
     import onnx
 
-    model = onnx.load(str(_file(path)), load_external_data=False)
+    model = onnx.load(str(graph_file(path)), load_external_data=False)
     opsets = {each.domain: each.version for each in model.opset_import}
     check_served(opsets, model.ir_version, f"the graph '{path}'")
     graph = model.graph
@@ -208,7 +204,7 @@ def _files(source: Path) -> list[Path]:
     import onnx
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-    graph = _file(source)
+    graph = graph_file(source)
     model = onnx.load(str(graph), load_external_data=False)
     tensors = [*model.graph.initializer, *(t for n in model.graph.node for t in _attributes(n))]
     names = sorted({ExternalDataInfo(t).location for t in tensors if uses_external_data(t)})
