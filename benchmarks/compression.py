@@ -8,8 +8,8 @@ DATA is a folder with sequences.txt and items.jsonl (benchmarks.sequence_data); 
 copied into results. The full model of the config is trained as in a run (or taken from --model,
 which must be of the same items), each recipe is a list of steps from a YAML file, and each takes
 the same way as in a run: compress(), budgets aside. In the same run, on the same machine and beside
-the same full graph, in turns: onnxruntime's plain dynamic quantisation, torch eager and
-torch.compile.
+the same full graph, in turns: that graph as torch exports it, onnxruntime's plain dynamic
+quantisation, torch eager and torch.compile.
 
 What is done is kept in --work: a benchmark that was stopped goes on where it was, within a recipe
 behind its finished steps, and lists of steps that begin alike share them. compression_<data>.json
@@ -22,7 +22,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -179,15 +179,18 @@ class Bench:
         return rows[-1] | {"step": name, "way": way}
 
     def side(self, name: str) -> dict[str, Any]:
+        return side(name, self.full, self.work)
+
+    @cached_property
+    def full(self) -> Full:
         self.compressed([])  # whose graph and gains are kept, if they are not yet
         (folder,) = (self.work / "stages").glob(f"*/{stage_name([])}")
         model = load_model(self.model)
         stage = Stage.load(folder, model)
         test = load_windows(self.windows, Vocabulary.load(self.model / "vocabulary.json"))["test"]
-        full = Full(
+        return Full(
             self.model, model.config, stage, test, self.config.export, self.config.evaluation
         )
-        return side(name, full, self.work)
 
     def compressed(self, steps: Sequence[Any]) -> list[dict[str, Any]]:
         """The rows of the ledger; finished steps stay."""

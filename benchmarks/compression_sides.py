@@ -1,19 +1,20 @@
 """What stands beside the recipes: the full model run in other ways, nothing of it trained.
 
-onnxruntime's dynamic quantiser on the full graph is what people do who do nothing else; torch,
-eager and compiled, is how the model would serve without an export.
+The graph as torch exports it reads padding too, which the full row's does not; onnxruntime's
+dynamic quantiser on the full graph is what people do who do nothing else; torch, eager and
+compiled, is how the model would serve without an export.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recommender.compression.kept import Stage
+from recommender.compression.kept import EXACT, Stage
 from recommender.compression.ledger import measured_costs
-from recommender.compression.quality import Judge, measure_gains
+from recommender.compression.quality import Gains, Judge, measure_gains
 from recommender.compression.rankers import Answer
 from recommender.compression.stages import some_requests
 from recommender.errors import KuberecError
@@ -23,8 +24,9 @@ from recommender.model import load_model
 from recommender.sequences import Split
 from recommender.settings import EvaluationConfig, ExportConfig, ModelConfig
 
-DYNAMIC, EAGER, COMPILED = "onnxruntime dynamic INT8", "torch eager FP32", "torch.compile FP32"
-SIDES = (DYNAMIC, EAGER, COMPILED)
+EXPORTED, DYNAMIC = "exported as it is", "onnxruntime dynamic INT8"
+EAGER, COMPILED = "torch eager FP32", "torch.compile FP32"
+SIDES = (EXPORTED, DYNAMIC, EAGER, COMPILED)
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Full:
     test: Split
     export: ExportConfig
     evaluation: EvaluationConfig
+    gains: dict[Path, Gains] = field(default_factory=dict)  # of what has been asked already
 
 
 def side(name: str, full: Full, scratch: Path) -> dict[str, Any]:
@@ -44,10 +47,17 @@ def side(name: str, full: Full, scratch: Path) -> dict[str, Any]:
 
     torch.compile has the quality of eager, which is measured: it changes no weight.
     """
-    place = _dynamic(full, scratch) if name == DYNAMIC else full.model_dir
+    if name == EXPORTED:
+        place = full.stage.folder / EXACT
+    else:
+        place = _dynamic(full, scratch) if name == DYNAMIC else full.model_dir
     opened = _compiled(full) if name == COMPILED else None
     export, new = full.export, full.evaluation.new_user_events
-    gains = measure_gains(place, full.test, full.config, export.k, export.max_seen, new)
+    if place not in full.gains:
+        full.gains[place] = measure_gains(
+            place, full.test, full.config, export.k, export.max_seen, new
+        )
+    gains = full.gains[place]
     requests = some_requests(full.test, full.config, export.max_seen)
     costs = measured_costs(place, full.stage.place, requests, requests, export.k, opened)
     quality = Judge([], full.evaluation, full.stage.gains).quality(gains, full.stage.gains)

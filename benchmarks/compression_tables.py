@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.compression_sides import EXPORTED, SIDES
 from reporting.ledger import cost_table, quality_table
 from reporting.markdown import table
 
@@ -22,15 +23,25 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 
 def finding(rows: Sequence[Row]) -> dict[str, Any]:
-    """The rows that reach the aims, and of all the smallest and the fastest that keep enough."""
+    """The recipes that reach the aims, and the smallest and the fastest that keep enough.
+
+    The aim is over the full model exported as it is; over the full row, whose graph reads no
+    padding, it is harder.
+    """
     full = rows[0]["ndcg@10"]
-    keeping = [row for row in rows[1:] if row["ndcg@10"] >= KEPT * full]
-    reached = [
-        row for row in keeping if row["times_smaller"] >= SMALLER and row["times_faster"] >= FASTER
+    exported = [row["times_faster"] for row in rows if row["step"] == EXPORTED]
+    keeping = [
+        row for row in rows[1:] if row["ndcg@10"] >= KEPT * full and row["step"] not in SIDES
     ]
+    small = [row for row in keeping if row["times_smaller"] >= SMALLER]
+    over_full, over_exported = (
+        [row["step"] for row in small if row["times_faster"] / base >= FASTER]
+        for base in (1.0, *exported, 1.0)[:2]
+    )
     return {
         "aim": f"NDCG@10 kept >= {KEPT:.0%} at >= {SMALLER:g}x smaller and >= {FASTER:g}x faster",
-        "reached_by": [row["step"] for row in reached],
+        "reached_by": over_exported,
+        "reached_over_full_without_padding_by": over_full,
         "smallest_that_keeps": _best(keeping, "times_smaller"),
         "fastest_that_keeps": _best(keeping, "times_faster"),
         "published": MARKS,
@@ -40,11 +51,17 @@ def finding(rows: Sequence[Row]) -> dict[str, Any]:
 def as_lines(found: Mapping[str, Any]) -> list[str]:
     """The finding for a person."""
     return [
-        f"{found['aim']}: {', '.join(found['reached_by']) or 'reached by none'}",
+        f"{found['aim']} than the full model {EXPORTED}: {_named(found['reached_by'])}",
+        "the same over the full row, which reads no padding: "
+        + _named(found["reached_over_full_without_padding_by"]),
         f"smallest that keeps it: {found['smallest_that_keeps']}; "
         f"fastest: {found['fastest_that_keeps']}",
         found["published"],
     ]
+
+
+def _named(steps: Sequence[str]) -> str:
+    return ", ".join(steps) or "reached by none"
 
 
 def _best(rows: Sequence[Row], key: str) -> dict[str, Any] | None:

@@ -73,7 +73,7 @@ def write(items: int, folder: Path) -> dict[str, dict[str, Any]]:
         path, begin = folder / name, time.process_time()
         write_ranker(ranker.eval(), model, path, SEEN, OPSET, at_most=at_most)
         if path.is_file():
-            trim_file(path)
+            trim_file(path, seen=at_most)  # as compression does with two stages
         files = [path] if path.is_file() else list(path.iterdir())
         size = sum(file.stat().st_size for file in files)
         made[name] = about | {"bytes": size, "export_cpu_s": round(time.process_time() - begin, 1)}

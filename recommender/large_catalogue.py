@@ -14,7 +14,7 @@ a cell, p cells probed, P = p M places looked at, T = K + S candidates.
 """
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from recommender.model import SequentialRecommender
 from recommender.schema import MASKED_SCORE
 from recommender.settings.export import ExportConfig, TwoStageConfig
 
-LARGE = 1_000_000  # items from which on `auto` takes two stages
+LARGE = 1_000_000  # items beyond which `auto` takes two stages
 
 
 class TwoStageRanker(nn.Module):
@@ -157,3 +157,27 @@ def export_two_stage(model: SequentialRecommender, path: Path, config: ExportCon
     """
     ranker = TwoStageRanker(model.eval(), config.k, config.max_seen, config.two_stage).eval()
     write_ranker(ranker, model, path, config.max_seen, config.opset, at_most=True)
+
+
+def nodes_behind_the_blocks(path: Path) -> list[str]:
+    """The names of all nodes but those that make the hidden state: what choosing items is made of.
+
+    Hidden states are compared with the cells' centres first; the other products are of items that
+    are bytes already.
+    """
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    made_by = {name: node for node in graph.node for name in node.output}
+    (compared,) = (
+        node for node in graph.node if any(name.startswith("centroids") for name in node.input)
+    )
+    blocks: dict[str, Any] = {}
+    waiting = [compared.input[0]]
+    while waiting:
+        node = made_by.get(waiting.pop())
+        if node is not None and node.name not in blocks:
+            blocks[node.name] = node
+            waiting += node.input
+    rows = {name for name, node in blocks.items() if node.op_type == "Gather"}
+    return [node.name for node in graph.node if node.name not in blocks or node.name in rows]

@@ -112,17 +112,17 @@ def check_scoring(steps: Sequence[Step], export: ExportConfig, items: int | None
 
         two_stages = wants_two_stages(export, items)
     for index, step in enumerate(steps):
-        if two_stages and isinstance(step, QuantiseStep):
+        if two_stages and isinstance(step, QuantiseStep) and step.precision == "float16":
             with _named(index, step):
-                raise quantised_two_stages(export)
+                raise half_two_stages(export)
 
 
-def quantised_two_stages(export: ExportConfig) -> KuberecError:
-    """Why a ranker of two stages is not quantised."""
+def half_two_stages(export: ExportConfig) -> KuberecError:
+    """Why a ranker of two stages is not in float16."""
     return KuberecError(
-        f"export.scoring = {export.scoring}: a ranker of two stages keeps its blocks in "
-        "float32, and its items are bytes already: leave the step 'quantise' out of "
-        "compression.steps, or set export.scoring: exact"
+        f"export.scoring = {export.scoring}: a ranker of two stages is for CPUs, its items are "
+        "bytes, and float16 is for GPUs: take the step quantise's precision: int8, or set "
+        "export.scoring: exact"
     )
 
 

@@ -1,7 +1,9 @@
 """A candidate's graphs: the exact one, and the one that serves."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from recommender.compression.calibration import (
     HELD_OUT,
@@ -11,17 +13,20 @@ from recommender.compression.calibration import (
     require_covered,
 )
 from recommender.compression.candidate import Candidate, Work
-from recommender.compression.check import quantised_two_stages
+from recommender.compression.check import half_two_stages
 from recommender.compression.half import half_ranker
 from recommender.compression.quantize import quantize_ranker
 from recommender.errors import KuberecError
 from recommender.export import export_ranker
 from recommender.graph_trim import trim_file
 from recommender.item_graphs import item_nodes, pack_items
-from recommender.large_catalogue import export_two_stage, wants_two_stages
+from recommender.large_catalogue import (
+    export_two_stage,
+    nodes_behind_the_blocks,
+    wants_two_stages,
+)
 from recommender.onnx_session import copy_graph
 from recommender.ranker_inputs import ranker_inputs, request_inputs
-from recommender.settings import ExportConfig
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,13 @@ def write_graphs(candidate: Candidate, work: Work, folder: Path) -> Graphs:
     model, export = candidate.model, work.export
     export_ranker(model, graphs.exact, export.k, export.max_seen, export.opset)
     if wants_two_stages(export, len(model.log_popularity) - 1):
-        _write_two_stages(candidate, export, graphs.served)
+        _write_two_stages(candidate, work, graphs.served)
         return graphs
     _require_one_file(candidate, graphs.exact)
-    _write_served(candidate, work, graphs)
+    packed = model.item_codes is not None or candidate.form.int8_items
+    _write_served(
+        candidate, work, graphs.exact, graphs.served, item_nodes(graphs.exact) if packed else ()
+    )
     codes, unit_length = model.item_codes, model.config.similarity == "cosine"
     if codes is not None:
         pack_items(graphs.exact, codes, unit_length=unit_length)
@@ -77,29 +85,37 @@ def _is_half(candidate: Candidate) -> bool:
     return step is not None and step.precision == "float16"
 
 
-def _write_two_stages(candidate: Candidate, export: ExportConfig, path: Path) -> None:
+def _write_two_stages(candidate: Candidate, work: Work, path: Path) -> None:
     """Its items are bytes by `export.two_stage.int8`, whatever the candidate's form says of them.
 
     Raises:
-        KuberecError: the form says more than that.
+        KuberecError: it is to be float16.
     """
-    if candidate.form.quantised is not None:
-        raise quantised_two_stages(export)
-    export_two_stage(candidate.model, path, export)
-    if export.trim_padding:
-        trim_file(path)
+    if _is_half(candidate):
+        raise half_two_stages(work.export)
+    with TemporaryDirectory(dir=path.parent, prefix=".two-stage-") as scratch:
+        floating = Path(scratch) / path.name
+        export_two_stage(candidate.model, floating, work.export)
+        if floating.is_dir() and candidate.form.quantised is not None:
+            raise KuberecError(
+                "the ranker of two stages is too large for one ONNX file, so that it cannot be "
+                "quantised: set export.two_stage.int8, or leave the step 'quantise' out"
+            )
+        _write_served(candidate, work, floating, path, nodes_behind_the_blocks(floating))
+    if work.export.trim_padding:
+        trim_file(path, seen=True)
 
 
-def _write_served(candidate: Candidate, work: Work, graphs: Graphs) -> None:
-    """All of the graph that serves but its items, which are the exact one's still."""
+def _write_served(
+    candidate: Candidate, work: Work, source: Path, target: Path, kept: Sequence[str]
+) -> None:
+    """`source` in the candidate's form, but for the nodes in `kept`, which stay as they are."""
     model, export, step = candidate.model, work.export, candidate.form.quantised
     if step is None:
-        copy_graph(graphs.exact, graphs.served)
+        copy_graph(source, target)
         return
-    packed = model.item_codes is not None or candidate.form.int8_items
-    kept = item_nodes(graphs.exact) if packed else ()
     if step.precision == "float16":
-        half_ranker(graphs.exact, graphs.served, kept)
+        half_ranker(source, target, kept)
         return
     samples, requests = [], []
     valid = work.splits["valid"]
@@ -117,6 +133,6 @@ def _write_served(candidate: Candidate, work: Work, graphs: Graphs) -> None:
         requests.append(ranker_inputs(histories, length, export.max_seen, times))
     popularity = model.log_popularity.numpy()
     require_alike(samples[0], samples[1], popularity, model.config.max_length)
-    quantize_ranker(graphs.exact, graphs.served, step, *requests[0], kept=kept)
+    quantize_ranker(source, target, step, *requests[0], kept=kept)
     held_out = request_inputs(*requests[1])
-    require_covered(clipped_shares(graphs.exact, graphs.served, held_out), step)
+    require_covered(clipped_shares(source, target, held_out), step)

@@ -42,7 +42,7 @@ class ExportConfig(Section):
     scoring: Literal["auto", "exact", "two-stage"] = Field(
         default="auto",
         description="exact: every item is scored; two-stage: those of the nearest cells; auto: "
-        "two-stage from a million items on",
+        "two-stage beyond a million items",
     )
     two_stage: TwoStageConfig = TwoStageConfig()
     trim_padding: bool = Field(

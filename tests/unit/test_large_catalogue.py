@@ -1,11 +1,13 @@
 """The two-stage ranker: exact where every cell is probed, near to it where few are."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import TensorProto
 from recommender_data import TINY
 
 from recommender import onnx_export
@@ -22,6 +24,7 @@ from recommender.model import SequentialRecommender
 from recommender.onnx_session import open_session
 from recommender.ranker_rows import NewRows, append_rows, least_popular
 from recommender.schema import MASKED_SCORE
+from recommender.sequences import Split
 from recommender.settings import DistilStep, ExportConfig, QuantiseStep
 
 ITEMS, K, SEEN = 400, 10, 6
@@ -67,7 +70,7 @@ def test_with_every_cell_probed_it_is_the_exact_ranker(model, exact, tmp_path) -
     for inputs in (requests(), (requests()[0], np.zeros((64, SEEN), np.int64))):
         for trimmed in (False, True):
             if trimmed:
-                trim_file(path)
+                trim_file(path, seen=True)
             expected, found = rank(exact, *inputs), rank(open_session(path), *inputs)
             compared = agreement(Answers(*expected), Answers(*found), TIE)
             assert compared["top_k_overlap"] == 1.0
@@ -133,10 +136,11 @@ def test_cells_are_small_have_every_item_once_and_keep_neighbours_together(model
 
 
 def test_what_is_compressed_is_written_in_the_configs_stages(model, exact, tmp_path) -> None:
-    """Exact for GPUs, whole; two stages and trimmed as served; quantised blocks are refused."""
+    """Exact for GPUs, whole; two stages and trimmed as served; in float16 they are refused."""
     work = Work(model, {}, config(probes=8), tmp_path)
-    with pytest.raises(KuberecError, match=r"export\.scoring: exact"):
-        write_graphs(Candidate(model, Form(quantised=QuantiseStep())), work, tmp_path)
+    half = Form(quantised=QuantiseStep(precision="float16"))
+    with pytest.raises(KuberecError, match=r"precision: int8"):
+        write_graphs(Candidate(model, half), work, tmp_path)
     graphs = write_graphs(Candidate(model), work, tmp_path)
     nodes = {name: onnx.load(path).graph.node for name, path in graphs.__dict__.items()}
     made = {name: {out for node in each for out in node.output} for name, each in nodes.items()}
@@ -145,19 +149,42 @@ def test_what_is_compressed_is_written_in_the_configs_stages(model, exact, tmp_p
     inputs = requests()
     whole = rank(exact, *inputs)[0]
     np.testing.assert_array_equal(rank(open_session(graphs.exact), *inputs)[0], whole)
-    found = rank(open_session(graphs.served), *inputs)[0]
-    assert np.mean([np.isin(a, b).mean() for a, b in zip(found, whole, strict=True)]) > 0.85
+    assert found_share(graphs.served, whole) > 0.85
+
+
+def test_the_blocks_of_two_stages_in_int8(model, exact, tmp_path) -> None:
+    """Their weights are bytes, what chooses the items is as it was, and answers are near."""
+    rng = np.random.default_rng(4)
+    histories = [rng.integers(1, ITEMS + 1, TINY.max_length) for _ in range(40)]
+    split = Split([str(row) for row in range(40)], histories, np.ones(40, np.int64))
+    work = Work(model, {"train": split, "valid": split}, config(probes=8), tmp_path)
+    step = QuantiseStep(calibration_requests=64, max_clipped=0.1)
+    graphs = write_graphs(Candidate(model, Form(quantised=step)), work, tmp_path)
+    graph = onnx.load(graphs.served).graph
+    integers = {each.name for each in graph.initializer if each.data_type == TensorProto.INT8}
+    assert len([name for name in integers if name.startswith("model.backbone.blocks")]) >= 5
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    (compared,) = (n for n in graph.node if any(i.startswith("centroids") for i in n.input))
+    assert [made_by.get(name) for name in compared.input].count("DequantizeLinear") == 0
+    assert found_share(graphs.served, rank(exact, *requests())[0]) > 0.8
+    assert {path.name for path in tmp_path.iterdir()} == {"ranker.onnx", "ranker_fp32.onnx"}
+
+
+def found_share(path: Path, whole_BK: np.ndarray) -> float:
+    found_BK = rank(open_session(path), *requests())[0]
+    shares = [np.isin(a, b).mean() for a, b in zip(found_BK, whole_BK, strict=True)]
+    return float(np.mean(shares))
 
 
 def test_a_step_without_a_graph_in_two_stages_is_named_before_any_is_taken() -> None:
-    steps = [DistilStep(), QuantiseStep()]
+    steps = [DistilStep(), QuantiseStep(precision="float16")]
     with pytest.raises(KuberecError, match=r"steps\.1 \(quantise\): export\.scoring = two-stage"):
         check_scoring(steps, config())
     check_scoring(steps, ExportConfig())  # auto: the catalogue will tell
     check_scoring(steps, ExportConfig(), LARGE)
     with pytest.raises(KuberecError, match=r"export\.scoring = auto"):
         check_scoring(steps, ExportConfig(), LARGE + 1)
-    check_scoring(steps[:1], config(), LARGE + 1)
+    check_scoring([DistilStep(), QuantiseStep()], config(), LARGE + 1)
 
 
 def test_new_items_are_refused_with_what_to_do(model, tmp_path) -> None:

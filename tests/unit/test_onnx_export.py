@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -105,6 +106,19 @@ def test_padding_of_a_whole_batch_is_cut_off(model, ranker, tmp_path) -> None:
         whole = rank(open_session(ranker), *given.values())
         np.testing.assert_allclose(scores, whole[1], rtol=1e-5, atol=1e-5)
         assert (indices == whole[0]).all()
+
+
+def test_a_short_history_is_no_warning_in_the_servers_log(ranker, tmp_path, capfd) -> None:
+    """ONNX Runtime warns where a tensor is not as large as the graph says, at every request."""
+    path = tmp_path / "ranker.onnx"
+    path.write_bytes(ranker.read_bytes())
+    trim_file(path)
+    options = ort.SessionOptions()
+    options.log_severity_level = 2  # Triton's
+    history, seen, times = requests(TINY.max_length)
+    rank(ort.InferenceSession(path, options), history, seen, times)
+    rank(ort.InferenceSession(path, options), history[:3], seen[:3], times[:3])
+    assert capfd.readouterr().err == ""
 
 
 def test_an_opset_that_no_server_reads_is_refused_before_anything_is_done(model, tmp_path) -> None:
