@@ -68,9 +68,26 @@ class RunConfig(Section):
             if isinstance(value, BaseModel) and name != "cluster":
                 arguments[name] = value.model_dump(mode="json", exclude_none=True)
                 if type(value).model_validate(arguments[name]) != value:
-                    raise ConfigError(f"{name}: a pipeline cannot be told null; leave the key out")
+                    null = _null_of_another_default(value, name)
+                    raise ConfigError(
+                        f"{null}: null cannot be told to a pipeline, and here it is not what the "
+                        "key has where it is left out: give a value"
+                    )
         arguments["tracking"] = self.tracking.named(self.name).model_dump(mode="json")
         return arguments
+
+
+def _null_of_another_default(section: BaseModel, name: str) -> str:
+    """The first key of a section that is null where its default is not; else the section's name."""
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if value is None and field.get_default(call_default_factory=True) is not None:
+            return f"{name}.{key}"
+        if isinstance(value, BaseModel):
+            found = _null_of_another_default(value, f"{name}.{key}")
+            if found != f"{name}.{key}":
+                return found
+    return name
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -152,10 +169,25 @@ def _explain(problem: Any, tree: yaml.Node | None, overridden: Set[tuple[str, ..
         return f"{place}unknown key '{key}'{hint or '.'} Allowed here: {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"{place}key '{key}' is required"
+    if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        return place + _explain_kind(location, key, problem)
     if isinstance(problem["input"], dict):  # a section as a whole: its text is in the file
         place += f"{key}: " if key else ""
         return f"{place}{problem['msg'].removeprefix('Value error, ')}"
     return f"{place}{key} = {problem['input']!r}: {problem['msg']}"
+
+
+def _explain_kind(location: Sequence[str | int], key: str, problem: Any) -> str:
+    """An element of a list of several kinds of sections, whose key that names the kind is wrong."""
+    name = problem["ctx"]["discriminator"].strip("'")
+    fields = [each.model_fields for each in _union_of(_section_at(location))]
+    allowed = list(dict.fromkeys(each[name].default for each in fields if name in each))
+    given = problem["ctx"].get("tag")
+    if given is None:
+        return f"{key}: key '{name}' is required, one of {', '.join(allowed)}"
+    close = difflib.get_close_matches(given, allowed, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else "."
+    return f"{key}: {name} = '{given}'{hint} Allowed here: {', '.join(allowed)}"
 
 
 def _line_of(node: yaml.Node | None, location: Sequence[str | int]) -> int | None:
@@ -176,7 +208,12 @@ def _line_of(node: yaml.Node | None, location: Sequence[str | int]) -> int | Non
 
 
 def _allowed_keys(location: Sequence[str | int]) -> list[str]:
-    """The keys of the section at `location`, which may lie in lists and dicts of sections."""
+    """The keys of the section at `location`."""
+    return sorted(getattr(_section_at(location), "model_fields", ()))
+
+
+def _section_at(location: Sequence[str | int]) -> Any:
+    """What may stand at `location`, in lists and dicts of sections too: a section, or a union."""
     annotation: Any = RunConfig
     for part in location:
         if hasattr(annotation, "model_fields"):
@@ -191,7 +228,7 @@ def _allowed_keys(location: Sequence[str | int]) -> list[str]:
             annotation = next(reversed(get_args(annotation)), None)
         if not hasattr(annotation, "model_fields") and type(None) in get_args(annotation):
             annotation = get_args(annotation)[0]  # optional
-    return sorted(getattr(annotation, "model_fields", ()))
+    return annotation
 
 
 def _union_of(annotation: Any) -> list[Any]:

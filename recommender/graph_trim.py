@@ -67,7 +67,7 @@ def _cut(ids: str, tensors: Sequence[str]) -> list[Any]:
     """Nodes that cut `tensors` [B, L] before the first column in which `ids` has an item."""
     from onnx import TensorProto, helper
 
-    def node(kind: str, inputs: list[str], made: str, **attributes: int) -> Any:
+    def node(kind: str, inputs: list[str], made: str, **attributes: Any) -> Any:
         return helper.make_node(kind, inputs, [made], **attributes)
 
     at = f"trim_{ids}_"

@@ -25,6 +25,7 @@ from recommender.errors import KuberecError
 from recommender.export import write_ranker
 from recommender.item_cells import Cells, make_cells
 from recommender.model import SequentialRecommender
+from recommender.onnx_session import graph_file
 from recommender.schema import MASKED_SCORE
 from recommender.settings.export import ExportConfig, TwoStageConfig
 
@@ -167,7 +168,7 @@ def nodes_behind_the_blocks(path: Path) -> list[str]:
     """
     import onnx
 
-    graph = onnx.load(str(path), load_external_data=False).graph
+    graph = onnx.load(str(graph_file(path)), load_external_data=False).graph
     made_by = {name: node for node in graph.node for name in node.output}
     (compared,) = (
         node for node in graph.node if any(name.startswith("centroids") for name in node.input)

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from recommender.agreement import TIE, Answers, agreement
 from recommender.errors import Check, GateFailed
+from recommender.schema import MASKED_SCORE
 from recommender.settings import ExportConfig
-from recommender.settings.parity import LinkLimits
-from serving.version import GoldenRequest
+from recommender.settings.parity import LinkLimits, ParityConfig
+from serving.version import GoldenAnswer, GoldenRequest, ModelVersion, VersionError
 
 TORCH, FP32, SERVED = "torch", "ONNX FP32", "ONNX as served"
 
@@ -26,10 +28,38 @@ def link_row(link: Link, one: str, other: str, first: Answers, second: Answers) 
     return {"link": link, "from": one, "to": other} | found
 
 
-def golden_lists(golden: Sequence[GoldenRequest]) -> Answers:
-    """Golden requests' answers as arrays: ids [B, K], strings, and scores [B, K]."""
-    ids = np.array([each.item_ids for each in golden])
-    return Answers(ids, np.array([each.scores for each in golden], np.float32))
+def golden_lists(golden: Sequence[GoldenRequest | GoldenAnswer]) -> Answers:
+    """Answers as arrays: ids [B, K], strings, and scores [B, K]. K is the longest list's length.
+
+    Shorter ones get the padding that a ranker gives where items run out.
+    """
+    k = max((len(each.item_ids) for each in golden), default=0)
+    missing = [k - len(each.item_ids) for each in golden]
+    ids = [[*each.item_ids, *[""] * n] for each, n in zip(golden, missing, strict=True)]
+    scores = [[*each.scores, *[MASKED_SCORE] * n] for each, n in zip(golden, missing, strict=True)]
+    return Answers(np.array(ids, dtype=np.str_), np.array(scores, np.float32))
+
+
+def sealed_limits(version: ModelVersion) -> ExportConfig:
+    """`export.parity` as the version was exported with, and nothing else of `export`.
+
+    Raises:
+        VersionError: limits that this release does not know.
+    """
+    sections = (version.model_extra or {}).get("config") or {}
+    sealed = (sections.get("export") or {}).get("parity") or {}
+    try:
+        return ExportConfig(parity=ParityConfig.model_validate(sealed))
+    except ValidationError as error:
+        problems = "; ".join(
+            f"export.parity.{'.'.join(map(str, each['loc']))}: {each['msg']}"
+            for each in error.errors()
+        )
+        raise VersionError(
+            f"model version {version.version} was exported with limits that this release does not "
+            f"know ({problems}): export it again (`kuberec run CONFIG`), or use the release that "
+            "made it"
+        ) from error
 
 
 def link_checks(row: Mapping[str, Any], config: ExportConfig) -> list[Check]:
@@ -47,7 +77,7 @@ def link_checks(row: Mapping[str, Any], config: ExportConfig) -> list[Check]:
     return checks + [
         Check(f"{name}: {what}", row[key], f"<= {most:g}", row[key] <= most)
         for what, (key, most) in upper.items()
-        if most is not None
+        if most != "any"
     ]
 
 

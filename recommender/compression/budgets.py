@@ -63,10 +63,13 @@ def _budgets(served: Row, config: CompressionConfig) -> list[Budget]:
         Budget(
             "NDCG@10 lost", lost, f"<= {most:.1%}{_between(served)}", lambda row: lost(row) <= most
         ),
-        _at_least("times smaller", "times_smaller", config.min_size_ratio),
-        _at_least("times faster (p50)", "times_faster", config.min_speedup),
-        _at_most("bytes", "bytes", config.max_bytes),
     ]
+    if config.steps:  # without any the full model serves, which is once as small as itself
+        limits += [
+            _at_least("times smaller", "times_smaller", config.min_size_ratio),
+            _at_least("times faster (p50)", "times_faster", config.min_speedup),
+        ]
+    limits.append(_at_most("bytes", "bytes", config.max_bytes))
     if config.max_p99_ms is not None:
         limits.append(_at_most("p99, ms", "p99_ms", config.max_p99_ms))
     if config.max_memory_bytes is not None:

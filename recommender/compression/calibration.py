@@ -3,7 +3,7 @@
 Shapes: n requests, L history length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ import numpy as np
 
 from recommender.errors import KuberecError
 from recommender.onnx_session import open_session
-from recommender.settings import QuantiseStep
+from recommender.sequences import Split
+from recommender.settings import ModelConfig, QuantiseStep
 
 # The greatest distance of two distributions (Kolmogorov-Smirnov) that is put down to chance: of 64
 # and 256 requests of one kind, one pair in a thousand is more than 0.27 apart.
 MOST_APART = 0.3
 HELD_OUT = 256  # validation histories
 BATCH = 32
+Request = tuple[list[np.ndarray], list[np.ndarray] | None]  # histories, and times of their events
 
 
 def calibration_histories(
@@ -43,6 +45,31 @@ def calibration_histories(
     tracks = [histories] if times is None else [histories, times]
     begun = [[track[row][:end] for row, end in zip(rows, ends, strict=True)] for track in tracks]
     return begun[0], begun[1] if times is not None else None
+
+
+def calibration_requests(
+    splits: Mapping[str, Split],
+    step: QuantiseStep,
+    config: ModelConfig,
+    log_popularity: np.ndarray,
+) -> tuple[Request, Request]:
+    """Histories of training that give the ranges, and of validation that they are tried with.
+
+    Raises:
+        KuberecError: there are too few, or the two are unlike (`require_alike`).
+    """
+    valid = splits["valid"]
+    # Of little data all beginnings there are: how many are held out is nobody's setting.
+    held = min(HELD_OUT, sum(map(len, valid.histories)))
+    drawn = [
+        calibration_histories(split.histories, count, seed, split.times_for(config))
+        for split, count, seed in (
+            (splits["train"], step.calibration_requests, step.seed),
+            (valid, held, step.seed + 1),
+        )
+    ]
+    require_alike(drawn[0][0], drawn[1][0], log_popularity, config.max_length)
+    return drawn[0], drawn[1]
 
 
 def require_alike(

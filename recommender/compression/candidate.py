@@ -1,5 +1,6 @@
 """What a compression step takes and gives: a model, and how its graph is to be written."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from recommender.model import SequentialRecommender
 from recommender.progress import Progress, silent
 from recommender.sequences import Split
 from recommender.settings import ExportConfig, QuantiseStep
+
+Told = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Work:
         export: the shapes of the graph.
         folder: scratch, for the graphs of one candidate at a time.
         progress: told of epochs, and of what takes long.
+        row_made: told of each row of the ledger, once a candidate is measured.
     """
 
     teacher: SequentialRecommender
@@ -66,3 +70,4 @@ class Work:
     export: ExportConfig
     folder: Path
     progress: Progress = silent
+    row_made: Told = lambda row: None

@@ -3,12 +3,18 @@
 Light to import: `check_shapes` is asked of a run's YAML too, before anything is trained.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from recommender.compression.half import require_half
-from recommender.compression.shapes import check_sparsifiable, pruned_shape, student_shape
+from recommender.compression.shapes import (
+    check_items_shape,
+    check_no_larger,
+    check_sparsifiable,
+    pruned_shape,
+    student_shape,
+)
 from recommender.errors import KuberecError
 from recommender.settings import (
     CompressionConfig,
@@ -25,28 +31,38 @@ from recommender.settings.compression import Step
 
 if TYPE_CHECKING:
     from recommender.model import SequentialRecommender
+    from recommender.sequences import Split
 
 
-def check_steps(config: CompressionConfig, model: "SequentialRecommender") -> None:
+def check_steps(
+    config: CompressionConfig, model: "SequentialRecommender", splits: Mapping[str, "Split"]
+) -> None:
     """Walk through all steps with the full model, without training or measuring anything.
+
+    Args:
+        splits: train and valid, which requests for the ranges of INT8 are drawn from.
 
     Raises:
         KuberecError: naming the step by its place in the list, what is wrong, and what to do: a
             weight that is no number, a step that leaves nothing, keeps more than there is, makes
-            a student larger than the full model, or undoes the one before it.
+            a student larger than the full model, undoes the one before it, or whose calibration
+            histories are too few or unlike those of validation.
     """
-    from recommender.compression.quantise_items import check_items
+    from recommender.compression.calibration import calibration_requests
+    from recommender.compression.quantise_items import check_centroids
     from recommender.compression.soundness import require_finite
 
     require_finite(model, "the full model")
     shapes = check_shapes(config.steps, model.config)
     for index, step in enumerate(config.steps):
-        with _named(index, step):
+        with named_step(index, step):
             match step:
                 case DistilStep():
                     _check_smaller(shapes[index], model)
-                case Int8ItemsStep() | ProductItemsStep():
-                    check_items(step, shapes[index].dim, model.text_vectors.shape[0] - 1)
+                case ProductItemsStep():
+                    check_centroids(step, model.text_vectors.shape[0] - 1)
+                case QuantiseStep() if step.precision == "int8":
+                    calibration_requests(splits, step, shapes[index], model.log_popularity.numpy())
 
 
 def check_shapes(steps: Sequence[Step], shape: ModelConfig) -> list[ModelConfig]:
@@ -56,10 +72,11 @@ def check_shapes(steps: Sequence[Step], shape: ModelConfig) -> list[ModelConfig]
         KuberecError: as `check_steps`, but of the weights.
     """
     shapes = []
-    sparse = coded = False
+    full = shape
+    sparse = coded = bytes_of_items = rounded = False
     unsure = False  # which widths are left is told by the weights
     for index, step in enumerate(steps):
-        with _named(index, step):
+        with named_step(index, step):
             match step:
                 case PruneStep():
                     if sparse:
@@ -68,9 +85,20 @@ def check_shapes(steps: Sequence[Step], shape: ModelConfig) -> list[ModelConfig]
                             "put prune before sparsify"
                         )
                     cuts_widths = step.heads is not None or step.feedforward is not None
+                    if unsure and cuts_widths:
+                        raise KuberecError(
+                            "which widths the last prune with scope: global leaves is not known "
+                            "before it is done, so that heads and feedforward cannot be cut again: "
+                            "give one of the two scope: layer, or cut once"
+                        )
                     unsure = unsure or (cuts_widths and step.scope == "global")
                     shape = pruned_shape(shape, step)
                 case DistilStep():
+                    if unsure and (step.heads is None or step.feedforward is None):
+                        raise KuberecError(
+                            "a student's blocks are alike, and prune with scope: global leaves "
+                            "them unlike: give heads and feedforward"
+                        )
                     if sparse:
                         raise KuberecError(
                             "the student would be without the zeros that sparsify made: put "
@@ -82,6 +110,9 @@ def check_shapes(steps: Sequence[Step], shape: ModelConfig) -> list[ModelConfig]
                             f"{step.dim}: put quantise-items behind distil"
                         )
                     shape, unsure = student_shape(shape, step), False
+                    check_no_larger(shape, full)
+                    if bytes_of_items:
+                        check_items_shape(Int8ItemsStep(), shape.dim)
                 case SparsifyStep():
                     if unsure:
                         raise KuberecError(
@@ -92,38 +123,64 @@ def check_shapes(steps: Sequence[Step], shape: ModelConfig) -> list[ModelConfig]
                     sparse = True
                 case QuantiseStep():
                     require_half(step.precision)
+                    if rounded:
+                        raise KuberecError(
+                            "nothing was trained since the last quantise, which this one replaces: "
+                            "leave one of the two out"
+                        )
+                case Int8ItemsStep():
+                    if bytes_of_items:
+                        raise KuberecError("the items are bytes by then: leave one of the two out")
+                    bytes_of_items = True
+                    check_items_shape(step, shape.dim)
                 case ProductItemsStep():
                     if coded:
                         raise KuberecError("the items are codes by then: leave one of the two out")
                     coded = True
+                    check_items_shape(step, shape.dim)
+            rounded = isinstance(step, QuantiseStep) or (
+                rounded and isinstance(step, Int8ItemsStep)
+            )
         shapes.append(shape)
     return shapes
 
 
-def check_scoring(steps: Sequence[Step], export: ExportConfig, items: int | None = None) -> None:
-    """Raises KuberecError where `export.scoring` has no graph for a step; see `check_steps`.
+def settled_scoring(steps: Sequence[Step], export: ExportConfig, items: int) -> ExportConfig:
+    """`export` with `scoring` settled for a catalogue and a list of steps: exact or two-stage.
 
-    `items`: of the catalogue, which decides for `auto`; None where it is not known yet.
+    `auto` is exact where a step wants what two stages have not: it must not fail after hours.
     """
-    if items is None:
-        two_stages = export.scoring == "two-stage"
-    else:
-        from recommender.large_catalogue import wants_two_stages
+    if export.scoring != "auto":
+        return export
+    from recommender.large_catalogue import LARGE
 
-        two_stages = wants_two_stages(export, items)
+    stays_exact = items <= LARGE or any(_without_two_stages(step) for step in steps)
+    return export.model_copy(update={"scoring": "exact" if stays_exact else "two-stage"})
+
+
+def check_scoring(steps: Sequence[Step], export: ExportConfig) -> None:
+    """Raises KuberecError where `scoring: two-stage` has no graph for a step, or no use of it."""
     for index, step in enumerate(steps):
-        if two_stages and isinstance(step, QuantiseStep) and step.precision == "float16":
-            with _named(index, step):
-                raise half_two_stages(export)
+        problem = _without_two_stages(step)
+        if export.scoring == "two-stage" and problem:
+            with named_step(index, step):
+                raise KuberecError(f"export.scoring = two-stage: {problem}")
 
 
-def half_two_stages(export: ExportConfig) -> KuberecError:
-    """Why a ranker of two stages is not in float16."""
-    return KuberecError(
-        f"export.scoring = {export.scoring}: a ranker of two stages is for CPUs, its items are "
-        "bytes, and float16 is for GPUs: take the step quantise's precision: int8, or set "
-        "export.scoring: exact"
-    )
+def _without_two_stages(step: Step) -> str | None:
+    """Why a ranker of two stages and a step do not go together, and what to do."""
+    match step:
+        case QuantiseStep() if step.precision == "float16":
+            return (
+                "a ranker of two stages is for CPUs, and float16 is for GPUs: take precision: "
+                "int8, or set export.scoring: exact"
+            )
+        case Int8ItemsStep() | ProductItemsStep():
+            return (
+                "a ranker of two stages keeps its items in cells, as bytes by "
+                "export.two_stage.int8: leave the step out, or set export.scoring: exact"
+            )
+    return None
 
 
 def _check_smaller(shape: ModelConfig, full: "SequentialRecommender") -> None:
@@ -145,7 +202,8 @@ def _check_smaller(shape: ModelConfig, full: "SequentialRecommender") -> None:
 
 
 @contextmanager
-def _named(index: int, step: Step) -> Iterator[None]:
+def named_step(index: int, step: Step) -> Iterator[None]:
+    """What is wrong with a step is said with its place in the list, from 0."""
     try:
         yield
     except KuberecError as error:

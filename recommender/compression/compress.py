@@ -7,8 +7,8 @@ from typing import Any
 
 from recommender import schema
 from recommender.compression.budgets import budget_checks
-from recommender.compression.candidate import Work
-from recommender.compression.check import check_scoring, check_steps
+from recommender.compression.candidate import Told, Work
+from recommender.compression.check import check_scoring, check_steps, settled_scoring
 from recommender.compression.kept import EXACT, RANKER, kept_folder
 from recommender.compression.ledger import measured_how
 from recommender.compression.quality import require_slices
@@ -37,6 +37,7 @@ def compress(
     work_dir: Path | None = None,
     code: str = "",
     keep: bool = False,
+    row_made: Told = lambda row: None,
 ) -> dict[str, Any]:
     """Write compressed/: student/, ranker.onnx (served), ranker_fp32.onnx and ledger.json.
 
@@ -47,6 +48,7 @@ def compress(
             (recommender.compression.kept); None: nothing is kept.
         code: names the code; what other code has left in `work_dir` is not used.
         keep: leave the finished steps in `work_dir` at the end too, for lists that begin alike.
+        row_made: told of each row as soon as it is measured.
 
     Returns:
         The ledger: {"rows": one of the full model and one a step, "checks", "measured"}; the rows'
@@ -61,11 +63,12 @@ def compress(
     evaluation = evaluation or EvaluationConfig()
     vocabulary = Vocabulary.load(model_dir / "vocabulary.json")
     teacher = load_model(model_dir)
-    check_steps(config, teacher)
-    check_scoring(config.steps, export, len(vocabulary))
+    check_scoring(config.steps, export)
+    export = settled_scoring(config.steps, export, len(vocabulary))
     splits = load_windows(windows_dir, vocabulary)
     test = splits["test"]
     test.times_for(teacher.config)  # which says what is missing
+    check_steps(config, teacher, splits)
     catalogue = None if items_dir is None else load_catalogue(items_dir, vocabulary)
     counts_N1 = item_counts(splits["train"].histories, len(vocabulary))
     slices = make_slices(test, counts_N1, evaluation, catalogue)
@@ -79,7 +82,7 @@ def compress(
             atomic_directory(out_dir) as draft,
             tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=".compress-") as scratch,
         ):
-            work = Work(teacher, splits, export, Path(scratch), progress)
+            work = Work(teacher, splits, export, Path(scratch), progress, row_made)
             stages = Stages(work, vocabulary.items, evaluation, slices, kept).all(
                 config.steps, step_names(config)
             )

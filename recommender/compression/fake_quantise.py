@@ -110,16 +110,23 @@ class _Recommender(SequentialRecommender):
 
 
 @contextmanager
-def fake_quantised(model: SequentialRecommender, grid: QuantiseStep) -> Iterator[None]:
+def fake_quantised(
+    model: SequentialRecommender, grid: QuantiseStep, items: bool = True
+) -> Iterator[None]:
     """Within the block `model` computes as its INT8 graph will; its weights stay where they are.
 
     Its class and those of its backbone's linear layers are others for so long.
+
+    Args:
+        items: the table is rounded too, and what scores are made of; not where the graph keeps
+            items in another form (codes, bytes with a scale a row, cells).
     """
     linears = [part for part in model.backbone.modules() if type(part) is nn.Linear]
     device = model.log_popularity.device
     try:
-        model.__class__ = _Recommender
-        model.grid, model.scored = grid, FakeActivation().to(device)  # type: ignore[assignment]
+        if items:
+            model.__class__ = _Recommender
+            model.grid, model.scored = grid, FakeActivation().to(device)  # type: ignore[assignment]
         for linear in linears:
             linear.__class__ = _Linear
             linear.grid, linear.read = grid, FakeActivation().to(device)  # type: ignore[assignment]
@@ -128,6 +135,7 @@ def fake_quantised(model: SequentialRecommender, grid: QuantiseStep) -> Iterator
         for linear in linears:
             linear.__class__ = nn.Linear
             del linear.grid, linear.read
-        model.__class__ = SequentialRecommender
-        del model.grid, model.scored
-        model.__dict__.pop("_read_ND", None)
+        if items:
+            model.__class__ = SequentialRecommender
+            del model.grid, model.scored
+            model.__dict__.pop("_read_ND", None)

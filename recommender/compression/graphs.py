@@ -6,14 +6,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from recommender.compression.calibration import (
-    HELD_OUT,
-    calibration_histories,
+    calibration_requests,
     clipped_shares,
-    require_alike,
     require_covered,
 )
 from recommender.compression.candidate import Candidate, Work
-from recommender.compression.check import half_two_stages
 from recommender.compression.half import half_ranker
 from recommender.compression.quantize import quantize_ranker
 from recommender.errors import KuberecError
@@ -86,13 +83,7 @@ def _is_half(candidate: Candidate) -> bool:
 
 
 def _write_two_stages(candidate: Candidate, work: Work, path: Path) -> None:
-    """Its items are bytes by `export.two_stage.int8`, whatever the candidate's form says of them.
-
-    Raises:
-        KuberecError: it is to be float16.
-    """
-    if _is_half(candidate):
-        raise half_two_stages(work.export)
+    """Its items are bytes by `export.two_stage.int8`; see `check.check_scoring`."""
     with TemporaryDirectory(dir=path.parent, prefix=".two-stage-") as scratch:
         floating = Path(scratch) / path.name
         export_two_stage(candidate.model, floating, work.export)
@@ -117,22 +108,12 @@ def _write_served(
     if step.precision == "float16":
         half_ranker(source, target, kept)
         return
-    samples, requests = [], []
-    valid = work.splits["valid"]
-    # Of little data all beginnings there are: how many are held out is nobody's setting.
-    held = min(HELD_OUT, sum(map(len, valid.histories)))
-    for split, count, seed in (
-        (work.splits["train"], step.calibration_requests, step.seed),
-        (valid, held, step.seed + 1),
-    ):
-        histories, times = calibration_histories(
-            split.histories, count, seed, split.times_for(model.config)
+    config = model.config
+    calibration, held_out = (
+        ranker_inputs(histories, config.max_length, export.max_seen, times)
+        for histories, times in calibration_requests(
+            work.splits, step, config, model.log_popularity.numpy()
         )
-        samples.append(histories)
-        length = model.config.max_length
-        requests.append(ranker_inputs(histories, length, export.max_seen, times))
-    popularity = model.log_popularity.numpy()
-    require_alike(samples[0], samples[1], popularity, model.config.max_length)
-    quantize_ranker(source, target, step, *requests[0], kept=kept)
-    held_out = request_inputs(*requests[1])
-    require_covered(clipped_shares(source, target, held_out), step)
+    )
+    quantize_ranker(source, target, step, *calibration, kept=kept)
+    require_covered(clipped_shares(source, target, request_inputs(*held_out)), step)

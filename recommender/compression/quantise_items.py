@@ -11,37 +11,20 @@ from recommender.compression.candidate import Candidate, Work
 from recommender.compression.learning import learn
 from recommender.compression.product_quantiser import fit_codebooks
 from recommender.compression.prune import with_dropout
+from recommender.compression.shapes import check_items_shape
 from recommender.compression.soundness import require_finite
 from recommender.errors import KuberecError
 from recommender.item_codes import ItemCodes
 from recommender.model import SequentialRecommender
-from recommender.row_codes import BLOCKS, nearest_centroids
+from recommender.row_codes import nearest_centroids
 from recommender.settings import Int8ItemsStep, ProductItemsStep
 
 
-def check_items(step: Int8ItemsStep | ProductItemsStep, dim: int, items: int | None = None) -> None:
-    """Whether a table of this shape can be quantised so; before anything is trained.
-
-    Raises:
-        KuberecError: it cannot, with what can.
-    """
-    place = f"{step.step}: {step.kind}"
-    if isinstance(step, Int8ItemsStep):
-        if dim % BLOCKS[-1]:
-            raise KuberecError(
-                f"{place}: ONNX Runtime's 8-bit product reads {BLOCKS[-1]} numbers at a time, and "
-                f"model.dim = {dim} is no multiple of that: choose another dim, or kind: pq"
-            )
-        return
-    if dim % step.subvectors:
-        fitting = [count for count in range(1, dim + 1) if dim % count == 0]
+def check_centroids(step: ProductItemsStep, items: int) -> None:
+    """Raises KuberecError where codes of so few items would save nothing."""
+    if step.centroids > items:
         raise KuberecError(
-            f"{place}: subvectors = {step.subvectors} does not divide model.dim = {dim}: "
-            f"choose one of {', '.join(map(str, fitting))}"
-        )
-    if items is not None and step.centroids > items:
-        raise KuberecError(
-            f"{place}: centroids = {step.centroids} is more than the {items} items, "
+            f"{step.step}: centroids = {step.centroids} is more than the {items} items, "
             f"so nothing would be saved: choose {min(items, 256)} or fewer"
         )
 
@@ -56,10 +39,11 @@ def quantise_items(
             are codes already.
     """
     model = candidate.model
-    check_items(step, model.config.dim, model.text_vectors.shape[0] - 1)
+    check_items_shape(step, model.config.dim)
     if isinstance(step, Int8ItemsStep):
         require_finite(model, "the model before " + step.step)
         return candidate.written(int8_items=True)
+    check_centroids(step, model.text_vectors.shape[0] - 1)
     coded = with_codes(model, step)
     if not step.recovery.epochs:
         return candidate.of(coded, [])

@@ -6,7 +6,15 @@ Light to import: a run's YAML is checked with it.
 import math
 
 from recommender.errors import KuberecError
-from recommender.settings import BlockShape, DistilStep, ModelConfig, PruneStep
+from recommender.row_codes import BLOCKS
+from recommender.settings import (
+    BlockShape,
+    DistilStep,
+    Int8ItemsStep,
+    ModelConfig,
+    ProductItemsStep,
+    PruneStep,
+)
 from recommender.settings.compression.sparsify import COLUMNS
 
 
@@ -103,10 +111,15 @@ def with_blocks(shape: ModelConfig, blocks: list[BlockShape], **changes: object)
 def student_shape(shape: ModelConfig, step: DistilStep) -> ModelConfig:
     """The shape that `distil` makes of one: a student's blocks are alike, whatever they were.
 
+    What the step leaves out is as before it; where prune has cut widths, as it left them.
+
     Raises:
         KuberecError: the student's numbers do not fit together.
     """
     dim = step.dim or shape.dim
+    cut = _cut_block(shape, step)
+    if cut is not None:
+        return _student(shape, step, dim, shape.heads, shape.feedforward, cut)
     heads, feedforward = step.heads or shape.heads, step.feedforward or shape.feedforward
     if dim % heads:
         raise KuberecError(
@@ -117,6 +130,37 @@ def student_shape(shape: ModelConfig, step: DistilStep) -> ModelConfig:
             f"dim / heads is {dim // heads}, and position: rotary needs an even number: give other "
             "dim or heads in the step"
         )
+    return _student(shape, step, dim, heads, feedforward, None)
+
+
+def _cut_block(shape: ModelConfig, step: DistilStep) -> BlockShape | None:
+    """The student's block where prune has cut widths that the step says nothing of."""
+    if shape.blocks is None or (step.heads is not None and step.feedforward is not None):
+        return None
+    blocks = shape.shapes()
+    same_width = (step.dim or shape.dim) == shape.dim and step.backbone in (None, shape.backbone)
+    if step.heads is None and step.feedforward is None and same_width:
+        if all(block == blocks[0] for block in blocks):
+            return blocks[0]
+        raise KuberecError(
+            "the blocks are unlike after prune, and a student's are alike: give heads and "
+            "feedforward"
+        )
+    raise KuberecError(
+        "heads, feedforward: prune has cut them, and the student has another width, or one of "
+        "them alone is given: give both, or neither of dim, backbone, heads and feedforward"
+    )
+
+
+def _student(
+    shape: ModelConfig,
+    step: DistilStep,
+    dim: int,
+    heads: int,
+    feedforward: float,
+    block: BlockShape | None,
+) -> ModelConfig:
+    """`block`: of every layer, instead of what `heads` and `feedforward` make."""
     length = step.max_length or shape.max_length
     if length > shape.max_length:
         raise KuberecError(
@@ -124,7 +168,7 @@ def student_shape(shape: ModelConfig, step: DistilStep) -> ModelConfig:
             f"{shape.max_length}: give {shape.max_length} or fewer"
         )
     backbone = step.backbone or ("transformer" if shape.backbone == "hf" else shape.backbone)
-    return ModelConfig.model_validate(
+    student = ModelConfig.model_validate(
         shape.model_dump()
         | {
             "backbone": backbone,
@@ -139,6 +183,37 @@ def student_shape(shape: ModelConfig, step: DistilStep) -> ModelConfig:
         }
         # Texts are in the directions that a narrower student starts from: nothing to weigh.
         | ({"fusion": "sum"} if dim != shape.dim else {})
+    )
+    return student if block is None else with_blocks(student, [block] * step.layers)
+
+
+def check_no_larger(student: ModelConfig, full: ModelConfig) -> None:
+    """Raises KuberecError where no width of a student is below the full model's, and one above.
+
+    By settings alone; where some are below and some above the weights tell
+    (`soundness.require_smaller`). A Hugging Face decoder's shape is not in its settings.
+    """
+    if full.hf is not None:
+        return
+    sizes = {
+        "dim": (student.dim, full.dim),
+        "layers": (student.layers, full.layers),
+        "heads x head_dim": (_widest(student, "heads"), _widest(full, "heads")),
+        "the MLP's width": (_widest(student, "inner"), _widest(full, "inner")),
+    }
+    larger = [name for name, (own, its) in sizes.items() if own > its]
+    if larger and all(own >= its for own, its in sizes.values()):
+        said = ", ".join(f"{name} {sizes[name][0]} of {sizes[name][1]}" for name in larger)
+        raise KuberecError(
+            f"the student is larger than the full model ({said}): lower the step's dim, layers or "
+            "feedforward"
+        )
+
+
+def _widest(shape: ModelConfig, part: str) -> int:
+    return max(
+        block.heads * block.head_dim if part == "heads" else block.inner or 0
+        for block in shape.shapes()
     )
 
 
@@ -159,3 +234,19 @@ def check_sparsifiable(shape: ModelConfig) -> None:
                 f"{name} is {width}: NVIDIA's 2:4 kernels read multiples of {COLUMNS}: train or "
                 "distil with such widths, or let prune keep such numbers"
             )
+
+
+def check_items_shape(step: Int8ItemsStep | ProductItemsStep, dim: int) -> None:
+    """Raises KuberecError, with what fits, where a table of this width is not quantised so."""
+    if isinstance(step, Int8ItemsStep):
+        if dim % BLOCKS[-1]:
+            raise KuberecError(
+                f"kind: int8-rows: ONNX Runtime's 8-bit product reads {BLOCKS[-1]} numbers at a "
+                f"time, and dim = {dim} is no multiple of that: choose another dim, or kind: pq"
+            )
+    elif dim % step.subvectors:
+        fitting = [count for count in range(1, dim + 1) if dim % count == 0]
+        raise KuberecError(
+            f"kind: pq: subvectors = {step.subvectors} does not divide dim = {dim}: "
+            f"choose one of {', '.join(map(str, fitting))}"
+        )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from recommender.compression.candidate import Candidate, Work
+from recommender.compression.check import named_step
 from recommender.compression.graphs import write_graphs
 from recommender.compression.kept import Stage, stage_name
 from recommender.compression.latency import LOOPS
@@ -52,8 +53,10 @@ class Stages:
             KuberecError: ONNX has no graph for what the last step makes.
         """
         stages = [self._stage(FULL, [], [], last=not steps)]
+        self.work.row_made(stages[-1].row)
         for count, name in enumerate(names, start=1):
             stages.append(self._stage(name, steps[:count], stages, last=count == len(steps)))
+            self.work.row_made(stages[-1].row)
         return stages
 
     def _stage(
@@ -67,12 +70,13 @@ class Stages:
             return replace(stage, row=stage.row | {"step": name})
         with atomic_directory(folder) as draft:
             wall, processor = time.perf_counter(), time.process_time()
-            candidate = (
-                take(steps[-1], before[-1].candidate, self.work)
-                if before
-                else Candidate(self.work.teacher)
-            )
-            place = self._written(candidate, draft, last)
+            if before:
+                with named_step(len(steps) - 1, steps[-1]):
+                    candidate = take(steps[-1], before[-1].candidate, self.work)
+                    place = self._written(candidate, draft, last)
+            else:
+                candidate = Candidate(self.work.teacher)
+                place = self._written(candidate, draft, last)
             took = {
                 "seconds": round(time.perf_counter() - wall, 3),
                 "processor_seconds": round(time.process_time() - processor, 3),

@@ -1,8 +1,13 @@
 """`export.parity`: how far two links of the chain from torch to the server may be apart."""
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
 from recommender.config import Section
+
+# A pipeline cannot be told null, so that "any" has a word of its own.
+ScoreLimit = Annotated[float, Field(gt=0)] | Literal["any"]
 
 
 class LinkLimits(Section):
@@ -14,11 +19,11 @@ class LinkLimits(Section):
     min_top_10_overlap: float = Field(
         default=0.999, ge=0, le=1, description="the same of the first ten"
     )
-    max_score_difference: float | None = Field(
-        default=1e-3, gt=0, description="the largest of their scores, rank by rank; nothing: any"
+    max_score_difference: ScoreLimit = Field(
+        default=1e-3, description="the largest of their scores, rank by rank; any: not asked"
     )
-    mean_score_difference: float | None = Field(
-        default=None, gt=0, description="the mean of them; nothing: any"
+    mean_score_difference: ScoreLimit = Field(
+        default="any", description="the mean of them; any: not asked"
     )
 
 
@@ -27,7 +32,7 @@ class ServedLimits(LinkLimits):
 
     min_overlap: float = Field(default=0.8, ge=0, le=1)
     min_top_10_overlap: float = Field(default=0.8, ge=0, le=1)
-    max_score_difference: float | None = Field(default=None, gt=0)
+    max_score_difference: ScoreLimit = "any"
 
 
 class EngineLimits(LinkLimits):
@@ -35,7 +40,7 @@ class EngineLimits(LinkLimits):
 
     min_overlap: float = Field(default=0.98, ge=0, le=1)
     min_top_10_overlap: float = Field(default=0.98, ge=0, le=1)
-    max_score_difference: float | None = Field(default=None, gt=0)
+    max_score_difference: ScoreLimit = "any"
 
 
 class ParityConfig(Section):

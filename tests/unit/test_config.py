@@ -38,8 +38,35 @@ def test_the_shipped_configs_are_valid(path):
 
 
 def test_a_step_that_the_export_has_no_graph_for_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"steps\.1 \(quantise\): export\.scoring = two-stage"):
-        load(tmp_path, GOOD, "export.scoring=two-stage")
+    codes = "compression.steps=[{step: distil}, {step: quantise-items, kind: pq}]"
+    with pytest.raises(ConfigError, match=r"steps\.1 \(quantise-items\): export\.scoring = two-st"):
+        load(tmp_path, GOOD, "export.scoring=two-stage", codes)
+    load(tmp_path, GOOD, "export.scoring=two-stage")
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (
+            "layers: 1",
+            r"steps\.0: key 'step' is required, one of prune, sparsify, distil, quantise",
+        ),
+        ("step: prun", r"steps\.0: step = 'prun'; did you mean 'prune'\? Allowed here: prune, sp"),
+        ("step: quantise-items", r"quantise-items: key 'kind' is required, one of int8-rows, pq"),
+        ("step: quantise-items, kind: x", r"kind = 'x'\. Allowed here: int8-rows, pq"),
+    ],
+)
+def test_a_step_of_no_kind_is_told_which_there_are(tmp_path, step, said):
+    with pytest.raises(ConfigError, match=said):
+        load(tmp_path, GOOD, f"compression.steps=[{{{step}}}]")
+
+
+def test_a_limit_that_is_not_asked_has_a_word_since_null_is_lost(tmp_path):
+    limit = "export.parity.onnx.max_score_difference="
+    sent = load(tmp_path, GOOD, limit + "any").sections()["export"]
+    assert sent["parity"]["onnx"]["max_score_difference"] == "any"
+    with pytest.raises(ConfigError, match=r"max_score_difference"):
+        load(tmp_path, GOOD, limit + "null")
 
 
 def test_defaults_fill_what_is_not_said(tmp_path):

@@ -6,8 +6,12 @@ from decoder_folders import decoder_config, decoder_folder
 from recommender_data import write_vectors, write_windows
 from safetensors.torch import load_file
 
+from recommender.compression.distill import distil
+from recommender.export import export_ranker, torch_onnx_parity
 from recommender.model import load_model
-from recommender.settings import TrainingConfig
+from recommender.ranker_inputs import ranker_inputs
+from recommender.sequences import Vocabulary, load_windows
+from recommender.settings import DistilStep, TrainingConfig
 from recommender.training.fit import fit
 
 CONFIG = TrainingConfig(
@@ -71,3 +75,22 @@ def test_a_checkpoint_holds_what_was_trained_and_is_gone_on_from(
     whole = load_model(finished[0]).state_dict()
     for name, value in load_model(tmp_path / "model").state_dict().items():
         torch.testing.assert_close(value, whole[name], atol=1e-5, rtol=1e-5)
+
+
+def test_a_transformer_learns_the_decoders_scores_states_and_order(data, finished, tmp_path):
+    """From the decoder to a graph: the student's blocks learn from those of another width."""
+    teacher = load_model(finished[0])
+    step = DistilStep(
+        layers=2, heads=2, feedforward=2, dropout=0.0, epochs=6, batch_size=8, learning_rate=0.02,
+        hidden_weight=1.0, ranking_weight=0.5, precision="float32", threads=1,
+    )  # fmt: skip
+    splits = load_windows(data[0], Vocabulary.load(finished[0] / "vocabulary.json"))
+    student, curve = distil(teacher, splits, step)
+    assert student.config.backbone == "transformer"
+    assert student.config.hf is None
+    assert curve[-1]["hidden_loss"] < 0.8 * curve[0]["hidden_loss"]
+    assert curve[-1]["ndcg@10"] > 0.4  # a random order: 0.15
+    export_ranker(student, tmp_path / "ranker.onnx", 10, 20)
+    history, seen = ranker_inputs(splits["test"].histories, student.config.max_length, 20)
+    parity = torch_onnx_parity(student, tmp_path / "ranker.onnx", history, seen)
+    assert parity["top_k_overlap"] == 1.0

@@ -13,7 +13,7 @@ from recommender_data import TINY
 from recommender import onnx_export
 from recommender.agreement import TIE, Answers, agreement
 from recommender.compression.candidate import Candidate, Form, Work
-from recommender.compression.check import check_scoring
+from recommender.compression.check import check_scoring, settled_scoring
 from recommender.compression.graphs import write_graphs
 from recommender.errors import KuberecError
 from recommender.export import export_ranker, rank
@@ -25,7 +25,13 @@ from recommender.onnx_session import open_session
 from recommender.ranker_rows import NewRows, append_rows, least_popular
 from recommender.schema import MASKED_SCORE
 from recommender.sequences import Split
-from recommender.settings import DistilStep, ExportConfig, QuantiseStep
+from recommender.settings import (
+    DistilStep,
+    ExportConfig,
+    Int8ItemsStep,
+    ProductItemsStep,
+    QuantiseStep,
+)
 
 ITEMS, K, SEEN = 400, 10, 6
 
@@ -112,13 +118,6 @@ def test_probes_that_cannot_fill_an_answer_are_refused(model, tmp_path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_auto_is_exact_up_to_a_million() -> None:
-    assert not wants_two_stages(ExportConfig(), LARGE)
-    assert wants_two_stages(ExportConfig(), LARGE + 1)
-    assert wants_two_stages(config(), 10)
-    assert not wants_two_stages(ExportConfig(scoring="exact"), 10 * LARGE)
-
-
 def test_cells_are_small_have_every_item_once_and_keep_neighbours_together(model) -> None:
     rows = model.item_table().detach().numpy()[1:]
     cells = make_cells(rows, largest=24)
@@ -136,11 +135,8 @@ def test_cells_are_small_have_every_item_once_and_keep_neighbours_together(model
 
 
 def test_what_is_compressed_is_written_in_the_configs_stages(model, exact, tmp_path) -> None:
-    """Exact for GPUs, whole; two stages and trimmed as served; in float16 they are refused."""
+    """Exact for GPUs, whole; two stages and trimmed as served."""
     work = Work(model, {}, config(probes=8), tmp_path)
-    half = Form(quantised=QuantiseStep(precision="float16"))
-    with pytest.raises(KuberecError, match=r"precision: int8"):
-        write_graphs(Candidate(model, half), work, tmp_path)
     graphs = write_graphs(Candidate(model), work, tmp_path)
     nodes = {name: onnx.load(path).graph.node for name, path in graphs.__dict__.items()}
     made = {name: {out for node in each for out in node.output} for name, each in nodes.items()}
@@ -176,15 +172,29 @@ def found_share(path: Path, whole_BK: np.ndarray) -> float:
     return float(np.mean(shares))
 
 
-def test_a_step_without_a_graph_in_two_stages_is_named_before_any_is_taken() -> None:
-    steps = [DistilStep(), QuantiseStep(precision="float16")]
-    with pytest.raises(KuberecError, match=r"steps\.1 \(quantise\): export\.scoring = two-stage"):
+@pytest.mark.parametrize(
+    "step",
+    [QuantiseStep(precision="float16"), Int8ItemsStep(), ProductItemsStep()],
+    ids=lambda step: step.step,
+)
+def test_a_step_that_two_stages_have_no_use_for(step) -> None:
+    """Named before any is taken; where the catalogue decides, the graph stays exact."""
+    steps = [DistilStep(), step]
+    with pytest.raises(KuberecError, match=rf"steps\.1 \({step.step}\): export\.scoring = two-st"):
         check_scoring(steps, config())
-    check_scoring(steps, ExportConfig())  # auto: the catalogue will tell
-    check_scoring(steps, ExportConfig(), LARGE)
-    with pytest.raises(KuberecError, match=r"export\.scoring = auto"):
-        check_scoring(steps, ExportConfig(), LARGE + 1)
-    check_scoring([DistilStep(), QuantiseStep()], config(), LARGE + 1)
+    check_scoring(steps, ExportConfig())
+    assert settled_scoring(steps, ExportConfig(), LARGE + 1).scoring == "exact"
+
+
+def test_auto_is_exact_up_to_a_million() -> None:
+    steps = [DistilStep(), QuantiseStep()]
+    check_scoring(steps, config())
+    for items, scoring in ((LARGE, "exact"), (LARGE + 1, "two-stage")):
+        settled = settled_scoring(steps, ExportConfig(), items)
+        assert settled.scoring == scoring
+        assert wants_two_stages(settled, items) is (scoring == "two-stage")
+    assert settled_scoring(steps, config(), 10).scoring == "two-stage"
+    assert settled_scoring(steps, ExportConfig(scoring="exact"), 10 * LARGE).scoring == "exact"
 
 
 def test_new_items_are_refused_with_what_to_do(model, tmp_path) -> None:

@@ -7,7 +7,7 @@ from recommender_data import TINY, random_model, write_windows
 from pipelines.config import ConfigError, load_config
 from recommender.agreement import top_k_overlap
 from recommender.compression.candidate import Candidate, Work
-from recommender.compression.check import check_steps
+from recommender.compression.check import check_shapes, check_steps
 from recommender.compression.graphs import write_graphs
 from recommender.compression.sparsity import block_linears, is_two_of_four
 from recommender.compression.steps import take
@@ -15,17 +15,24 @@ from recommender.errors import KuberecError
 from recommender.export import rank, torch_onnx_parity
 from recommender.onnx_session import open_session
 from recommender.sequences import load_windows, pad
-from recommender.settings import CompressionConfig, ExportConfig, ModelConfig
+from recommender.settings import BlockShape, CompressionConfig, ExportConfig, ModelConfig
 
 BASE = TINY.model_dump() | {"dim": 64, "heads": 2, "layers": 2}
 PRUNE = {"step": "prune", "layers": 1, "feedforward": 0.5}
 SPARSE = {"step": "sparsify", "recovery": {"epochs": 1}}
 DISTIL = {"step": "distil", "epochs": 1}
 QUANTISE = {"step": "quantise", "calibration_requests": 64, "qat": "never", "max_clipped": 1}
+BYTES = {"step": "quantise-items", "kind": "int8-rows"}
+CODES = {"step": "quantise-items", "kind": "pq"}
 
 
 def config(*steps: dict) -> CompressionConfig:
     return CompressionConfig.model_validate({"steps": steps})
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory):
+    return load_windows(write_windows(tmp_path_factory.mktemp("windows"), users=16))
 
 
 @pytest.mark.parametrize(
@@ -51,31 +58,67 @@ def config(*steps: dict) -> CompressionConfig:
             r"steps.1 \(sparsify\): .* give it scope: layer",
         ),
         ({}, [DISTIL | {"dim": 65}], r"steps.0 \(distil\): dim: 65 is no multiple of heads"),
-        ({}, [PRUNE, DISTIL | {"layers": 4}], r"steps.1 \(distil\): the student has .* larger"),
+        ({}, [PRUNE, DISTIL | {"layers": 9}], r"steps.1 \(distil\): the student has .* larger"),
+        (
+            {},
+            [DISTIL | {"dim": 128, "layers": 3}],
+            r"steps.0 \(distil\): the student is larger .*dim 128 of 64, layers 3 of 2",
+        ),
+        (
+            {},
+            [{"step": "prune", "heads": 0.5, "scope": "global"}, DISTIL],
+            r"steps.1 \(distil\): .* unlike: give heads and feedforward",
+        ),
+        (
+            {},
+            [{"step": "prune", "heads": 0.5, "scope": "global"}, {"step": "prune", "heads": 1}],
+            r"steps.1 \(prune\): .* cannot be cut again",
+        ),
+        ({}, [PRUNE, DISTIL | {"heads": 1}], r"steps.1 \(distil\): heads, feedforward: prune has"),
+        ({}, [QUANTISE, QUANTISE], r"steps.1 \(quantise\): nothing was trained since the last"),
+        ({}, [BYTES, BYTES], r"steps.1 \(quantise-items\): the items are bytes by then"),
+        ({}, [BYTES, DISTIL | {"dim": 24}], r"steps.1 \(distil\): .* 16 numbers at a time"),
+        ({}, [CODES | {"subvectors": 5}], r"steps.0 \(quantise-items\): kind: pq: subvectors = 5"),
+        ({}, [CODES | {"centroids": 31}], r"steps.0 \(quantise-items\): centroids = 31 is more"),
+        (
+            {},
+            [DISTIL, QUANTISE | {"calibration_requests": 10**6}],
+            r"steps.1 \(quantise\): calibration_requests: 1000000 asked for",
+        ),
         ({}, [PRUNE, {"step": "quantise", "precision": "bfloat16"}], r"steps.1 \(quantise\): "),
     ],
 )
-def test_a_mistake_in_a_later_step_is_told_first(changes, steps, message):
+def test_a_mistake_in_a_later_step_is_told_first(changes, steps, message, splits):
     model = random_model(ModelConfig.model_validate(BASE | changes))
     with pytest.raises(KuberecError, match=message):
-        check_steps(config(*steps), model)
+        check_steps(config(*steps), model, splits)
 
 
-def test_a_sound_list_is_walked_through_at_once():
+def test_a_sound_list_is_walked_through_at_once(splits):
     model = random_model(ModelConfig.model_validate(BASE))
     steps = config(PRUNE | {"feedforward": None}, SPARSE, QUANTISE)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    check_steps(steps, model)
+    check_steps(steps, model, splits)
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
     assert model.config.layers == 2
 
 
-def test_a_weight_that_is_no_number_is_told_first():
+def test_a_weight_that_is_no_number_is_told_first(splits):
     model = random_model()
     with torch.no_grad():
         model.backbone.blocks[1].out.weight[0, 0] = torch.nan
     with pytest.raises(KuberecError, match=r"1 of the 256 numbers of 'backbone.blocks.1.out.weig"):
-        check_steps(config(PRUNE), model)
+        check_steps(config(PRUNE), model, splits)
+
+
+def test_a_student_keeps_the_widths_that_prune_left():
+    shape = ModelConfig.model_validate(BASE)
+    cut = {"step": "prune", "heads": 1, "feedforward": 0.25}
+    *_, student = check_shapes(config(cut, DISTIL | {"layers": 2}).steps, shape)
+    assert student.shapes() == [BlockShape(heads=1, head_dim=32, inner=16)] * 2
+    wide = DISTIL | {"layers": 2, "heads": 2, "feedforward": 1}
+    *_, student = check_shapes(config(cut, wide).steps, shape)
+    assert student.shapes() == [BlockShape(heads=2, head_dim=32, inner=64)] * 2
 
 
 def test_a_runs_yaml_is_walked_through_too():
@@ -94,20 +137,20 @@ def test_a_runs_yaml_is_walked_through_too():
     "steps",
     [
         [PRUNE, DISTIL, QUANTISE],
+        [PRUNE | {"heads": 1}, DISTIL, QUANTISE],
         [QUANTISE, PRUNE | {"heads": 1}],
         [SPARSE, QUANTISE],
     ],
     ids=lambda steps: " ".join(step["step"] for step in steps),
 )
-def test_in_any_order(steps, tmp_path):
-    splits = load_windows(write_windows(tmp_path / "windows", users=16))
+def test_in_any_order(steps, tmp_path, splits):
     width = 64 if SPARSE in steps else 32
     model = random_model(ModelConfig.model_validate(BASE | {"dim": width}))
     steps = [
         step | {"recovery": {"epochs": 1}} if step["step"] == "prune" else step for step in steps
     ]
     wanted = config(*steps)
-    check_steps(wanted, model)
+    check_steps(wanted, model, splits)
     work = Work(model, splits, ExportConfig(k=12, max_seen=16), tmp_path)
     candidate = Candidate(model)
     for step in wanted.steps:

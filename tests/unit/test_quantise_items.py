@@ -17,7 +17,8 @@ from recommender.compression.candidate import Candidate, Work
 from recommender.compression.distill import make_student
 from recommender.compression.graphs import write_graphs
 from recommender.compression.product_quantiser import fit_codebooks
-from recommender.compression.quantise_items import check_items, quantise_items, with_codes
+from recommender.compression.quantise_items import quantise_items, with_codes
+from recommender.compression.shapes import check_items_shape
 from recommender.compression.steps import take
 from recommender.errors import KuberecError
 from recommender.export import Ranker, export_ranker, rank
@@ -336,21 +337,19 @@ def test_a_student_as_wide_keeps_the_codes_and_a_narrower_is_refused():
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (ProductItemsStep(subvectors=5), "subvectors = 5 does not divide model.dim = 16"),
+        (ProductItemsStep(subvectors=5), "subvectors = 5 does not divide dim = 16"),
         (ProductItemsStep(subvectors=4, centroids=31), "centroids = 31 is more than the 30 items"),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_is_trained(step, message, work):
     with pytest.raises(KuberecError, match=message):
-        check_items(step, TINY.dim, ITEMS)
-    with pytest.raises(KuberecError, match=message):
         quantise_items(Candidate(work.teacher), step, work)
 
 
 def test_bytes_need_whole_blocks():
-    with pytest.raises(KuberecError, match=r"16 numbers at a time, and model.dim = 24"):
-        check_items(Int8ItemsStep(), 24)
-    check_items(Int8ItemsStep(), 48)
+    with pytest.raises(KuberecError, match=r"16 numbers at a time, and dim = 24"):
+        check_items_shape(Int8ItemsStep(), 24)
+    check_items_shape(Int8ItemsStep(), 48)
 
 
 def test_nan_and_a_second_quantisation_are_refused(work):

@@ -19,7 +19,7 @@ from recommender.compression.calibration import (
     require_alike,
     require_covered,
 )
-from recommender.compression.candidate import Candidate, Work
+from recommender.compression.candidate import Candidate, Form, Work
 from recommender.compression.fake_quantise import fake_asymmetric, fake_quantised, fake_symmetric
 from recommender.compression.graphs import write_graphs
 from recommender.compression.half import half_ranker
@@ -174,6 +174,31 @@ def test_auto_trains_only_where_int8_loses_and_keeps_only_what_helps(
     assert any(words.startswith("qat: loss") for words in told) == trains
     assert (chosen.model is not trained) == taken
     assert chosen.form.quantised == step
+
+
+def test_what_another_form_of_the_items_costs_is_not_int8s(trained, splits, tmp_path, monkeypatch):
+    """Bytes a row lose by themselves: what INT8 adds is measured between both graphs that serve."""
+    asked = []
+
+    def measured(candidate, _):
+        asked.append(candidate.form)
+        return 0.5, 0.4
+
+    monkeypatch.setattr(quantise_step, "validation_ndcg", measured)
+    step = QuantiseStep(qat_above=0.05)
+    candidate = Candidate(trained, Form(int8_items=True))
+    chosen = quantise(candidate, step, work_of(trained, splits, tmp_path))
+    assert chosen.model is trained
+    assert asked == [Form(quantised=step, int8_items=True), Form(int8_items=True)]
+
+
+def test_items_in_another_form_are_not_rounded_in_training():
+    model = random_model(TINY)
+    exact = model.item_table()
+    with fake_quantised(model, QuantiseStep(), items=False):
+        assert torch.equal(model.item_table(), exact)
+        assert type(model.backbone.blocks[0].out) is not torch.nn.Linear
+    assert type(model.backbone.blocks[0].out) is torch.nn.Linear
 
 
 def test_validation_is_judged_as_in_training(trained, splits, tmp_path):

@@ -31,10 +31,12 @@ class Budgets(Section):
         "like 'item popularity: long tail'",
     )
     min_size_ratio: float = Field(
-        default=4.0, gt=0, description="bytes of the full ranker / compressed"
+        default=4.0,
+        gt=0,
+        description="bytes of the full ranker / compressed; not asked where there are no steps",
     )
     min_speedup: float = Field(
-        default=1.0, gt=0, description="p50 of the full ranker / compressed, batch 1"
+        default=1.0, gt=0, description="p50 of the full ranker / compressed, batch 1; the same"
     )
     max_bytes: int = Field(default=50_000_000, gt=0, description="of the compressed ranker.onnx")
     max_p99_ms: float | None = Field(
