@@ -59,7 +59,7 @@ def trim_padding(model: Any, seen: bool = False) -> None:
     for each in reversed(nodes):
         graph.node.insert(0, each)
     # The exporter has noted shapes by the inputs' `length`. ONNX Runtime would plan its memory by
-    # them, and warn at every request that what is read is shorter, in the server's log.
+    # them, and by default warn at every request that what is read is shorter (Triton's does not).
     del graph.value_info[:]
 
 

@@ -108,13 +108,13 @@ def test_padding_of_a_whole_batch_is_cut_off(model, ranker, tmp_path) -> None:
         assert (indices == whole[0]).all()
 
 
-def test_a_short_history_is_no_warning_in_the_servers_log(ranker, tmp_path, capfd) -> None:
+def test_a_short_history_is_no_warning(ranker, tmp_path, capfd) -> None:
     """ONNX Runtime warns where a tensor is not as large as the graph says, at every request."""
     path = tmp_path / "ranker.onnx"
     path.write_bytes(ranker.read_bytes())
     trim_file(path)
     options = ort.SessionOptions()
-    options.log_severity_level = 2  # Triton's
+    options.log_severity_level = 2  # as by default
     history, seen, times = requests(TINY.max_length)
     rank(ort.InferenceSession(path, options), history, seen, times)
     rank(ort.InferenceSession(path, options), history[:3], seen[:3], times[:3])
