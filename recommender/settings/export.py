@@ -23,7 +23,7 @@ class TwoStageConfig(Section):
     int8: bool = Field(
         default=True, description="items as bytes with a scale each: a quarter of the file"
     )
-    seed: int = 0
+    seed: int = Field(default=0, description="of the k-means that makes the cells")
 
 
 class ExportConfig(Section):
@@ -42,15 +42,19 @@ class ExportConfig(Section):
     scoring: Literal["auto", "exact", "two-stage"] = Field(
         default="auto",
         description="exact: every item is scored; two-stage: those of the nearest cells; auto: "
-        "two-stage beyond a million items",
+        "two-stage beyond a million items, unless a step wants exact (float16, quantise-items)",
     )
-    two_stage: TwoStageConfig = TwoStageConfig()
+    two_stage: TwoStageConfig = Field(
+        default=TwoStageConfig(), description="where `scoring` takes two stages"
+    )
     trim_padding: bool = Field(
         default=True,
         description="cut off, inside the graph, what is padding in a whole batch: the same answers,"
         " sooner; the graph for GPUs is left as it is",
     )
-    parity: ParityConfig = ParityConfig()
+    parity: ParityConfig = Field(
+        default=ParityConfig(), description="how far each hand-over may change the answers"
+    )
 
     @field_validator("opset")
     @classmethod

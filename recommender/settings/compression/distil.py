@@ -30,4 +30,4 @@ class DistilStep(LearningConfig):
         description="latest items that the student reads, no more than before the step; nothing: "
         "as many",
     )
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="of the student")

@@ -10,9 +10,9 @@ from recommender.config import Section
 class LearningConfig(Section):
     """A training with the full model as the teacher (recommender.compression.learning)."""
 
-    epochs: int = Field(default=8, gt=0)
-    batch_size: int = Field(default=64, gt=0)
-    learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    epochs: int = Field(default=8, gt=0, description="passes over the training histories")
+    batch_size: int = Field(default=64, gt=0, description="windows a batch")
+    learning_rate: float = Field(default=3e-3, gt=0, le=1, description="peak, of AdamW")
     temperature: float = Field(default=1.0, gt=0, description="of both softmaxes")
     average_decay: float = Field(default=0.98, ge=0, lt=1, description="as in training")
     reversed_share: float = Field(default=0.5, ge=0, le=1, description="as in training")
@@ -43,5 +43,5 @@ class LearningConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="of matrix products, as in training; sums are float32"
     )
-    seed: int = Field(default=42, ge=0)
+    seed: int = Field(default=42, ge=0, description="of new weights, batches and dropout")
     threads: int = Field(default=0, ge=0, description="CPU threads; 0: torch's choice")
