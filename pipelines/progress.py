@@ -1,6 +1,7 @@
 """The live view of a local run: one line a step, fed with the output of the pipeline's runner."""
 
 import re
+import textwrap
 import time
 from collections import deque
 from pathlib import Path
@@ -133,5 +134,13 @@ class RunView:
 
     def _print(self, step: str, seconds: str, message: str) -> None:
         if not self._verbose:  # else the whole output is there already
-            line = f"  {step:<19} {seconds:>8}  {message}"
-            self.console.print(line, highlight=False, markup=False)
+            before = f"  {step:<19} {seconds:>8}  "
+            line = textwrap.fill(
+                message,
+                max(self.console.width, 2 * len(before)),
+                initial_indent=before,
+                subsequent_indent=" " * len(before),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            self.console.print(line or before, highlight=False, markup=False)

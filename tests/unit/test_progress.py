@@ -48,3 +48,15 @@ def test_what_a_step_notes_is_a_line_of_its_own_as_it_comes(tmp_path, capsys):
         ]  # fmt: skip
         view.write("12:00:09 - INFO - Task \x1b[96m'rollout'\x1b[0m finished with status SUCCESS\n")
     assert len(out.getvalue().splitlines()) == 2
+
+
+def test_what_is_longer_than_a_line_goes_on_below_its_beginning(tmp_path):
+    out = io.StringIO()
+    words = [f"word{number}" for number in range(20)]
+    with RunView(Console(file=out, width=80), tmp_path / "run.log") as view:
+        view.write(f"[kuberec:note] compress {' '.join(words)}\n")
+    first, *others = out.getvalue().splitlines()
+    assert first.startswith(" " * 2 + "compress ")
+    assert all(line.startswith(" " * first.index("word0") + "word") for line in others)
+    assert " ".join([first, *others]).split()[1:] == words
+    assert max(map(len, [first, *others])) <= 80
