@@ -7,7 +7,9 @@ from kfp import dsl
 from components.image import image
 
 
-@dsl.component(base_image=image("components", "recommender"), install_kfp_package=False)
+@dsl.component(
+    base_image=image("components", "recommender", "reporting"), install_kfp_package=False
+)
 def compress(
     compression: dict,
     evaluation: dict,
@@ -20,6 +22,7 @@ def compress(
     model_fingerprint: str,
     compressed: dsl.Output[dsl.Model],
     compression_report: dsl.Output[dsl.Artifact],
+    compression_page: dsl.Output[dsl.HTML],
 ) -> NamedTuple("Compressed", [("compressed_fingerprint", str)]):  # type: ignore[valid-type]
     """Take the steps and measure; a blown budget stops the run, at the gate behind this step.
 
@@ -38,6 +41,7 @@ def compress(
         compressed: student/, ranker.onnx (served), ranker_fp32.onnx, ledger.json; whole even where
             a budget is blown, to be looked at.
         compression_report: the ledger and the gate's verdict, as a JSON file.
+        compression_page: the same for a person: budgets, Pareto plot, tables, slices.
 
     Returns:
         compressed_fingerprint: sha256 of `compressed`.
@@ -46,12 +50,14 @@ def compress(
     from pathlib import Path
 
     from components.image import source_hash
-    from components.step import state_home, step
+    from components.step import note, state_home, step
     from components.verdict import KEY, verdict
     from recommender.compression.compress import compress as run
-    from recommender.errors import GateFailed
+    from recommender.errors import GateFailed, KuberecError
     from recommender.files import content_fingerprint, read_json, write_json
     from recommender.settings import CompressionConfig, EvaluationConfig, ExportConfig
+    from reporting.compression_page import write_compression
+    from reporting.ledger import row_line
 
     with step("compress") as progress:
         failure = None
@@ -67,12 +73,14 @@ def compress(
                 items_dir=Path(snapshot.path),
                 work_dir=state_home() / "cache" / "compression",
                 code=source_hash("recommender"),
+                row_made=lambda row: note("compress", row_line(row)),
             )
         except GateFailed as error:
-            failure = error
+            failure = KuberecError(f"{error}\npage: {compression_page.uri}")
         ledger = read_json(Path(compressed.path) / "ledger.json")
         report = ledger | {KEY: verdict(ledger["checks"], failure)}
         write_json(Path(compression_report.path), report)
+        write_compression(Path(compression_page.path), ledger, model_fingerprint)
         content = content_fingerprint(Path(compressed.path))
         served = ledger["rows"][-1]
         smaller, faster = served["times_smaller"], served["times_faster"]

@@ -23,13 +23,13 @@ def gate(name: str, report: dsl.Input[dsl.Artifact]) -> None:
     from pathlib import Path
 
     from components.step import step
-    from components.verdict import read_verdict
+    from components.verdict import REPORT, read_verdict
     from recommender.errors import Check, KuberecError, table
 
     with step(name) as progress:
         found = read_verdict(Path(report.path))
         if found["failed"] is not None:
-            raise KuberecError(f"{found['failed']}\nreport: {report.uri}")
+            raise KuberecError(f"{found['failed']}\n{REPORT}{report.uri}")
         checks = [Check(**row) for row in found["rows"]]
         print("\n".join(table(checks)), flush=True)
         # An operator may promote a canary before all is known of it.

@@ -12,6 +12,7 @@ from recommender.errors import KuberecError
 from recommender.files import read_json
 
 KEY, FILE = "verdict", "verdict.json"  # in a report that is a file, in one that is a folder
+REPORT = "report: "  # the last line of a failed gate's message: where the report lies
 
 
 def verdict(rows: Sequence[dict[str, Any]], failure: KuberecError | None) -> dict[str, Any]:

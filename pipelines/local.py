@@ -16,10 +16,12 @@ from rich.text import Text
 
 from components.image import IMAGE_VARIABLE
 from components.step import HOME_VARIABLE, RUN_PID_VARIABLE
+from components.verdict import REPORT
 from ingestion.sources import SourceConfig
 from pipelines.config import RunConfig
 from pipelines.progress import RunView
 from pipelines.runs import FAILED, SUCCEEDED, Run, new_run, shown
+from pipelines.screen import show_ledger
 from recommender.errors import KuberecError
 from recommender.files import ensure_writable, fingerprint, read_json, write_json
 
@@ -94,21 +96,25 @@ def _run(
     os.environ[RUN_PID_VARIABLE] = str(os.getpid())
     os.environ["PYTHONUNBUFFERED"] = "1"  # a step's progress is seen as it happens
     os.environ["MPLCONFIGDIR"] = str(home / "cache" / "matplotlib")  # else it writes to ~
-    with RunView(console, run.log, verbose=verbose) as view:
-        try:
+    view = RunView(console, run.log, verbose=verbose)
+    try:
+        with view:
             _execute(run, home, arguments, cache, view)
-        except (Exception, KeyboardInterrupt) as error:
-            run.finish(FAILED)
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            message = "\n".join(view.errors) or (
-                f"{view.defect() or error}\nthis is a defect of the program, not of your input; "
-                "the log has the whole of it"
-            )
-            ends = [f"run {run.id} failed; log: {shown(run.log)}"]
-            if _collect_rollout(run):
-                ends.append(f"the rollout over time: {shown(run.rollout)}")
-            raise RunFailed("\n".join([message, "", *ends])) from error
+    except (Exception, KeyboardInterrupt) as error:
+        run.finish(FAILED)
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        message = "\n".join(view.errors) or (
+            f"{view.defect() or error}\nthis is a defect of the program, not of your input; "
+            "the log has the whole of it"
+        )
+        ends = [f"run {run.id} failed; log: {shown(run.log)}"]
+        if rows := _collect_compression(run, view.errors):
+            show_ledger(rows, console)
+            ends.append(f"the compression, with plot and slices: {shown(run.compression)}")
+        if _collect_rollout(run):
+            ends.append(f"the rollout over time: {shown(run.rollout)}")
+        raise RunFailed("\n".join([message, "", *ends])) from error
     run.finish(SUCCEEDED)
     return run
 
@@ -178,8 +184,24 @@ def _collect(run: Run, outputs: dict[str, Any]) -> None:
     link.symlink_to(os.path.relpath(data_docs, run.folder))
     run.report.write_bytes(Path(outputs["page"].path).read_bytes())
     run.card.write_bytes(Path(outputs["model_card"].path).read_bytes())
+    run.compression.write_bytes(Path(outputs["compression_page"].path).read_bytes())
     _collect_rollout(run)
     write_json(run.summary, summary)
+
+
+def _collect_compression(run: Run, errors: list[str]) -> list[dict[str, Any]]:
+    """Put its page there where its gate failed the run; the ledger's rows then, else none.
+
+    The gate says where the report is, and the page lies beside it: in the folder of an earlier run
+    where the cache had the step.
+    """
+    for line in errors:
+        report = Path(line.removeprefix(REPORT))
+        if line.startswith(REPORT) and report.name == "compression_report":
+            run.compression.write_bytes((report.parent / "compression_page").read_bytes())
+            rows: list[dict[str, Any]] = read_json(report)["rows"]
+            return rows
+    return []
 
 
 def _collect_rollout(run: Run) -> bool:

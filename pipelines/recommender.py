@@ -11,6 +11,7 @@ from typing import NamedTuple
 from kfp import dsl
 
 from components.build_features import build_features
+from components.check_catalogue import check_catalogue
 from components.compress import compress
 from components.encode_items import encode_items
 from components.evaluate import evaluate
@@ -30,6 +31,7 @@ class Outputs(NamedTuple):
     page: dsl.HTML
     model_card: dsl.Markdown
     summary: dsl.Artifact
+    compression_page: dsl.HTML
 
 
 @dsl.pipeline(
@@ -79,6 +81,8 @@ def recommender(
     )
     windows = built.outputs["windows"]
     windows_fingerprint = built.outputs["windows_fingerprint"]
+    checked = check_catalogue(model=model, compression=compression, export=export, windows=windows)
+    checked.set_caching_options(False)
 
     # Where a training is written down is no part of its checkpoints' key. The cache sees it all the
     # same, since one of the outputs is the run in that store.
@@ -91,6 +95,7 @@ def recommender(
         windows_fingerprint=windows_fingerprint,
         vectors_fingerprint=vectors_fingerprint,
     )
+    trained.after(checked)
     trained_model = trained.outputs["trained_model"]
     model_fingerprint = trained.outputs["model_fingerprint"]
     tracking_run = trained.outputs["tracking_run"]
@@ -176,4 +181,5 @@ def recommender(
         page=reported.outputs["page"],
         model_card=reported.outputs["model_card"],
         summary=reported.outputs["summary"],
+        compression_page=compressed.outputs["compression_page"],
     )

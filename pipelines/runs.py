@@ -40,6 +40,10 @@ class Run:
         return self.folder / "rollout.html"
 
     @property
+    def compression(self) -> Path:
+        return self.folder / "compression.html"
+
+    @property
     def summary(self) -> Path:
         return self.folder / "summary.json"
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from pipelines.runs import SUCCEEDED, Run, list_runs, shown
 from recommender.files import read_json
+from reporting.ledger import LOSES, mark
 
 SHOWN_ITEMS = 5
 STATE_STYLE = {"succeeded": "green", "failed": "red", "killed": "yellow", "running": "cyan"}
@@ -45,7 +46,7 @@ def show_summary(run: Run, console: Console) -> None:
     say("", f"{checks['passed']} of {checks['total']} expectations met")
     say("", data["notes"])
     console.print(_metrics(summary["evaluation"]["rankers"]))
-    console.print(_ledger(summary["compression"]["rows"]))
+    show_ledger(summary["compression"]["rows"], console)
     for index, row in enumerate(summary["parity"]):
         steps = f"{row['from']} → {row['to']}"
         say(
@@ -86,31 +87,39 @@ def _metrics(rankers: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _ledger(rows: Sequence[Mapping[str, Any]]) -> Table:
+def show_ledger(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """A line a step of the compression; the pages have all figures, and the slices."""
     table = Table(
         title="compression: the ranker as it would serve, CPU, one thread",
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 0),
     )
-    table.add_column("step")
-    names = ("NDCG@10", "change", "RECALL@10", "kB", "smaller", "p50", "faster", "took")
-    for name in names:
+    table.add_column("step", overflow="fold")
+    names = ("NDCG@10", "change", "REC@10", "kB", "smaller", "p50\nms", "p99\nms", "faster")
+    for name in (*names, "RAM\nMB", "took"):
         table.add_column(name, justify="right")
+    lost = [bool(row["to_full"]) and mark(row["to_full"]["interval"]) == LOSES for row in rows]
     for index, row in enumerate(rows):
+        beyond = "*" if lost[index] else " " if any(lost) else ""
         table.add_row(
             row["step"],
             f"{row['ndcg@10']:.4f}",
-            f"{row['to_full']['difference']:+.4f}" if row["to_full"] else "",
+            f"{row['to_full']['difference']:+.4f}{beyond}" if row["to_full"] else "",
             f"{row['recall@10']:.4f}",
             f"{row['bytes'] / 1000:,.0f}",
             f"{row['times_smaller']:.1f}x",
-            f"{row['p50_ms']:.2f} ms",
+            f"{row['p50_ms']:.2f}",
+            f"{row['p99_ms']:.2f}",
             f"{row['times_faster']:.1f}x",
+            "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 1e6:.0f}",
             f"{row['seconds']:.0f} s",
             style="bold" if index == len(rows) - 1 else None,
         )
-    return table
+    console.print(table)
+    if any(lost):
+        said = " * worse than the full model beyond chance: the 95 % interval lies below 0"
+        console.print(said, highlight=False)
 
 
 def show_runs(root: Path, console: Console) -> None:

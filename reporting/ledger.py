@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from reporting.card.text import decimals, interval, span
-from reporting.rollout_text import NONE
+from reporting.card.text import NONE, decimals, interval, span
 
 Row = Mapping[str, Any]
 LOSES, GAINS = "loses", "gains"  # marks of a difference that chance does not explain
@@ -92,6 +91,17 @@ def slice_table(row: Row) -> Table:
             for group in sorted(groups, key=lambda group: group["difference"])
         ],
     )
+
+
+def row_line(row: Row) -> str:
+    """A row in one line, for whoever waits for the next."""
+    quality, took = f"{row['step']}: NDCG@10 {decimals(row['ndcg@10'])}", f"{row['seconds']:.0f} s"
+    if row["to_full"] is None:
+        return f"{quality}, {row['bytes'] / 1000:,.0f} kB, p50 {row['p50_ms']:.2f} ms, {took}"
+    less = decimals(row["to_full"]["difference"], signed=True)
+    between = span(row["to_full"]["interval"], signed=True)
+    smaller, faster = row["times_smaller"], row["times_faster"]
+    return f"{quality} ({less}, {between}), {smaller:.1f}x smaller, {faster:.1f}x faster, {took}"
 
 
 def kept(row: Row) -> str:

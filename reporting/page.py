@@ -1,19 +1,17 @@
 """report.html: one page that carries everything it shows."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from reporting import rollout_text
 from reporting.card import text
-from reporting.card.front_matter import shown
 from reporting.card.measured import BEYOND, MEANING
 from reporting.card.plots import calibration_plot, popularity_plot, slices_plot
-from reporting.ledger import cost_table, quality_table, slice_table, slices_that_lose
-from reporting.pareto import pareto_plot
+from reporting.compression_page import ledger_parts
 from reporting.plots import metric_bars, training_curves
+from reporting.templating import templates
 
 SHOWN_METRICS = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
 
@@ -23,7 +21,7 @@ def render(summary: Mapping[str, Any]) -> str:
     rankers = summary["evaluation"]["rankers"]
     card = summary["card"]
     measured = card["evaluation"]
-    ledger = summary["compression"]["rows"]
+    ledger = summary["compression"]
     beyond = [name for name in BEYOND if measured["rankers"][0].get(name) is not None]
     slices, calibration, champion = (
         measured[part] for part in ("slices", "calibration", "champion")
@@ -46,26 +44,15 @@ def render(summary: Mapping[str, Any]) -> str:
             calibration_svg=calibration_plot(calibration) if calibration else None,
             popularity_svg=popularity_plot(measured["rankers"]) if beyond else None,
             metrics_svg=metric_bars(rankers, SHOWN_METRICS),
-            ledger_tables=[quality_table(ledger), cost_table(ledger)],
-            ledger_slices=slice_table(ledger[-1]),
-            losing=slices_that_lose(ledger[-1]),
-            compression_svg=pareto_plot(ledger),
+            compression=ledger_parts(ledger["rows"], ledger["measured"]),
         )
     )
 
 
 def environment() -> Environment:
-    """The templates, with what they need to show numbers."""
-    made = Environment(
-        loader=PackageLoader("reporting", "templates"), autoescape=True, undefined=StrictUndefined
-    )
+    """The templates, with what they need to show a rollout."""
+    made = templates()
     for name in ("number", "share", "ms", "clock", "date", "time"):
         made.filters[name] = getattr(rollout_text, name)
     made.globals["step_names"] = rollout_text.STEP
-    made.filters["metric"] = shown
-    made.filters["decimals"] = text.decimals
-    made.filters["span"] = text.span
-    made.filters["signed_span"] = partial(text.span, signed=True)
-    made.filters["thousands"] = lambda value: f"{value:,}"
-    made.filters["short"] = lambda value: f"{value:.4g}" if isinstance(value, float) else value
     return made

@@ -90,7 +90,8 @@ def _draw(axes: Axes, rows: Sequence[Row], costs: Sequence[float], marked: int |
             color="#1c2433" if on_front else "#5b6780",
         )
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    near = max(costs) < 100 * min(costs)  # else the ticks' names stand in each other
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if near else (1,)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(0.2)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from reporting.card.text import NONE
 from serving.rollout.record import CheckRow, Look, Rollout, StepRecord
 from serving.rollout.settings import RolloutConfig
 
@@ -30,7 +31,6 @@ STATUS = {
     "rolled_back": "rolled back",
     "taken_over": "taken over by an operator",
 }
-NONE = "–"  # a number that is not known
 
 
 class StepRow(NamedTuple):

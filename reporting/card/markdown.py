@@ -7,10 +7,16 @@ import yaml
 
 from reporting.card.front_matter import front_matter, shown
 from reporting.card.measured import BEYOND, MEANING, QUALITY
-from reporting.card.text import behaviour_note, beside_champion, data_facts, interval, people_facts
-from reporting.ledger import cost_table, quality_table
+from reporting.card.text import (
+    NONE,
+    behaviour_note,
+    beside_champion,
+    data_facts,
+    interval,
+    people_facts,
+)
+from reporting.ledger import LOSES, cost_table, quality_table, slice_table
 from reporting.markdown import bullets, inert, paragraph, plain, table
-from reporting.rollout_text import NONE
 
 
 def card_markdown(card: Mapping[str, Any]) -> str:
@@ -173,7 +179,20 @@ def _ledger(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for head, cells in (quality_table(rows), cost_table(rows)):
         parts.append(table(head, cells, numbers=len(head) - 1))
     parts.append("In brackets 95 % intervals, and times smaller or faster than the full model.")
+    head, cells = slice_table(rows[-1])
+    if cells:
+        marked = [(inert(row[0]), *row[1:-1], _bold(row[-1])) for row in cells]
+        parts += [
+            "### What serves, by slice",
+            table(head, marked, numbers=len(head) - 2),
+            f"Beside the full model, the greatest loss first. **{LOSES}**: beyond chance, by the "
+            "interval that holds for all judged slices together.",
+        ]
     return parts
+
+
+def _bold(mark: str) -> str:
+    return f"**{mark}**" if mark == LOSES else mark
 
 
 def _reproduce(card: Mapping[str, Any]) -> list[str]:

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reporting.rollout_text import NONE
-
+NONE = "–"  # a number that is not known
 UNSAID = "not stated (section card of the run's YAML)"
 
 

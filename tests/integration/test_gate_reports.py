@@ -1,5 +1,6 @@
 """What a gate judges: the step before it succeeds and leaves its report, the gate itself fails."""
 
+import html
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,16 +41,17 @@ def judged(
     """Run a component's function, which has to succeed, and its gate, which has to fail.
 
     Returns:
-        the step's result and what the gate said.
+        the step's result, and what the step and the gate said.
     """
     result = step.python_func(**arguments)
-    assert "[kuberec:error]" not in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "[kuberec:error]" not in told
     with pytest.raises(SystemExit) as ended:
         gate.python_func(name="the-gate", report=artifact(report))
     assert ended.value.code == 1
     said = capsys.readouterr().out
     assert f"[kuberec:error] report: s3://bucket/{report.name}" in said
-    return result, said
+    return result, told + said
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +111,17 @@ def test_compress(model, snapshot, tmp_path, capsys, monkeypatch):
         data_fingerprint="d",
         compressed=artifact(tmp_path / "compressed"),
         compression_report=artifact(target),
+        compression_page=artifact(tmp_path / "page"),
         **READ,
         **model,
     )
     assert "[kuberec:error] gate 'compress' failed" in said
+    assert "[kuberec:error] page: s3://bucket/page" in said
+    for step in ("full", "distil", "quantise"):  # as each was measured
+        assert f"[kuberec:note] compress {step}: NDCG@10 0." in said
+    shown = html.unescape((tmp_path / "page").read_text(encoding="utf-8"))
+    assert "quantise: bytes (no step reached it)" in shown
+    assert "category: drama" in shown
     ledger = read_json(target)
     assert any(not check["passed"] for check in ledger["checks"])
     assert {row["slice"] for row in ledger["rows"][1]["slices"]} >= {"drama", "comedy"}

@@ -108,6 +108,8 @@ def test_the_report_is_one_page_with_a_link_to_the_data_docs(place, finished):
     assert 'href="rollout.html"' in page
     first = (folder / "rollout.html").read_text(encoding="utf-8")
     assert f"No version served before {place.summary()['version']}" in first
+    compression = (folder / "compression.html").read_text(encoding="utf-8")
+    assert "within its budgets" in compression
 
 
 def test_the_model_card_is_written_and_in_the_report(place, finished):
@@ -224,6 +226,26 @@ def test_a_failed_gate_stops_the_run_and_leaves_the_endpoint_alone(place, finish
     assert f"report: {report}" in done.stderr
     assert not steps & {"compress", "export-version", "materialize", "rollout"}
     assert ask(tritonclient.grpc, f"127.0.0.1:{place.port}", ["50"])[0]
+
+
+def test_a_broken_compression_budget_leaves_its_page_and_shows_the_ledger(place, finished):
+    """Also of a run for which the cache has the compression: the page is an earlier run's then."""
+    for cached in (False, True):
+        done = place.kuberec("run", "slice.yaml", "--set", "compression.min_size_ratio=1000")
+        assert done.returncode == 1
+        assert ("compress-gate" in done.stdout, "Traceback" in done.stderr) == (True, False)
+        said = " ".join(done.stderr.split())
+        assert re.search(r"FAIL quantise: times smaller \(no step reached it\) .*>= 1000", said)
+        folder = place.runs()[-1]
+        assert bool(list(folder.glob("steps/*/compress"))) != cached
+        assert f"{folder.name}/compression.html" in said
+        ledger = done.stdout.split("compression: the ranker as it would serve")[1]
+        assert re.search(r"^ full .*^ distil .*^ quantise ", ledger, re.MULTILINE | re.DOTALL)
+        assert bool(re.search(r"^  compress .*distil: NDCG@10 0", done.stdout, re.M)) != cached
+        page = (folder / "compression.html").read_text(encoding="utf-8")
+        assert page.count("<svg") == 1
+        assert "quantise: times smaller (no step reached it)" in page
+        assert not (folder / "report.html").exists()
 
 
 def champion(place) -> dict:

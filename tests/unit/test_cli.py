@@ -87,7 +87,8 @@ def compiled(tmp_path_factory) -> dict:
 def test_the_compiled_pipeline_has_every_step_in_the_given_image(compiled):
     tasks = set(compiled["root"]["dag"]["tasks"])
     assert tasks == {
-        *("ingest", "validate", "encode-items", "build-features", "train", "evaluate"),
+        *("ingest", "validate", "encode-items", "build-features", "check-catalogue", "train"),
+        "evaluate",
         *("compress", "export-version", "materialize", "rollout", "report"),
         *("validate-gate", "evaluate-gate", "compress-gate", "export-version-gate"),
         "rollout-gate",
@@ -125,6 +126,12 @@ def test_nothing_runs_before_the_gate_it_depends_on(compiled):
         assert gate.removesuffix("-gate") in before(gate)
         assert after <= {task for task in tasks if gate in before(task)}
     assert "materialize" in before("rollout")
+    assert {"build-features", "check-catalogue"} <= before("train")
+
+
+def test_the_compression_leaves_a_page(compiled):
+    outputs = compiled["components"]["comp-compress"]["outputDefinitions"]["artifacts"]
+    assert outputs["compression_page"]["artifactType"]["schemaTitle"] == "system.HTML"
 
 
 def test_the_rollout_leaves_its_timeline_as_a_page_and_as_markdown(compiled):
@@ -143,7 +150,8 @@ def test_state_changing_steps_are_never_cached(compiled):
     # And `ingest` and `evaluate`, which read what is there now: the source, the champion.
     reads = {"ingest", "evaluate"}
     gates = {name for name in tasks if name.endswith("-gate")}
-    assert reads | {"materialize", "rollout", "report", "validate", *gates} == uncached
+    looks = {"validate", "check-catalogue"}
+    assert reads | looks | {"materialize", "rollout", "report", *gates} == uncached
 
 
 def test_a_host_that_is_not_there_is_named_with_a_way_to_reach_it(tmp_path):

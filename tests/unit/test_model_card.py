@@ -123,6 +123,14 @@ def test_limits_follow_from_what_was_measured():
     assert "Compression costs these slices quality, beyond the noise: item popularity: long" in said
 
 
+def test_the_slices_of_what_serves_are_beside_the_full_model():
+    text = card_markdown(card())
+    ((_, users, full, served, less, _, mark),) = rows(text, "item popularity: long tail")
+    assert (users, full, served, mark) == ("314", "0.1000", "0.0895", "**loses**")
+    assert less == "-0.0105 (-0.0125 to -0.0085)"
+    assert rows(text, "item popularity: head")[0][-1] == ""
+
+
 def test_a_baseline_that_is_better_is_a_limit():
     evaluation = files.evaluation()
     evaluation["test"]["item-knn"]["ndcg@10"] = 0.2
@@ -241,6 +249,9 @@ def test_the_page_shows_what_the_card_says(full_page):
         assert f"<td>{value}</td>" in page
     for text in ("0.1101 to 0.1367", "+0.0034 (-0.0021 to +0.0089)", "-0.0481 to -0.0101"):
         assert text in page
+    assert "<summary>full" not in page
+    for row in found["ledger"][1:]:
+        assert f"<summary>{row['step']}: " in page
     assert page.count("<svg") == 6  # training, metrics, slices, popularity, calibration, ledger
 
 
