@@ -16,8 +16,8 @@ from recommender.config import Section
 
 # As the components are called in Kubeflow's graph (a test compares them with the pipeline's).
 STEPS = (
-    *("ingest", "validate", "encode-items", "build-features", "train", "evaluate", "compress"),
-    *("export-version", "materialize", "rollout", "report"),
+    *("ingest", "validate", "encode-items", "build-features", "check-catalogue", "train"),
+    *("evaluate", "compress", "export-version", "materialize", "rollout", "report"),
 )
 # Behind these stands a gate, a task of its own; it is called after the step and has no settings.
 GATED = ("validate", "evaluate", "compress", "export-version", "rollout")

@@ -49,7 +49,6 @@ def check_steps(
             histories are too few or unlike those of validation.
     """
     from recommender.compression.calibration import calibration_requests
-    from recommender.compression.quantise_items import check_centroids
     from recommender.compression.soundness import require_finite
 
     require_finite(model, "the full model")
@@ -59,8 +58,6 @@ def check_steps(
             match step:
                 case DistilStep():
                     _check_smaller(shapes[index], model)
-                case ProductItemsStep():
-                    check_centroids(step, model.text_vectors.shape[0] - 1)
                 case QuantiseStep() if step.precision == "int8":
                     calibration_requests(splits, step, shapes[index], model.log_popularity.numpy())
 
@@ -154,20 +151,20 @@ def settled_scoring(steps: Sequence[Step], export: ExportConfig, items: int) -> 
         return export
     from recommender.large_catalogue import LARGE
 
-    stays_exact = items <= LARGE or any(_without_two_stages(step) for step in steps)
+    stays_exact = items <= LARGE or any(without_two_stages(step) for step in steps)
     return export.model_copy(update={"scoring": "exact" if stays_exact else "two-stage"})
 
 
 def check_scoring(steps: Sequence[Step], export: ExportConfig) -> None:
     """Raises KuberecError where `scoring: two-stage` has no graph for a step, or no use of it."""
     for index, step in enumerate(steps):
-        problem = _without_two_stages(step)
+        problem = without_two_stages(step)
         if export.scoring == "two-stage" and problem:
             with named_step(index, step):
                 raise KuberecError(f"export.scoring = two-stage: {problem}")
 
 
-def _without_two_stages(step: Step) -> str | None:
+def without_two_stages(step: Step) -> str | None:
     """Why a ranker of two stages and a step do not go together, and what to do."""
     match step:
         case QuantiseStep() if step.precision == "float16":

@@ -8,6 +8,7 @@ from typing import Any
 from recommender import schema
 from recommender.compression.budgets import budget_checks
 from recommender.compression.candidate import Told, Work
+from recommender.compression.catalogue import check_catalogue
 from recommender.compression.check import check_scoring, check_steps, settled_scoring
 from recommender.compression.kept import EXACT, RANKER, kept_folder
 from recommender.compression.ledger import measured_how
@@ -64,6 +65,7 @@ def compress(
     vocabulary = Vocabulary.load(model_dir / "vocabulary.json")
     teacher = load_model(model_dir)
     check_scoring(config.steps, export)
+    check_catalogue(config.steps, teacher.config, export, len(vocabulary))
     export = settled_scoring(config.steps, export, len(vocabulary))
     splits = load_windows(windows_dir, vocabulary)
     test = splits["test"]

@@ -63,6 +63,8 @@ def write_graphs(candidate: Candidate, work: Work, folder: Path) -> Graphs:
 def _require_one_file(candidate: Candidate, exact: Path) -> None:
     """What makes a graph smaller reads it whole, which protobuf does up to 2 GiB.
 
+    `catalogue.check_catalogue` has refused before what the items alone make too large.
+
     Raises:
         KuberecError: the candidate is to be made smaller, and its exact graph is larger than that.
     """
@@ -72,8 +74,8 @@ def _require_one_file(candidate: Candidate, exact: Path) -> None:
         raise KuberecError(
             f"the ranker of {len(candidate.model.log_popularity) - 1:,} items in float32 is too "
             "large for one ONNX file, so that it can be neither quantised nor given a smaller item "
-            "table: set export.scoring: two-stage and leave out quantise, or distil it to a "
-            "smaller dim"
+            "table: set export.scoring: two-stage, leaving out quantise-items (its items are bytes "
+            "by themselves) and float16, or distil it to a smaller dim"
         )
 
 

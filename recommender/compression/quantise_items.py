@@ -8,6 +8,7 @@ import copy
 import torch
 
 from recommender.compression.candidate import Candidate, Work
+from recommender.compression.catalogue import check_centroids
 from recommender.compression.learning import learn
 from recommender.compression.product_quantiser import fit_codebooks
 from recommender.compression.prune import with_dropout
@@ -18,15 +19,6 @@ from recommender.item_codes import ItemCodes
 from recommender.model import SequentialRecommender
 from recommender.row_codes import nearest_centroids
 from recommender.settings import Int8ItemsStep, ProductItemsStep
-
-
-def check_centroids(step: ProductItemsStep, items: int) -> None:
-    """Raises KuberecError where codes of so few items would save nothing."""
-    if step.centroids > items:
-        raise KuberecError(
-            f"{step.step}: centroids = {step.centroids} is more than the {items} items, "
-            f"so nothing would be saved: choose {min(items, 256)} or fewer"
-        )
 
 
 def quantise_items(

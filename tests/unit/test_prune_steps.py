@@ -79,7 +79,6 @@ def splits(tmp_path_factory):
         ({}, [BYTES, BYTES], r"steps.1 \(quantise-items\): the items are bytes by then"),
         ({}, [BYTES, DISTIL | {"dim": 24}], r"steps.1 \(distil\): .* 16 numbers at a time"),
         ({}, [CODES | {"subvectors": 5}], r"steps.0 \(quantise-items\): kind: pq: subvectors = 5"),
-        ({}, [CODES | {"centroids": 31}], r"steps.0 \(quantise-items\): centroids = 31 is more"),
         (
             {},
             [DISTIL, QUANTISE | {"calibration_requests": 10**6}],
