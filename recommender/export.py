@@ -20,6 +20,10 @@ from recommender.schema import MASKED_SCORE
 from recommender.string_graphs import EVENT_TIMES
 
 
+class NoGraph(KuberecError):
+    """ONNX has not what a Hugging Face decoder is made of."""
+
+
 class Ranker(nn.Module):
     """A SequentialRecommender with its item table computed once, masking and top K.
 
@@ -65,8 +69,8 @@ def export_ranker(
         opset: see recommender.opsets.
 
     Raises:
-        KuberecError: servers do not know the opset; `k` is more than there are items; the backbone
-            is a Hugging Face decoder with something that ONNX has not.
+        KuberecError: servers do not know the opset; `k` is more than there are items.
+        NoGraph: the backbone is a Hugging Face decoder with something that ONNX has not.
     """
     write_ranker(Ranker(model.eval(), k).eval(), model, path, max_seen, opset)
 
@@ -107,7 +111,7 @@ def _explained(model: SequentialRecommender) -> Iterator[None]:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         said = str(cause).strip().splitlines()[0][:300]
-        raise KuberecError(
+        raise NoGraph(
             f"model.hf.name: the decoder '{model.config.hf.name}' cannot be exported to ONNX: "
             f"distil it to a Transformer first (recommender.compression.distill), and export that "
             f"({said})"

@@ -69,8 +69,8 @@ class TwoStageRanker(nn.Module):
             self.widest = max(self.widest, -(-needed // self.probes))
         if self.probes * self.widest < needed:
             raise KuberecError(
-                f"export.two_stage.probes = {config.probes} cells of at most "
-                f"{config.cell_items} items are fewer than export.k + export.max_seen = {needed}: "
+                f"export.two_stage.probes = {config.probes}: so many cells, of {self.widest} items "
+                f"at most, hold fewer than export.k + export.max_seen = {needed}: "
                 f"take {-(-needed // self.widest)} probes or more"
             )
         self.model = model

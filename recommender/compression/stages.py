@@ -17,13 +17,13 @@ from recommender.compression.ledger import measured_costs
 from recommender.compression.quality import Gains, Judge, measure_gains
 from recommender.compression.rankers import TORCH
 from recommender.compression.steps import take
-from recommender.errors import KuberecError
 from recommender.evaluation.slices import Slice
+from recommender.export import NoGraph
 from recommender.files import atomic_directory
 from recommender.model import save_model
 from recommender.ranker_inputs import ranker_inputs
 from recommender.sequences import Split
-from recommender.settings import EvaluationConfig, ModelConfig
+from recommender.settings import DistilStep, EvaluationConfig, ModelConfig
 from recommender.settings.compression import Step
 
 FULL = "full"
@@ -50,33 +50,35 @@ class Stages:
         """The full model's stage, and one a step.
 
         Raises:
-            KuberecError: ONNX has no graph for what the last step makes.
+            NoGraph: ONNX has none for a decoder that no step distils any more.
         """
-        stages = [self._stage(FULL, [], [], last=not steps)]
+        stages = [self._stage(FULL, [], [], distilled(steps))]
         self.work.row_made(stages[-1].row)
         for count, name in enumerate(names, start=1):
-            stages.append(self._stage(name, steps[:count], stages, last=count == len(steps)))
+            stages.append(self._stage(name, steps[:count], stages, distilled(steps[count:])))
             self.work.row_made(stages[-1].row)
         return stages
 
     def _stage(
-        self, name: str, steps: Sequence[Step], before: Sequence[Stage], *, last: bool
+        self, name: str, steps: Sequence[Step], before: Sequence[Stage], in_torch: bool
     ) -> Stage:
+        """`in_torch`: it may be measured there, since a later step distils it."""
         folder = self.kept / stage_name(steps)
         if folder.is_dir():
-            self.work.progress(0, 0, f"{name}: as an earlier run left it")
             stage = Stage.load(folder, None if before else self.work.teacher)
-            # The same step has another name where a config has it once more, later on.
-            return replace(stage, row=stage.row | {"step": name})
+            if in_torch or stage.row["runtime"] != TORCH:
+                self.work.progress(0, 0, f"{name}: as an earlier run left it")
+                # The same step has another name where a config has it once more, later on.
+                return replace(stage, row=stage.row | {"step": name})
         with atomic_directory(folder) as draft:
             wall, processor = time.perf_counter(), time.process_time()
             if before:
                 with named_step(len(steps) - 1, steps[-1]):
                     candidate = take(steps[-1], before[-1].candidate, self.work)
-                    place = self._written(candidate, draft, last)
+                    place = self._written(candidate, draft, in_torch)
             else:
                 candidate = Candidate(self.work.teacher)
-                place = self._written(candidate, draft, last)
+                place = self._written(candidate, draft, in_torch)
             took = {
                 "seconds": round(time.perf_counter() - wall, 3),
                 "processor_seconds": round(time.process_time() - processor, 3),
@@ -95,12 +97,12 @@ class Stages:
             Stage(candidate, draft, gains, row).save(self.vocabulary)
         return Stage(candidate, folder, gains, row)
 
-    def _written(self, candidate: Candidate, folder: Path, last: bool) -> Path:
+    def _written(self, candidate: Candidate, folder: Path, in_torch: bool) -> Path:
         """The candidate as it would serve, in `folder`; a decoder without a graph as its model."""
         try:
             return write_graphs(candidate, self.work, folder).served
-        except KuberecError as error:
-            if candidate.model.config.hf is None or last:
+        except NoGraph as error:
+            if not in_torch:
                 raise
             self.work.progress(0, 0, f"measured in torch: {str(error).splitlines()[0]}")
             place = folder / TORCH
@@ -126,6 +128,11 @@ class Stages:
             return measured_costs(place, place, own, own, export.k)
         whole = some_requests(test, full.candidate.model.config, export.max_seen)
         return measured_costs(place, full.place, own, whole, export.k)
+
+
+def distilled(steps: Sequence[Step]) -> bool:
+    """Whether one of them makes a model of ours, which has a graph, of any decoder."""
+    return any(isinstance(step, DistilStep) for step in steps)
 
 
 def some_requests(test: Split, config: ModelConfig, max_seen: int) -> tuple[np.ndarray, ...]:
