@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from recommender.errors import KuberecError
-from recommender.evaluation.metrics import BATCH, mask_history
+from recommender.evaluation.metrics import mask_history, users_at_once
 from recommender.files import read_json, write_json
 from recommender.sequences import Split, pad
 
@@ -268,16 +268,18 @@ def calibrate(
     new_N = np.append(False, new_N)
     times = split.times_for(model.config)
     best: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    for start in range(0, len(rows), BATCH):
-        histories = [split.histories[row] for row in rows[start : start + BATCH]]
+    at_once = users_at_once(len(new_N) - 1)
+    for start in range(0, len(rows), at_once):
+        these = slice(start, start + at_once)
+        histories = [split.histories[row] for row in rows[these]]
         history_BL = torch.from_numpy(pad(histories, model.config.max_length))
         times_BL = times and torch.from_numpy(
-            pad([times[row] for row in rows[start : start + BATCH]], model.config.max_length)
+            pad([times[row] for row in rows[these]], model.config.max_length)
         )
         with torch.inference_mode():
             hidden_BD = model.encode(history_BL, table_ND, last_only=True, times_BL=times_BL)[:, 0]
             scores_BN = (hidden_BD @ table_ND.T).numpy()
-        masked_BN = mask_history(scores_BN, histories, targets[start : start + BATCH])
+        masked_BN = mask_history(scores_BN, histories, targets[these])
         for kind, found in best.items():
             part = masked_BN[:, new_N == kind]
             width = min(PLACES, part.shape[1])

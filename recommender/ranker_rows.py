@@ -65,6 +65,15 @@ def append_rows(source: Path, target: Path, new: NewRows) -> None:
         onnx.save(model, str(draft))
 
 
+def takes_rows(source: Path) -> bool:
+    """Whether `append_rows` can: not of a ranker of two stages, nor of one beyond one file."""
+    try:
+        RankerGraph(_load(source).graph).popularity()
+    except KuberecError:
+        return False
+    return True
+
+
 def table_size(source: Path) -> tuple[int, int]:
     """(items, D) of a ranker's table, without padding."""
     graph = RankerGraph(_load(source).graph)

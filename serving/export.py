@@ -84,7 +84,7 @@ def write_version(
             triton,
             requests,
         )
-        maps = export_item_map(compressed / "student", windows, vectors, repository)
+        maps = export_item_map(compressed / "student", ranker, windows, vectors, repository)
         weights = [sha256_file(path) for path in (ranker, gpu_ranker, *maps)]
         version = fingerprint([dict(facts), vocabulary, *weights])[:12]
         golden = golden_answers(repository, requests)

@@ -20,18 +20,26 @@ from serving.version import ModelVersion
 FILES = (MAP, ARRAYS, TFIDF_SETTINGS, TFIDF_ARRAYS)
 
 
-def export_item_map(student: Path, windows: Path, vectors: Path, folder: Path) -> list[Path]:
-    """Write the files into `folder`; none for a model that knows items by id alone."""
+def export_item_map(
+    student: Path, ranker: Path, windows: Path, vectors: Path, folder: Path
+) -> list[Path]:
+    """Write the files into `folder`; none for a model that knows items by id alone.
+
+    Args:
+        ranker: the graph that serves; of one that no rows can be put behind no boost is sought.
+    """
     from recommender.model import load_model
     from recommender.new_items import calibrate, fit_item_map
+    from recommender.ranker_rows import takes_rows
     from recommender.sequences import Vocabulary, load_windows
 
     model = load_model(student)
     found = fit_item_map(model, read_json(vectors / DESCRIPTION)["parts"])
     if found is None:
         return []
-    splits = load_windows(windows, Vocabulary.load(student / "vocabulary.json"))
-    found.about["calibrated"] = calibrate(model, splits["valid"])
+    if takes_rows(ranker):
+        splits = load_windows(windows, Vocabulary.load(student / "vocabulary.json"))
+        found.about["calibrated"] = calibrate(model, splits["valid"])
     found.save(folder)
     for name in (TFIDF_SETTINGS, TFIDF_ARRAYS):
         if (vectors / name).is_file():

@@ -114,7 +114,8 @@ def _seal(folder: Path, windows: Path, vectors: Path, facts: dict[str, Any]) -> 
         compressed / "ranker_fp32.onnx",
         None,
     )
-    export_item_map(compressed / "student", windows, vectors, draft / "repository")
+    ranker = compressed / "ranker.onnx"
+    export_item_map(compressed / "student", ranker, windows, vectors, draft / "repository")
     requests = golden_requests(windows, EXPORT["golden_requests"])
     golden = golden_answers(draft / "repository", requests)
     lineage = {"items": {"trained": ITEMS, "added": [], "parent": None}}

@@ -8,6 +8,7 @@ import torch
 from recommender_data import ITEMS, TEXT_DIM, TINY, random_model
 
 from recommender.errors import KuberecError
+from recommender.evaluation import metrics
 from recommender.item_inputs import Gate, events_of_rarest
 from recommender.model import SequentialRecommender
 from recommender.new_items import (
@@ -154,3 +155,20 @@ def test_the_boost_gives_items_the_room_that_they_have_events_for(changes) -> No
     assert other is not None
     assert other["places"] == pytest.approx(other["events"], abs=0.02)
     assert other["boost"] != found["boost"]
+
+
+def test_the_boost_is_sought_with_as_many_users_at_a_time_as_memory_allows(monkeypatch) -> None:
+    model, users = random_model(), split(40)
+    whole = calibrate(model, users)
+    assert whole is not None
+    monkeypatch.setattr(metrics, "CELLS", 7 * (ITEMS + 1))
+    held: list[int] = []
+    encode = model.encode
+
+    def counted(history: torch.Tensor, *given: object, **named: object) -> torch.Tensor:
+        held.append(len(history))
+        return encode(history, *given, **named)
+
+    monkeypatch.setattr(model, "encode", counted)
+    assert calibrate(model, users) == whole
+    assert held == [7, 7, 7, 7, 7, 5]
