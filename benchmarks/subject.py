@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from feature_repo.store import store_folder
 from recommender.errors import KuberecError
-from recommender.files import sha256_file
+from recommender.files import content_fingerprint
 from recommender.schema import USER_ID
 from serving.embedded.endpoint import EmbeddedEndpoint
 from serving.version import ModelVersion, load_version
@@ -62,10 +62,10 @@ def find_student(home: Path, runs: Path, version: ModelVersion) -> Path:
     Raises:
         KuberecError: none is there any more.
     """
-    wanted = version.files["ranker/1/model.onnx"]
+    wanted = content_fingerprint(version.directory / "ranker/1/model.onnx")
     for folder in (runs, home / "cache"):
         for ranker in sorted(folder.glob("**/compressed/ranker.onnx")):
-            if sha256_file(ranker) == wanted:
+            if content_fingerprint(ranker) == wanted:
                 return ranker.parent / "student"
     raise KuberecError(
         f"no run in '{runs}' has the torch model of version {version.version}, which the peer "

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recommender.files import atomic_directory, fingerprint, read_json, sha256_file
+from recommender.files import atomic_directory, content_fingerprint, fingerprint, read_json
 from recommender.progress import Progress, silent
 from recommender.settings import ExportConfig
 from recommender.string_graphs import HISTORY_TIMES
@@ -85,7 +85,7 @@ def write_version(
             requests,
         )
         maps = export_item_map(compressed / "student", ranker, windows, vectors, repository)
-        weights = [sha256_file(path) for path in (ranker, gpu_ranker, *maps)]
+        weights = [content_fingerprint(path) for path in (ranker, gpu_ranker, *maps)]
         version = fingerprint([dict(facts), vocabulary, *weights])[:12]
         golden = golden_answers(repository, requests)
         progress(1, 4, "comparing torch with ONNX Runtime")

@@ -16,6 +16,7 @@ from recommender.onnx_session import graph_file
 from serving.triton.engine.plan import EnginePlan
 from serving.triton.engine.products import lower_products
 from serving.triton.engine.record import EngineError
+from serving.triton.engine.typed_file import require_one_file
 
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 
@@ -24,13 +25,16 @@ def write_typed(plan: EnginePlan, target: Path) -> list[str]:
     """Write the plan's graph in its precision to the file `target`; the names of its 2:4 weights.
 
     Raises:
-        EngineError: int8 of a version that has no such graph, or one that TensorRT does not take.
+        EngineError: int8 of a version that has no such graph, or one that TensorRT does not take;
+            or the graph is too large for one file.
     """
     if plan.precision == "int8":
         require_symmetric(plan.graph)
+        require_one_file(plan.graph, plan.precision)
         _copy(plan.graph, target)
     else:
         source = _folded(plan.graph, target.with_name(f"{target.stem}-folded.onnx"))
+        require_one_file(source, plan.precision)
         if plan.precision == "fp32":
             _copy(source, target)
         else:
@@ -147,6 +151,11 @@ def _folded(graph: Path, target: Path) -> Path:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(target)
+    # The table made whole may be more than one protobuf holds; what is left of it in 16 bits not.
+    beside = f"{target.stem}.bin"
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_file_name", beside
+    )
     options.log_severity_level = 3
     onnxruntime.InferenceSession(
         str(graph_file(graph)), sess_options=options, providers=["CPUExecutionProvider"]
