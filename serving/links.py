@@ -48,8 +48,12 @@ def sealed_limits(version: ModelVersion) -> ExportConfig:
     """
     sections = (version.model_extra or {}).get("config") or {}
     sealed = (sections.get("export") or {}).get("parity") or {}
+    known = {  # "any" was null once
+        link: {key: "any" if value is None else value for key, value in limits.items()}
+        for link, limits in sealed.items()
+    }
     try:
-        return ExportConfig(parity=ParityConfig.model_validate(sealed))
+        return ExportConfig(parity=ParityConfig.model_validate(known))
     except ValidationError as error:
         problems = "; ".join(
             f"export.parity.{'.'.join(map(str, each['loc']))}: {each['msg']}"

@@ -10,31 +10,43 @@ import numpy as np
 from recommender.files import read_json
 from recommender.onnx_session import open_session
 from recommender.string_graphs import HISTORY_TIMES
-from serving.triton.repository import EMBEDDED, MODELS, STAGES, graph_path
-from serving.version import GOLDEN, GoldenRequest
+from serving.triton.repository import EMBEDDED, GPU_GRAPH, GRAPH, STAGES, graph_path
+from serving.version import GOLDEN, GoldenAnswer, GoldenRequest
 
 Request = Mapping[str, Any]
 
 
 def golden_answers(repository: Path, requests: Sequence[Request]) -> list[GoldenRequest]:
-    """Answer requests ({history, exclude}) with the three graphs of a model repository.
+    """Answer requests ({history, exclude}) with the graphs of a model repository.
 
-    `history_times` of a request are for versions that read times; where they lack, none is known.
+    Twice, where it has a ranker of its own for GPUs (`GoldenRequest.gpu`): servers of either kind
+    are held to the answers of the graph that they run. `history_times` of a request are for
+    versions that read times; where they lack, none is known.
     """
-    lookup, ranker, decode = (open_session(graph_path(repository, model)) for model in MODELS)
+    answers = _answers(repository, GRAPH, requests)
+    own = graph_path(repository, "ranker", GPU_GRAPH)
+    on_gpu = _answers(repository, GPU_GRAPH, requests) if own.is_file() else [None] * len(requests)
+    return [
+        GoldenRequest(
+            history=list(request["history"]),
+            exclude=list(request.get("exclude") or []),
+            history_times=list(request.get(HISTORY_TIMES) or []),
+            **answer.model_dump(),
+            gpu=other,
+        )
+        for request, answer, other in zip(requests, answers, on_gpu, strict=True)
+    ]
+
+
+def _answers(repository: Path, ranker: str, requests: Sequence[Request]) -> list[GoldenAnswer]:
+    """By one of the repository's rankers, `GRAPH` or `GPU_GRAPH`, one request at a time."""
+    lookup, decode = (open_session(graph_path(repository, name)) for name in ("lookup", "decode"))
+    session = open_session(graph_path(repository, "ranker", ranker))
     answers = []
     for request in requests:
-        indices, scores = ranker.run(["item_indices", "scores"], look_up(lookup, request))
+        indices, scores = session.run(["item_indices", "scores"], look_up(lookup, request))
         (item_ids,) = decode.run(["item_ids"], {"item_indices": indices})
-        answers.append(
-            GoldenRequest(
-                history=list(request["history"]),
-                exclude=list(request.get("exclude") or []),
-                history_times=list(request.get(HISTORY_TIMES) or []),
-                item_ids=item_ids[0].tolist(),
-                scores=scores[0].tolist(),
-            )
-        )
+        answers.append(GoldenAnswer(item_ids=item_ids[0].tolist(), scores=scores[0].tolist()))
     return answers
 
 

@@ -1,5 +1,6 @@
 """The `serving` section of a run's YAML."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,6 +13,8 @@ from serving.rollout.settings import RolloutConfig
 from serving.transformer.request_log.settings import RequestLogConfig
 
 SETTINGS_FILE = "settings.json"
+# Keys that are gone, with what they were by default.
+_GONE = {"min_overlap": 1.0, "min_gateway_overlap": 0.99, "max_score_difference": 1e-3}
 
 
 class GpuConfig(Section):
@@ -196,7 +199,7 @@ class KubernetesConfig(Section):
 class ServingConfig(Section):
     """The embedded endpoint: one Envoy as its door, a transformer and a Triton a version behind.
 
-    What follows from `triton` on, and the limits on golden requests, hold on a cluster too.
+    What follows from `triton` on holds on a cluster too.
     """
 
     host: str = Field(
@@ -222,22 +225,25 @@ class ServingConfig(Section):
     keep_versions: int = Field(
         default=3, ge=2, description="installed versions kept, current included"
     )
-    min_overlap: float = Field(
-        default=1.0,
-        ge=0,
-        le=1,
-        description="least top-K overlap of any golden request for a rollout",
-    )
-    min_gateway_overlap: float = Field(
-        default=0.99, ge=0, le=1, description="the same through the gateway, amid live requests"
-    )
-    max_score_difference: float = Field(
-        default=1e-3, ge=0, description="largest score difference on golden requests for a rollout"
-    )
     triton: TritonConfig = TritonConfig()
     transformer: TransformerConfig = TransformerConfig()
     kubernetes: KubernetesConfig = KubernetesConfig()
     rollout: RolloutConfig = RolloutConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_keys_that_are_gone(cls, content: Any) -> Any:
+        """Homes, records and versions of earlier releases hold every key, defaults included."""
+        if not isinstance(content, Mapping):
+            return content
+        for key, default in _GONE.items():
+            if content.get(key, default) != default:
+                raise ValueError(
+                    f"{key} is no key any more: golden requests are held to the limits that a "
+                    "version was exported with; set export.parity.triton (for servers on CPUs) or "
+                    "export.parity.tensorrt (on GPUs)"
+                )
+        return {key: value for key, value in content.items() if key not in _GONE}
 
 
 def save_settings(home: Path, config: ServingConfig) -> None:

@@ -22,14 +22,26 @@ class VersionError(KuberecError):
     """A folder that is no model version, or no longer the one that was sealed."""
 
 
+class GoldenAnswer(BaseModel):
+    """K items, best first, and their scores."""
+
+    item_ids: list[str]
+    scores: list[float]
+
+
 class GoldenRequest(BaseModel):
-    """One request with the answer that the version's graphs gave in ONNX Runtime."""
+    """One request with the answers that the version's graphs gave in ONNX Runtime on a CPU.
+
+    `item_ids` and `scores` are those of the ranker that serves on CPUs, `gpu` those of the one for
+    GPUs; without it where a version has no such graph, or was sealed by earlier code.
+    """
 
     history: list[str]
     exclude: list[str] = []
     history_times: list[int] = []  # of `history`, seconds since 1970; of versions that read them
     item_ids: list[str]
     scores: list[float]
+    gpu: GoldenAnswer | None = None
 
     def asked(self) -> dict[str, Any]:
         """The request alone, JSON-ready; without times where it has none."""
@@ -94,7 +106,8 @@ def write_manifest(
     directory = Path(directory)
     shapes = read_shapes(**{model: graph_path(directory, model) for model in MODELS})
     # Without times, a version's files are those of a time when no version had any.
-    answers = [each.asked() | each.model_dump(include={"item_ids", "scores"}) for each in golden]
+    kept = {"item_ids", "scores", "gpu"}
+    answers = [each.asked() | each.model_dump(include=kept, exclude_none=True) for each in golden]
     write_json(directory / GOLDEN, answers)
     files = sha256_tree(directory)
     files.pop(MANIFEST, None)

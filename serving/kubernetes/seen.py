@@ -1,12 +1,16 @@
 """One look at a version that is waited for: the InferenceService, its Deployment, its pods."""
 
+import re
 from typing import NamedTuple
 
 from serving.inference_service import deployment_name
 from serving.kubernetes.api import DEPLOYMENT, INFERENCE_SERVICE, POD, Cluster, Object
+from serving.triton.repository import GPU, TENSORRT
 
 _SOURCE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
 _MODELS = "/mnt/models"
+_TRITON = "kserve-container"  # KServe's name for the runtime's own
+_CONFIG_NAME = re.compile(r"--model-config-name[= ]([\w.-]+)")
 
 
 class Wanted(NamedTuple):
@@ -57,6 +61,16 @@ def storage_uri_of(thing: Object) -> str | None:
             if mount["mountPath"] == _MODELS and mount["name"] in claims:
                 return f"pvc://{claims[mount['name']]}/{mount.get('subPath', '')}".rstrip("/")
     return None
+
+
+def serves_on_gpu(pod: Object) -> bool:
+    """Whether a pod's Triton takes a version's configs for GPUs, as its arguments say."""
+    for container in pod["spec"]["containers"]:
+        if container["name"] == _TRITON:
+            words = [*(container.get("command") or []), *(container.get("args") or [])]
+            names = _CONFIG_NAME.findall(" ".join(words))
+            return bool(names) and names[-1] in (GPU, TENSORRT)
+    return False
 
 
 def serving_uri(cluster: Cluster, wanted: Wanted, other_than: str) -> str | None:

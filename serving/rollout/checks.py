@@ -5,36 +5,40 @@ from collections.abc import Callable, Sequence
 
 from recommender.errors import Check, GateFailed
 from serving.client import Door, RecommendError
-from serving.parity import parity, triton_answers
+from serving.links import golden_lists, link_checks, link_row
+from serving.parity import triton_answers
+from serving.rollout.expected import Expected
 from serving.settings import ServingConfig
-from serving.version import GoldenRequest
+from serving.version import GoldenAnswer, GoldenRequest
 
 GATE = "rollout"
 # Whether there is such a user does not matter: the way to the features and back is what is tried.
 NOBODY = "kuberec-rollout"
 _LOOKUPS = 5
+_AMID_OTHERS = 0.99  # most overlap that is asked where live requests share the batches
 
 
 def replay(
     where: str,
     door: Door,
-    golden: Sequence[GoldenRequest],
+    expected: Expected,
     config: ServingConfig,
     protocol: str,
-    min_overlap: float,
+    amid_others: bool = False,
 ) -> list[Check]:
     """Golden requests at an address: their answers against the golden ones.
 
     Args:
         where: for the checks' names.
         protocol: "grpc" or "http".
+        amid_others: as `compare` has it.
 
     Raises:
         GateFailed: there was no answer.
     """
     from tritonclient.utils import InferenceServerException
 
-    requests = [each.asked() for each in golden]
+    requests = [each.asked() for each in expected.golden]
     try:
         answers = triton_answers(
             door.address,
@@ -48,33 +52,31 @@ def replay(
     except (InferenceServerException, OSError) as error:
         name = f"golden requests at {door.address}, {protocol}"
         raise GateFailed(GATE, [Check(name, str(error), "an answer", False)]) from error
-    return compare(where, golden, answers, config, min_overlap)
+    return compare(where, expected, answers, amid_others)
 
 
 def compare(
     where: str,
-    golden: Sequence[GoldenRequest],
-    answers: Sequence[GoldenRequest],
-    config: ServingConfig,
-    min_overlap: float,
+    expected: Expected,
+    answers: Sequence[GoldenRequest | GoldenAnswer],
+    amid_others: bool = False,
 ) -> list[Check]:
-    """Answers to golden requests against the golden ones."""
-    found, limit = parity(golden, answers), config.max_score_difference
-    overlap, difference = found["min_overlap"], found["max_abs_score_diff"]
-    return [
-        Check(
-            f"{where}: least top-K overlap of {found['requests']:.0f} golden requests",
-            overlap,
-            f">= {min_overlap:g}",
-            overlap >= min_overlap,
-        ),
-        Check(
-            f"{where}: largest score difference",
-            difference,
-            f"<= {limit:g}",
-            difference <= limit,
-        ),
-    ]
+    """Answers to golden requests against the golden ones, by the limits of their link.
+
+    Args:
+        amid_others: live requests share the ranker's batches, and sums over a batch of another
+            shape are rounded differently in the last bits, which an 8-bit activation may show as a
+            whole step: no overlap above _AMID_OTHERS is asked.
+    """
+    first, second = golden_lists(expected.golden), golden_lists(answers)
+    row = link_row(expected.link, expected.graph, where, first, second)
+    limits = getattr(expected.limits.parity, expected.link)
+    if amid_others:
+        overlaps = ("min_overlap", "min_top_10_overlap")
+        update = {key: min(getattr(limits, key), _AMID_OTHERS) for key in overlaps}
+        limits = limits.model_copy(update=update)
+    parity = expected.limits.parity.model_copy(update={expected.link: limits})
+    return link_checks(row, expected.limits.model_copy(update={"parity": parity}))
 
 
 def ask_for_a_user(where: str, door: Door, config: ServingConfig, has_store: bool) -> Check:
@@ -115,18 +117,13 @@ def features_read(where: str, ask: Callable[[], str], has_store: bool = True) ->
 
 
 def replay_through_gateway(
-    door: Door, golden: Sequence[GoldenRequest], config: ServingConfig, version: str
+    door: Door, expected: Expected, config: ServingConfig, version: str
 ) -> list[Check]:
-    """Through the door, amid live requests: does the new version answer, over both protocols?
-
-    Live requests share the ranker's batches, and sums over a batch of another shape are rounded
-    differently in the last bits: items of nearly the same score may change places, also at the
-    end of the top K. Hence an overlap limit of its own, and the same limit on the scores.
-    """
+    """Through the door, amid live requests: does the new version answer, over both protocols?"""
     checks: list[Check] = []
     for protocol in ("grpc", "http"):
         where = f"gateway, {protocol}"
-        checks += replay(where, door, golden, config, protocol, config.min_gateway_overlap)
+        checks += replay(where, door, expected, config, protocol, amid_others=True)
     with door.client(config.request_timeout_s) as client:
         named = client.recommend(history=[]).version or "none"
     checks.append(Check("gateway: version that answers", named, version, named == version))

@@ -11,9 +11,9 @@ from recommender.schema import MASKED_SCORE
 from recommender.string_graphs import HISTORY_TIMES
 from serving.rollout.checks import GATE, NOBODY, compare, features_read
 from serving.rollout.evidence import Pair, Ranked, Request
-from serving.settings import ServingConfig
+from serving.rollout.expected import Expected
 from serving.triton.repository import ENSEMBLE
-from serving.version import GoldenRequest
+from serving.version import GoldenAnswer, GoldenRequest
 
 # (method, path, JSON or None) to the JSON that comes back; raises KuberecError or OSError.
 Call = Callable[[str, str, Any], Any]
@@ -65,28 +65,21 @@ def pair(request: Request, stable: Ranked | None, canary: Ranked | None) -> Pair
     return Pair(request.source, request.k or longest, stable, canary, cold)
 
 
-def check_golden(
-    where: str, call: Call, golden: Sequence[GoldenRequest], config: ServingConfig
-) -> list[Check]:
+def check_golden(where: str, call: Call, expected: Expected) -> list[Check]:
     """A version's golden requests at its own side door, and a user: before any client asks it.
 
     Raises:
         GateFailed: an answer is off its limit. What `call` raises; ValueError.
     """
     found = []
-    for each in golden:
+    for each in expected.golden:
         request = Request(
             "golden", history=each.history, exclude=each.exclude, history_times=each.history_times
         )
         ranked = ask(call, request).ranked
-        found.append(
-            each.model_copy(
-                update={"item_ids": list(ranked.item_ids), "scores": list(ranked.scores)}
-            )
-        )
-    checks = compare(
-        where, [_without_padding(each) for each in golden], found, config, config.min_overlap
-    )
+        found.append(GoldenAnswer(item_ids=list(ranked.item_ids), scores=list(ranked.scores)))
+    kept = [_without_padding(each) for each in expected.golden]
+    checks = compare(where, expected._replace(golden=kept), found)
     require(GATE, checks)
     return checks
 

@@ -104,7 +104,7 @@ def test_a_canary_that_answers_otherwise_than_exported_gets_no_request(case: Cas
     ended = stopped.value.rollout
     assert (ended.status, ended.steps) == ("rolled_back", [])
     failed = [row["name"] for row in ended.prepared if not row["passed"]]
-    assert "canary: least top-K overlap of 4 golden requests" in failed
+    assert "ONNX as served → canary: top-K overlap" in failed
     case.assert_alone("v1", "blue")
 
 

@@ -75,7 +75,7 @@ def test_a_failed_gate_puts_back_what_served(serving_v1: Room, plane: DataPlane)
     config = plane.config(serving_v1, model_store="pvc://models/wrong")
     with other_claims(plane.versions["v1"]), pytest.raises(GateFailed) as failed:
         rollout(plane.versions["v1"], plane.registry, config)
-    assert "FAIL gateway, grpc: least top-K overlap" in str(failed.value)
+    assert "FAIL ONNX as served → gateway, grpc: top-K overlap" in str(failed.value)
     assert str(failed.value).endswith("Version v1 has been put back, and serves.")
     assert {check.passed for check in failed.value.checks} == {True, False}
     service = serving_v1.get(INFERENCE_SERVICE, SERVICE)

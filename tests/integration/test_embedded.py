@@ -141,10 +141,11 @@ def test_a_bad_version_leaves_the_old_one_serving(
     golden[2].item_ids[0] = "another"
     write_manifest(wrong, C, golden, {})
     with pytest.raises(
-        RolloutStopped, match=r"before its first .*\n.*FAIL own Triton: least top-K overlap .* 0.8 "
+        RolloutStopped,
+        match=r"before its first .*\n.*FAIL ONNX as served → own Triton: top-K overlap .* 0.95 ",
     ) as failed:
         roll(endpoint, wrong)
-    assert [check["passed"] for check in failed.value.rollout.prepared] == [False, True]
+    assert [check["passed"] for check in failed.value.rollout.prepared] == [False, False, True]
 
     broken = write_tiny_repository(tmp_path / "broken", catalogue())
     config = broken / "recommend" / "configs" / f"{EMBEDDED}.pbtxt"

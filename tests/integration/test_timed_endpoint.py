@@ -26,8 +26,8 @@ from recommender.training.fit import fit
 from serving.client import RecommendClient
 from serving.export import write_version
 from serving.parity import golden_answers, parity, triton_answers
+from serving.rollout.expected import on_cpu
 from serving.rollout.side_door import check_golden
-from serving.settings import ServingConfig
 from serving.triton.repository import STAGES
 from serving.triton.server import temporary_triton
 from serving.version import load_version
@@ -91,8 +91,7 @@ def test_times_reach_the_model_by_client_and_by_store(parts: Parts) -> None:
         check_golden(
             "side door",
             lambda method, path, body: _call(server.side_url, method, path, body),
-            load_version(parts.version).golden(),
-            ServingConfig(),
+            on_cpu(load_version(parts.version)),
         )
     assert close.scores == pytest.approx(expected(TIMES["close"]), abs=EXACT)
     assert both[0].scores == pytest.approx(close.scores, abs=EXACT)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from recommender.errors import KuberecError
 from recommender.files import write_json
@@ -30,3 +31,10 @@ def test_damaged_settings_are_explained(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(KuberecError, match=r"settings\.json' is not readable .*delete it"):
         load_settings(tmp_path)
+
+
+def test_keys_that_are_gone_are_dropped_at_their_defaults_and_else_explained() -> None:
+    gone = {"min_overlap": 1.0, "min_gateway_overlap": 0.99, "max_score_difference": 1e-3}
+    assert ServingConfig.model_validate({"port": 9000, **gone}) == ServingConfig(port=9000)
+    with pytest.raises(ValidationError, match=r"max_score_difference is no key.*parity\.triton"):
+        ServingConfig.model_validate({**gone, "max_score_difference": 0.1})

@@ -11,6 +11,7 @@ from serving.embedded.state import State
 from serving.rollout.checks import GATE, replay_through_gateway
 from serving.rollout.embedded.checks import check_replica
 from serving.rollout.embedded.target import EmbeddedTarget
+from serving.rollout.expected import on_cpu
 from serving.rollout.machine import abort, roll_out
 from serving.rollout.outcome import RolloutStopped
 from serving.rollout.outcome import rows as rows_of
@@ -88,15 +89,15 @@ def serve_directly(
     with endpoint.locked():
         version = endpoint.install(version_dir)
         before = endpoint.state()
-        golden = version.golden()
+        expected = on_cpu(version)
         reused = before.current == version.version and endpoint.status()["serving"]
         try:
             replica = endpoint.start(version.version)
-            say(f"replaying {len(golden)} golden requests on the version's own servers")
-            checks = check_replica(endpoint, replica, golden, config)
+            say(f"replaying {expected} on the version's own servers")
+            checks = check_replica(endpoint, replica, expected, config)
             endpoint.point_to(version.version)
             say("replaying them through the gateway")
-            checks += replay_through_gateway(Door(endpoint.url), golden, config, version.version)
+            checks += replay_through_gateway(Door(endpoint.url), expected, config, version.version)
             require(GATE, checks)
             # Under the lock: who waits for it to start a dead part again must find these.
             save_settings(home, config)

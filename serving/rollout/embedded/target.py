@@ -22,6 +22,7 @@ from serving.rollout.embedded.scrape import Addresses, ScrapedEvidence
 from serving.rollout.embedded.side_doors import LocalSideDoor, ask_both, draw
 from serving.rollout.embedded.waiting import once_ready, trouble_of
 from serving.rollout.evidence import Evidence, MetricsUnavailable, Pair, Request
+from serving.rollout.expected import on_cpu
 from serving.rollout.record import Note, Rollout, Wish
 from serving.rollout.target import Observed
 from serving.settings import ServingConfig, load_settings, save_settings
@@ -121,7 +122,7 @@ class EmbeddedTarget:
         self.save(rollout)
         version = endpoint.install(self._version_dir or endpoint.home.versions / canary)
         replica = endpoint.start_trial(canary)
-        checks = check_replica(endpoint, replica, version.golden(), self._config)
+        checks = check_replica(endpoint, replica, on_cpu(version), self._config)
         self._share(rollout, 0)
         return checks
 

@@ -25,6 +25,8 @@ from serving.kubernetes.scaling import wake_autoscaler
 from serving.kubernetes.seen import Wanted, serving_uri
 from serving.kubernetes.waiting import Say, Superseded, wait_until_ready
 from serving.rollout.checks import GATE, ask_for_a_user, replay_through_gateway
+from serving.rollout.kserve.expected import expected_of
+from serving.rollout.kserve.side_doors import ready_pods
 from serving.settings import KubernetesConfig, ServingConfig
 from serving.version import ModelVersion
 
@@ -59,9 +61,9 @@ def serve_directly(
         wake_autoscaler(cluster, where.namespace, where.inference_service, slot, say)
         door = find_door(cluster, where)
         wait_for_version(door, version.version, where.answer_timeout_s, say)
-        golden = version.golden()
-        say(f"replaying {len(golden)} golden requests through the gateway, {door.address}")
-        checks: list[Check] = replay_through_gateway(door, golden, config, version.version)
+        expected = expected_of(version, ready_pods(cluster, wanted))
+        say(f"replaying {expected} through the gateway, {door.address}")
+        checks: list[Check] = replay_through_gateway(door, expected, config, version.version)
         checks.append(ask_for_a_user("gateway", door, config, has_store=True))
         require(GATE, checks)
     return result(

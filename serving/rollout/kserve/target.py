@@ -20,6 +20,7 @@ from serving.kubernetes.waiting import Say, Superseded, wait_until_ready
 from serving.rollout.checks import GATE
 from serving.rollout.evidence import MetricsUnavailable, Pair, Request
 from serving.rollout.kserve.canary import CanaryHand
+from serving.rollout.kserve.expected import expected_of
 from serving.rollout.kserve.memory import KServeMemory
 from serving.rollout.kserve.prometheus import PrometheusEvidence, Side
 from serving.rollout.kserve.side_doors import SideDoors, ask_both, ready_pods, sample
@@ -113,12 +114,12 @@ class KServeTarget(KServeMemory):
             self.cluster, wanted, where.ready_timeout_s, self._say, attend=self._attend
         )
         wake_autoscaler(self.cluster, where.namespace, where.inference_service, slot, self._say)
-        golden = version.golden()
         pod = ready_pods(self.cluster, wanted)[0]
-        self._say(f"replaying {len(golden)} golden requests on pod '{pod['metadata']['name']}'")
+        expected = expected_of(version, [pod])
+        self._say(f"replaying {expected} on pod '{pod['metadata']['name']}'")
         try:
             call = self._doors.call(pod)
-            checks = check_golden("canary", call, golden, self._config)
+            checks = check_golden("canary", call, expected)
             checks.append(check_features("canary", call))
         except ValueError as error:
             raise ClusterError(f"pod '{pod['metadata']['name']}': {error}") from error
