@@ -4,15 +4,22 @@ Triton takes ONNX Runtime from the `ort_version` of its build.py: 2.56, the firs
 configs (`model_metrics`), has 1.21, the image of images/triton (2.71) has 1.27, and the embedded
 server 1.32. ONNX Runtime reads every opset up to its own (docs/Versioning.md of its repository);
 1.20 and later know 21 and IR 10.
+
+One operator is younger: the product of items as bytes, com.microsoft.MatMulNBits with bits: 8. Its
+CPU kernel had 4 bits alone before 1.22 (microsoft/onnxruntime#24384), which Triton has since 2.58.
 """
 
+from pathlib import Path
+
 from recommender.errors import KuberecError
+from recommender.onnx_session import graph_file
 
 OPSET = 18  # what torch's exporter writes its operators in; others are converted from it
 WRITTEN_FROM = 18
 SERVED_UP_TO = 21
 SERVED_IR = 10
 SERVERS = "Triton 2.56 to 2.71 (ONNX Runtime 1.21 to 1.27) and the embedded server"
+BYTES_FROM = "Triton 2.58 (ONNX Runtime 1.22)"  # items as bytes: kind: int8-rows
 
 
 def opset_problem(opset: int) -> str | None:
@@ -56,3 +63,15 @@ def check_served(versions: dict[str, int], ir: int, place: str) -> None:
             f"{place} has ONNX IR {ir}; the servers read up to IR {SERVED_IR} ({SERVERS}): export "
             "it anew"
         )
+
+
+def needs_newer(ranker: Path) -> str:
+    """Which of SERVERS a ranker leaves out, and why, in words; nothing where all load it."""
+    import onnx
+
+    model = onnx.load(str(graph_file(ranker)), load_external_data=False)
+    for node in model.graph.node:
+        bits = next((each.i for each in node.attribute if each.name == "bits"), None)
+        if node.op_type == "MatMulNBits" and bits == 8:
+            return f"its items as bytes (kind: int8-rows) load from {BYTES_FROM} on"
+    return ""
