@@ -44,9 +44,12 @@ class RankerGraph:
         those of the zeros behind it.
 
         Raises:
+            KuberecError: what is behind them is float16 too.
             ValueError: it is no ranker of `recommender.export`.
         """
         scores = self.made_by[self._choice().input[1]]
+        if scores.op_type == "Cast":
+            raise _half_throughout()
         if scores.op_type == "Add" and BIAS in scores.input:  # a boost of an earlier call
             scores = self.made_by[scores.input[0]]
         if scores.op_type not in ("MatMul", "Gemm", "Slice"):
@@ -57,7 +60,8 @@ class RankerGraph:
         """The name of the initializer with the items' log popularity.
 
         Raises:
-            KuberecError: it is a ranker of two stages, which has no place for every item.
+            KuberecError: it is a ranker of two stages, which has no place for every item, or one
+                that is float16 behind the scores too.
             ValueError: it is no ranker of `recommender.export`.
         """
         return str(self._choice().input[2])
@@ -75,17 +79,19 @@ class RankerGraph:
             for node in self.graph.node
             if node.op_type == "Where" and node.input[2].endswith("log_popularity")
         ]
+        if not found and any(name.endswith("log_popularity_cast_to_fp32") for name in self.made_by):
+            raise _half_throughout()
         if len(found) != 1:
             raise ValueError("the graph has no item table that histories are looked up in")
         return found[0]
 
     def constant(self, tensor: str) -> str:
-        """The initializer behind a tensor: itself, or what is dequantised to it."""
+        """The initializer behind a tensor: itself, or what is dequantised or cast to it."""
         return tensor if tensor in self.constants else self.made_by[tensor].input[0]
 
     def scale(self, tensor: str) -> tuple[str, str] | None:
         """The names of a tensor's scale and zero point; None where it is in floating point."""
-        if tensor in self.constants:
+        if tensor in self.constants or self.made_by[tensor].op_type == "Cast":
             return None
         _, scale, zero = self.made_by[tensor].input
         return scale, zero
@@ -124,3 +130,10 @@ class RankerGraph:
                 self.graph.node.remove(node)
         for constant in [each for each in self.graph.initializer if each.name not in read]:
             self.graph.initializer.remove(constant)
+
+
+def _half_throughout() -> KuberecError:
+    return KuberecError(
+        "the ranker was quantised to float16 by an earlier release, which rounded what is behind "
+        "the scores too: train again (`kuberec run CONFIG`)"
+    )

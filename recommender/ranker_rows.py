@@ -37,7 +37,7 @@ class NewRows:
 
 
 def append_rows(source: Path, target: Path, new: NewRows) -> None:
-    """Write the ranker `source`, FP32 or INT8, with the rows of `new` behind its own to `target`.
+    """Write the ranker `source`, of any precision, with the rows of `new` behind its own.
 
     Raises:
         KuberecError: it is a ranker that rows cannot be put behind.
@@ -133,7 +133,7 @@ def _append_table(graph: RankerGraph, reader: Any, rows_nD: np.ndarray) -> None:
     tensor = reader.input[0]
     name, quantised = graph.constant(tensor), graph.scale(tensor)
     if quantised is None:
-        graph.append(name, rows_nD.astype(np.float32), axis=0)
+        graph.append(name, _as_there(rows_nD, graph.array(name)), axis=0)
         return
     scale, zero = (graph.array(each) for each in quantised)
     graph.append(name, _quantise(rows_nD, scale, zero, graph.array(name).dtype), axis=0)
@@ -144,7 +144,7 @@ def _append_scores(graph: RankerGraph, product: Any, rows_nD: np.ndarray) -> Non
     tensor = product.input[1]
     name, quantised = graph.constant(tensor), graph.scale(tensor)
     if quantised is None:
-        graph.append(name, rows_nD.T.astype(np.float32), axis=1)
+        graph.append(name, _as_there(rows_nD.T, graph.array(name)), axis=1)
         return
     scale, zero = (graph.array(each) for each in quantised)
     columns_Dn = rows_nD.T
@@ -177,6 +177,22 @@ def _append_bias(graph: RankerGraph, product: Any, old: int, new: int, boost: fl
                 node.input[place] = _BIASED
     place = list(graph.graph.node).index(product) + 1
     graph.graph.node.insert(place, helper.make_node("Add", [scores, BIAS], [_BIASED], name=BIAS))
+
+
+def _as_there(values: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """In the type of a table in floating point: float32, or float16.
+
+    Raises:
+        KuberecError: a number is beyond float16.
+    """
+    with np.errstate(over="ignore"):
+        found = values.astype(there.dtype)
+    if not np.isfinite(found).all():
+        raise KuberecError(
+            f"a new item's row has {np.abs(values).max():.4g}, which the ranker's item table, in "
+            f"{there.dtype}, cannot hold: train again with the new items (`kuberec run CONFIG`)"
+        )
+    return found
 
 
 def _quantise(values: np.ndarray, scale: np.ndarray, zero: np.ndarray, kind: Any) -> np.ndarray:

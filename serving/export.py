@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from recommender.files import atomic_directory, content_fingerprint, fingerprint, read_json
+from recommender.opsets import needs_newer
+from recommender.products import has_half_products
 from recommender.progress import Progress, silent
 from recommender.settings import ExportConfig
 from recommender.string_graphs import HISTORY_TIMES
@@ -43,7 +45,8 @@ def write_version(
 
     Args:
         target: becomes a Triton model repository with kuberec.json and golden.json.
-        compressed: ranker.onnx (served), ranker_fp32.onnx (for GPUs), student/ and ledger.json.
+        compressed: ranker.onnx (served; in float16 also on GPUs), ranker_fp32.onnx (else for
+            GPUs), student/ and ledger.json.
         windows: the golden requests are histories of its test split, and the odd ones: empty,
             unknown items only, with exclusions. Its validation split says how much a new item's
             score is raised.
@@ -63,7 +66,7 @@ def write_version(
     ledger = read_json(compressed / "ledger.json")
     vocabulary = read_json(compressed / "student" / "vocabulary.json")
     ranker = compressed / "ranker.onnx"
-    gpu_ranker = compressed / "ranker_fp32.onnx"
+    gpu_ranker = graph_for_gpus(compressed)
     with (
         atomic_directory(Path(target)) as draft,
         tempfile.TemporaryDirectory(dir=Path(target).parent, prefix=".export-") as scratch,
@@ -102,9 +105,15 @@ def write_version(
             **notes(version),
         }
         sealed = seal(repository, draft, version, golden, everything)
-    progress(4, 4, f"version {version}")
+    progress(4, 4, "; ".join(filter(None, [f"version {version}", needs_newer(ranker)])))
     sealed.directory = Path(target)
     return sealed
+
+
+def graph_for_gpus(compressed: Path) -> Path:
+    """The float32 ranker; of float16, which is for GPUs, the very one that was measured."""
+    served = compressed / "ranker.onnx"
+    return served if has_half_products(served) else compressed / "ranker_fp32.onnx"
 
 
 def golden_requests(windows: Path, count: int, times: bool = False) -> list[dict[str, list[Any]]]:

@@ -17,6 +17,7 @@ from recommender.agreement import TOP
 from recommender.errors import Check, KuberecError
 from recommender.files import atomic_directory, fingerprint, read_json, sha256_file
 from recommender.new_items import ItemMap
+from recommender.products import has_half_products
 from recommender.progress import Progress, silent
 from recommender.ranker_rows import NewRows, append_rows, least_popular
 from recommender.settings import CompressionConfig, ExportConfig
@@ -95,6 +96,9 @@ def refresh_version(
             FP32: graph_path(parent.directory, "ranker", GPU_GRAPH),
         }
         after = {SERVED: workdir / "ranker.onnx", FP32: workdir / "ranker_fp32.onnx"}
+        if has_half_products(before[FP32]):  # one graph for both: no float32 travels with it
+            del before[FP32]
+            after[FP32] = after[SERVED]
         for kind, graph in before.items():
             append_rows(graph, after[kind], new)
         repository = draft / "repository"
@@ -119,7 +123,8 @@ def refresh_version(
             _known_row(f"{kind} of {parent.version}", graph, after[kind], *as_before)
             for kind, graph in before.items()
         ]
-        rows.append(served_row(after[FP32], after[SERVED], *looked_up(lookup, requests)))
+        if FP32 in before:
+            rows.append(served_row(after[FP32], after[SERVED], *looked_up(lookup, requests)))
         progress(2, 4, "comparing ONNX Runtime with Triton")
         rows += triton_rows(repository, workdir / "triton", golden)
         size = _size_check(after[SERVED], sections)

@@ -22,7 +22,8 @@ class GpuConfig(Section):
 
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         default="fp32",
-        description="fp16 is for rankers whose masks fit into it: MASKED_SCORE (-1e9) does not",
+        description="fp16 is for rankers whose masks fit into it: MASKED_SCORE (-1e9) does not. A "
+        "version that the step quantise made float16 has its types in the graph: leave fp32",
     )
     instances: int = Field(default=1, ge=1, description="ranker instances for each GPU")
     workspace_mib: int = Field(

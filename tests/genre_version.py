@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from recommender_data import ITEMS, vocabulary, write_windows
 
+from recommender.compression.half import half_ranker
 from recommender.compression.quantize import quantize_ranker
 from recommender.export import export_ranker
 from recommender.files import write_json
@@ -23,7 +24,7 @@ from recommender.ranker_inputs import ranker_inputs
 from recommender.sequences import Vocabulary, item_counts, load_windows, log_popularity
 from recommender.settings import ModelConfig, QuantiseStep, TextConfig
 from recommender.text import encode_items
-from serving.export import golden_requests
+from serving.export import golden_requests, graph_for_gpus
 from serving.handover import seal, write_graphs
 from serving.item_map import export_item_map
 from serving.parity import golden_answers
@@ -68,8 +69,13 @@ def known_items() -> dict[str, str]:
     return {item: title(genre_of(index), index) for index, item in enumerate(vocabulary())}
 
 
-def write_genre_version(folder: Path, text: dict[str, Any] | None = None) -> Path:
-    """The version folder/version, and folder/items.csv that its items come from."""
+def write_genre_version(
+    folder: Path, text: dict[str, Any] | None = None, half: bool = False
+) -> Path:
+    """The version folder/version, and folder/items.csv that its items come from.
+
+    `half`: its ranker is in float16, not INT8.
+    """
     config = TextConfig.model_validate(text or TEXT)
     folder.mkdir(parents=True, exist_ok=True)
     items = write_items(folder / "items.csv", known_items())
@@ -81,7 +87,7 @@ def write_genre_version(folder: Path, text: dict[str, Any] | None = None) -> Pat
     pq.write_table(pa.table(columns | {"categories": empty}), snapshot / "items.parquet")
     encode_items(snapshot, config, folder / "cache", vectors)
     windows = write_windows(folder / "windows")
-    _compress(folder / "compressed", vectors, windows)
+    _compress(folder / "compressed", vectors, windows, half)
     events = {
         "path": "events.csv",
         "format": "csv",
@@ -111,7 +117,7 @@ def _seal(folder: Path, windows: Path, vectors: Path, facts: dict[str, Any]) -> 
         vocabulary(),
         Shapes(MAX_LENGTH, EXPORT["max_seen"], EXPORT["k"]),
         compressed / "ranker.onnx",
-        compressed / "ranker_fp32.onnx",
+        graph_for_gpus(compressed),
         None,
     )
     ranker = compressed / "ranker.onnx"
@@ -123,7 +129,7 @@ def _seal(folder: Path, windows: Path, vectors: Path, facts: dict[str, Any]) -> 
     seal(draft / "repository", folder / "version", "genres", golden, facts | lineage)
 
 
-def _compress(folder: Path, vectors: Path, windows: Path) -> None:
+def _compress(folder: Path, vectors: Path, windows: Path, half: bool) -> None:
     known = Vocabulary(vocabulary())
     text = load_item_vectors(vectors, known).text
     splits = load_windows(windows)
@@ -137,6 +143,9 @@ def _compress(folder: Path, vectors: Path, windows: Path) -> None:
     save_model(model, vocabulary(), folder / "student")
     write_json(folder / "ledger.json", {"rows": []})
     export_ranker(model, folder / "ranker_fp32.onnx", EXPORT["k"], EXPORT["max_seen"])
+    if half:
+        half_ranker(folder / "ranker_fp32.onnx", folder / "ranker.onnx")
+        return
     quantize_ranker(
         folder / "ranker_fp32.onnx",
         folder / "ranker.onnx",

@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     from recommender.sequences import Split
 
 
+_HALF_BYTES = (
+    "precision: float16 and items as bytes (kind: int8-rows) do not go together: float16 is for "
+    "GPUs, and TensorRT does not know the product of bytes (MatMulNBits): take kind: pq beside "
+    "float16, or precision: int8 beside int8-rows"
+)
+
+
 def check_steps(
     config: CompressionConfig, model: "SequentialRecommender", splits: Mapping[str, "Split"]
 ) -> None:
@@ -70,7 +77,7 @@ def check_shapes(steps: Sequence[Step], shape: ModelConfig) -> list[ModelConfig]
     """
     shapes = []
     full = shape
-    sparse = coded = bytes_of_items = rounded = False
+    sparse = coded = bytes_of_items = rounded = half = False
     unsure = False  # which widths are left is told by the weights
     for index, step in enumerate(steps):
         with named_step(index, step):
@@ -120,6 +127,9 @@ def check_shapes(steps: Sequence[Step], shape: ModelConfig) -> list[ModelConfig]
                     sparse = True
                 case QuantiseStep():
                     require_half(step.precision)
+                    half = step.precision == "float16"
+                    if half and bytes_of_items:
+                        raise KuberecError(_HALF_BYTES)
                     if rounded:
                         raise KuberecError(
                             "nothing was trained since the last quantise, which this one replaces: "
@@ -129,6 +139,8 @@ def check_shapes(steps: Sequence[Step], shape: ModelConfig) -> list[ModelConfig]
                     if bytes_of_items:
                         raise KuberecError("the items are bytes by then: leave one of the two out")
                     bytes_of_items = True
+                    if half:
+                        raise KuberecError(_HALF_BYTES)
                     check_items_shape(step, shape.dim)
                 case ProductItemsStep():
                     if coded:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from recommender.errors import KuberecError
 from recommender.files import atomic_file
@@ -19,36 +18,25 @@ def require_half(precision: str) -> None:
 
 
 def half_ranker(source: Path, target: Path, kept: Sequence[str] = ()) -> None:
-    """Write the float16 version of `source` to `target`, by ONNX Runtime's own converter.
+    """Write the float16 version of `source` to `target`: see `recommender.products`.
 
-    Weights and products are 16 bits; inputs, outputs and everything from the scores on stay as they
-    are: seen items are masked with -1e9, which float16 cannot hold. Attention is masked with the
-    least that it can, which a softmax does not tell from that. On a CPU, ONNX Runtime casts to
-    float32 around most nodes: the file is half as large, the answers no faster.
+    Weights and products are 16 bits; inputs, outputs, norms, masks, scores and popularity stay
+    float32. On a CPU, ONNX Runtime computes the products in float32: the file is half as large, the
+    answers no faster.
 
     Args:
         kept: names of nodes that stay as they are.
+
+    Raises:
+        KuberecError: a weight is beyond float16's 65504.
     """
-    import warnings
+    from recommender.products import lower_products
 
-    import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-    from onnxruntime.transformers.onnx_model import OnnxModel
-
-    model = onnx.load(str(source))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # each number that is cut off or too small
-        half = convert_float_to_float16(
-            model, keep_io_types=True, node_block_list=[*_behind_scores(model.graph), *kept]
-        )
-    OnnxModel(half).topological_sort()  # casts come last otherwise
-    onnx.checker.check_model(half)
     with atomic_file(target) as draft:
-        onnx.save(half, str(draft))
-
-
-def _behind_scores(graph: Any) -> list[str]:
-    """Names of the nodes between the last product and the outputs."""
-    nodes = list(graph.node)
-    products = [index for index, node in enumerate(nodes) if node.op_type in ("MatMul", "Gemm")]
-    return [node.name for node in nodes[products[-1] + 1 :]]
+        lower_products(
+            source,
+            draft,
+            "fp16",
+            kept,
+            "take the step quantise's precision: int8, or leave the step out",
+        )

@@ -25,7 +25,9 @@ def quantise(candidate: Candidate, step: QuantiseStep, work: Work) -> Candidate:
     require_half(step.precision)
     static = candidate.written(quantised=step)
     if step.precision == "float16":
-        work.progress(0, 0, "quantise: float16 is for GPUs: a CPU computes it in float32")
+        work.progress(
+            0, 0, "quantise: GPUs serve the float16 graph; CPUs compute it in float32, no faster"
+        )
         return static
     if step.qat == "never" or not step.recovery.epochs:
         return static

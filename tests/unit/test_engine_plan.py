@@ -20,6 +20,8 @@ from tiny_version import (
 )
 
 from recommender.agreement import Answers, top_k_overlap
+from recommender.compression.half import half_ranker
+from recommender.errors import KuberecError
 from recommender.onnx_session import open_session
 from recommender.schema import MASKED_SCORE
 from serving.handover import answers, looked_up
@@ -84,6 +86,24 @@ def test_of_a_quantised_version_the_float_graph_is_built(tmp_path: Path) -> None
     assert (int8.graph.name, int8.exact.name) == ("model.onnx", GPU_GRAPH)
 
 
+def test_of_a_float16_version_that_graph_is_built(tmp_path: Path) -> None:
+    """As it is, whatever the settings' default says; its float32 weights did not travel."""
+    lookup, ranker, decode = tiny_graphs(tmp_path / "graphs", catalogue())
+    half = tmp_path / "half.onnx"
+    half_ranker(ranker, half)
+    write_repository(tmp_path / "v", lookup, half, decode, gpu_ranker=half)
+    write_manifest(tmp_path / "v", "v1", golden_answers(tmp_path / "v", REQUESTS), {})
+    version = load_version(tmp_path / "v")
+    plan = plan_engine(version)
+    assert (plan.precision, plan.graph, plan.exact) == ("fp16", *[plan.exact] * 2)
+    assert plan.exact.name == GPU_GRAPH
+    write_typed(plan, tmp_path / "typed.onnx")
+    assert onnx.load(tmp_path / "typed.onnx") == onnx.load(half)
+    for precision in ("fp32", "bf16"):
+        with pytest.raises(EngineError, match=rf"{precision}: .*quantised to float16.*take fp16"):
+            plan_engine(version, precision)
+
+
 def test_triton_takes_an_engine_by_the_gpus_kind(tiny: ModelVersion) -> None:
     engine, gpu = (
         read_config(config_path(tiny.directory, "ranker", variant)) for variant in (TENSORRT, GPU)
@@ -134,8 +154,11 @@ def test_products_are_16_bits_and_all_else_is_as_it_was(
     values = [*model.graph.value_info, *model.graph.input, *model.graph.output]
     types = {value.name: value.type.tensor_type.elem_type for value in values}
     types |= {each.name: each.data_type for each in model.graph.initializer}
-    products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
+    *products, scores = (node for node in model.graph.node if node.op_type in ("MatMul", "Gemm"))
     assert len(products) > 10
+    assert {types[name] for name in [*scores.input, *scores.output]} == {TensorProto.FLOAT}
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    assert types[made_by[scores.input[1]].input[0]] == low  # kept in 16 bits, summed up in 32
     assert {types[name] for node in products for name in node.input} == {low}
     for node in model.graph.node:
         if node.op_type not in ("MatMul", "Gemm", "Cast", "Gather"):
@@ -170,7 +193,7 @@ def test_a_weight_beyond_float16_is_named(tiny: ModelVersion, tmp_path: Path) ->
     vectors.CopyFrom(numpy_helper.from_array(values, "vectors_t"))
     onnx.save(model, tmp_path / "large.onnx")
     plan = with_graph(plan_engine(tiny, "fp16"), tmp_path / "large.onnx")
-    with pytest.raises(EngineError, match=r"fp16: weight 'vectors_t' has 7e\+04.*take bf16"):
+    with pytest.raises(KuberecError, match=r"fp16: weight 'vectors_t' has 7e\+04.*take bf16"):
         write_typed(plan, tmp_path / "typed.onnx")
     write_typed(with_graph(plan_engine(tiny, "bf16"), tmp_path / "large.onnx"), tmp_path / "b.onnx")
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from recommender_data import ITEMS, TINY, random_model
 
+from recommender.compression.half import half_ranker
 from recommender.compression.product_quantiser import fit_codebooks
 from recommender.compression.quantize import quantize_ranker
 from recommender.export import Ranker, export_ranker, rank
@@ -33,13 +34,14 @@ def model() -> SequentialRecommender:
 
 @pytest.fixture(scope="module")
 def rankers(model: SequentialRecommender, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """fp32.onnx, int8.onnx, and int8_tensor.onnx with one scale for the whole table.
+    """fp32.onnx, half.onnx in float16, int8.onnx, and int8_tensor.onnx with one scale for all.
 
     And those that keep the table once: rows.onnx as bytes, codes.onnx as codes that lose nothing,
     codes_rows.onnx as bytes made of codes.
     """
     folder = tmp_path_factory.mktemp("rankers")
     export_ranker(model, folder / "fp32.onnx", K, MAX_SEEN)
+    half_ranker(folder / "fp32.onnx", folder / "half.onnx")
     for name, per_channel in (("int8", True), ("int8_tensor", False)):
         config = QuantiseStep(per_channel=per_channel)
         quantize_ranker(folder / "fp32.onnx", folder / f"{name}.onnx", config, *requests())
@@ -76,7 +78,7 @@ def grown(folder: Path, name: str, boost: float = 0.0, times: int = 1) -> Path:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("name", ["fp32", "int8", "int8_tensor", *PACKED])
+@pytest.mark.parametrize("name", ["fp32", "half", "int8", "int8_tensor", *PACKED])
 def test_known_items_keep_their_scores_to_the_bit(rankers: Path, name: str, times: int) -> None:
     path = grown(rankers, name, times=times)
     assert table_size(path) == (ITEMS + times * NEW, TINY.dim)
@@ -95,7 +97,7 @@ def test_known_items_keep_their_scores_to_the_bit(rankers: Path, name: str, time
     assert new > 0
 
 
-@pytest.mark.parametrize("name", ["fp32", "int8", *PACKED])
+@pytest.mark.parametrize("name", ["fp32", "half", "int8", *PACKED])
 def test_a_boost_changes_new_items_alone(rankers: Path, name: str) -> None:
     inputs = requests()
     plain = rank(open_session(grown(rankers, name)), *inputs)

@@ -19,7 +19,8 @@ class QuantiseStep(Section):
     precision: Literal["int8", "float16", "bfloat16"] = Field(
         default="int8",
         description="int8: weights and activations, by ONNX Runtime's static quantiser. float16: "
-        "half the bytes, for GPUs; a CPU computes it in float32, no faster. bfloat16: refused, "
+        "half the bytes, and the graph that GPUs serve; a CPU computes it in float32, no faster. "
+        "bfloat16: refused, "
         "ONNX Runtime's CPU has no product in it",
     )
     calibration_requests: int = Field(

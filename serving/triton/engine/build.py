@@ -8,9 +8,9 @@ from typing import Any
 
 from recommender.agreement import Answers
 from recommender.errors import KuberecError
-from recommender.settings import ExportConfig
+from recommender.products import has_half_products
 from serving.handover import answers, looked_up
-from serving.links import FP32, link_row, require_links
+from serving.links import FP32, SERVED, link_row, require_links, sealed_limits
 from serving.triton.engine.builder import (
     SERVER_TENSORRT,
     Device,
@@ -114,8 +114,9 @@ def finish(
         GateFailed: the link is off its limits; nothing was changed.
     """
     expected = answers(plan.exact, *golden_inputs(version))
-    row = link_row("tensorrt", FP32, f"TensorRT {plan.precision}", expected, found)
-    checks = require_links(GATE, [row], _limits(version))
+    one = SERVED if has_half_products(plan.exact) else FP32
+    row = link_row("tensorrt", one, f"TensorRT {plan.precision}", expected, found)
+    checks = require_links(GATE, [row], sealed_limits(version))
     entry = about | {
         "parity": row,
         "checks": [check.as_dict() for check in checks],
@@ -131,11 +132,6 @@ def finish(
             "parent folder must be on one disk, and writable for this user"
         ) from error
     return read_engines(version.directory)[name]
-
-
-def _limits(version: ModelVersion) -> ExportConfig:
-    sections = (version.model_extra or {}).get("config") or {}
-    return ExportConfig.model_validate(sections.get("export") or {})
 
 
 def _about(plan: EnginePlan, device: Device, sparse: list[str]) -> Entry:

@@ -3,7 +3,8 @@
 TensorRT 11 has strongly typed networks alone: the builder's flags for FP16, BF16 and INT8 and the
 constraints of layers are gone, and TensorRT 10 has the same behind a flag (NVIDIA, "Migrating from
 TensorRT 10.x to 11.x", docs.nvidia.com/deeplearning/tensorrt/latest/api/migration). So what is 16
-bits and what stays FP32 (products.py) is written into the graph, and is so in every release.
+bits and what stays FP32 is written into the graph (recommender.products), and is so in every
+release.
 """
 
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from recommender.onnx_session import graph_file
+from recommender.products import lower_products
 from serving.triton.engine.plan import EnginePlan
-from serving.triton.engine.products import lower_products
 from serving.triton.engine.record import EngineError
 from serving.triton.engine.typed_file import require_one_file
 
@@ -27,6 +28,7 @@ def write_typed(plan: EnginePlan, target: Path) -> list[str]:
     Raises:
         EngineError: int8 of a version that has no such graph, or one that TensorRT does not take;
             or the graph is too large for one file.
+        KuberecError: a weight does not fit into fp16.
     """
     if plan.precision == "int8":
         require_symmetric(plan.graph)

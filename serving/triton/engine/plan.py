@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from recommender.files import sha256_file
+from recommender.products import has_half_products
 from serving.triton.engine.record import EngineError
 from serving.triton.repository import GPU, TENSORRT, config_path, graph_path
 from serving.version import ModelVersion
@@ -34,8 +35,9 @@ class Profile:
 class EnginePlan:
     """Attributes:
     version: id of the model version.
-    graph: the ranker that is built: float32, of int8 the one that serves on CPUs.
-    exact: the float32 one, by whose answers an engine is judged.
+    graph: the ranker that is built: `exact`, of int8 the one that serves on CPUs.
+    exact: the one in floating point, by whose answers an engine is judged: float32, or float16 of
+        a version that was quantised to it.
     graph_sha256: of that file.
     inputs: a profile each.
     k: length of the lists that the engine gives.
@@ -73,8 +75,8 @@ def plan_engine(
         precision, workspace_mib: by default what the version's settings say (serving.triton.gpu).
 
     Raises:
-        EngineError: the version was exported before engines were, or asks for longer lists than
-            TensorRT sorts.
+        EngineError: the version was exported before engines were, asks for longer lists than
+            TensorRT sorts, or was quantised to float16 and is asked for in another precision.
     """
     from serving.triton.configs import read_config
 
@@ -99,6 +101,14 @@ def plan_engine(
     exact = served
     if gpu.default_model_filename:
         exact = graph_path(folder, "ranker", gpu.default_model_filename)
+    if chosen != "int8" and has_half_products(exact):
+        if chosen == "bf16" or precision == "fp32":
+            raise EngineError(
+                f"{chosen}: model version {version.version} was quantised to float16, and its "
+                "float32 weights do not travel with it: take fp16, or export a version without "
+                "the step quantise"
+            )
+        chosen = "fp16"  # fp32 is the settings' default
     graph = served if chosen == "int8" else exact
     largest = config.max_batch_size
     tuned_for = max(config.dynamic_batching.preferred_batch_size, default=largest)
