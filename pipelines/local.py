@@ -110,6 +110,7 @@ def _run(
         )
         ends = [f"run {run.id} failed; log: {shown(run.log)}"]
         if rows := _collect_compression(run, view.errors):
+            console.print()
             show_ledger(rows, console)
             ends.append(f"the compression, with plot and slices: {shown(run.compression)}")
         if _collect_rollout(run):
