@@ -2,7 +2,7 @@
 
     python -m benchmarks.compression DATA pipelines/configs/movielens-1m.yaml
         [--model FOLDER] [--recipes benchmarks/recipes/*.yaml] [--set training.epochs=2 ...]
-        [--users 500] [--work FOLDER] [--out FOLDER]
+        [--users 500] [--work FOLDER] [--out FOLDER] [--costs-again]
 
 DATA is a folder with sequences.txt and items.jsonl (benchmarks.sequence_data); nothing of it is
 copied into results. The full model of the config is trained as in a run (or taken from --model,
@@ -13,7 +13,9 @@ quantisation, torch eager and torch.compile.
 
 What is done is kept in --work: a benchmark that was stopped goes on where it was, within a recipe
 behind its finished steps, and lists of steps that begin alike share them. compression_<data>.json
-has the rows, compression_<data>.svg the Pareto front.
+has the rows, compression_<data>.svg the Pareto front. Training keeps a machine busy for long, and
+what else runs on it disturbs the times: --costs-again measures size, memory and times of all rows
+once more, one after the other, and nothing else.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from typing import Any
 import yaml
 
 from benchmarks import machine
-from benchmarks.compression_sides import SIDES, Full, side
+from benchmarks.compression_sides import SIDES, Full, side, side_costs
 from benchmarks.compression_tables import as_lines, as_markdown, finding
 from benchmarks.quality import make_vectors
 from benchmarks.sequence_data import write_snapshot, write_windows
@@ -38,8 +40,8 @@ from components.step import state_home
 from pipelines.config import RunConfig, load_config
 from recommender.compression.compress import compress
 from recommender.compression.kept import Stage, stage_name
-from recommender.compression.ledger import measured_how
-from recommender.compression.stages import FULL
+from recommender.compression.ledger import measured_costs, measured_how
+from recommender.compression.stages import FULL, some_requests
 from recommender.errors import KuberecError
 from recommender.files import atomic_file, content_fingerprint, fingerprint, read_json
 from recommender.model import load_model
@@ -74,6 +76,11 @@ def main() -> None:
     parser.add_argument("--users", type=int, help="only the first so many, to try this out")
     parser.add_argument("--work", type=Path, help="by default in the state home")
     parser.add_argument("--out", type=Path, default=machine.RESULTS)
+    parser.add_argument(
+        "--costs-again",
+        action="store_true",
+        help="of all that is measured: size, memory and times anew, by nothing that is trained",
+    )
     arguments = parser.parse_args()
     config = load_config(arguments.config, arguments.overrides)
     recipes = {path.stem: read_recipe(path) for path in arguments.recipes}
@@ -96,6 +103,11 @@ def main() -> None:
             rows[each] = measure() | {"recipe": recipes.get(each)}
         # After each, so that a benchmark that is stopped leaves what it has measured.
         done = [rows[known] for known, _ in wanted if known in rows]
+        told = keep(name, subject, done, arguments.out)
+    if arguments.costs_again:
+        for row in done:
+            print(f"costs of {row['step']}", file=sys.stderr, flush=True)
+            row |= bench.costs(row["step"], row["recipe"])
         told = keep(name, subject, done, arguments.out)
     print(as_markdown(done), *as_lines(told["finding"]), sep="\n\n")
 
@@ -181,12 +193,29 @@ class Bench:
     def side(self, name: str) -> dict[str, Any]:
         return side(name, self.full, self.work)
 
+    def costs(self, name: str, recipe: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Size, memory and times of a row's ranker, as its finished steps have left it."""
+        if name in SIDES:
+            return side_costs(name, self.full, self.work)
+        steps = CompressionConfig(steps=recipe["steps"] if recipe else []).steps
+        stage = Stage.load(self.stage_folder(steps))
+        full, export = self.full.stage, self.config.export
+        own, whole = (
+            some_requests(self.full.test, each.candidate.model.config, export.max_seen)
+            for each in (stage, full)
+        )
+        return measured_costs(stage.place, full.place, own, whole, export.k)
+
+    def stage_folder(self, steps: Sequence[Any]) -> Path:
+        (folder,) = (self.work / "stages").glob(f"*/{stage_name(steps)}")
+        return folder
+
     @cached_property
     def full(self) -> Full:
-        self.compressed([])  # whose graph and gains are kept, if they are not yet
-        (folder,) = (self.work / "stages").glob(f"*/{stage_name([])}")
+        if not list((self.work / "stages").glob(f"*/{stage_name([])}")):
+            self.compressed([])
         model = load_model(self.model)
-        stage = Stage.load(folder, model)
+        stage = Stage.load(self.stage_folder([]), model)
         test = load_windows(self.windows, Vocabulary.load(self.model / "vocabulary.json"))["test"]
         return Full(
             self.model, model.config, stage, test, self.config.export, self.config.evaluation

@@ -47,21 +47,30 @@ def side(name: str, full: Full, scratch: Path) -> dict[str, Any]:
 
     torch.compile has the quality of eager, which is measured: it changes no weight.
     """
-    if name == EXPORTED:
-        place = full.stage.folder / EXACT
-    else:
-        place = _dynamic(full, scratch) if name == DYNAMIC else full.model_dir
-    opened = _compiled(full) if name == COMPILED else None
+    place = _place(name, full, scratch)
     export, new = full.export, full.evaluation.new_user_events
     if place not in full.gains:
         full.gains[place] = measure_gains(
             place, full.test, full.config, export.k, export.max_seen, new
         )
     gains = full.gains[place]
-    requests = some_requests(full.test, full.config, export.max_seen)
-    costs = measured_costs(place, full.stage.place, requests, requests, export.k, opened)
     quality = Judge([], full.evaluation, full.stage.gains).quality(gains, full.stage.gains)
+    costs = side_costs(name, full, scratch)
     return {"step": name, **quality, **costs, "seconds": 0, "processor_seconds": 0, "epochs": 0}
+
+
+def side_costs(name: str, full: Full, scratch: Path) -> dict[str, Any]:
+    """Its size, memory and times alone."""
+    opened = _compiled(full) if name == COMPILED else None
+    requests = some_requests(full.test, full.config, full.export.max_seen)
+    place, k = _place(name, full, scratch), full.export.k
+    return measured_costs(place, full.stage.place, requests, requests, k, opened)
+
+
+def _place(name: str, full: Full, scratch: Path) -> Path:
+    if name == EXPORTED:
+        return full.stage.folder / EXACT
+    return _dynamic(full, scratch) if name == DYNAMIC else full.model_dir
 
 
 def _dynamic(full: Full, scratch: Path) -> Path:
