@@ -53,7 +53,7 @@ class Ranker(nn.Module):
         )[:, 0]
         known_B1 = (history_ids > 0).any(dim=1, keepdim=True)
         scores_BN = torch.where(known_B1, hidden_BD @ self.table.T, self.model.log_popularity)
-        padded_BS = torch.cat([seen_ids, torch.zeros_like(seen_ids[:, :1])], dim=1)
+        padded_BS = nn.functional.pad(seen_ids, (0, 1))
         scores_BN = scores_BN.scatter(1, padded_BS, MASKED_SCORE)
         scores_BK, indices_BK = torch.topk(scores_BN, self.k, dim=1)
         return torch.where(scores_BK > MASKED_SCORE, indices_BK, 0), scores_BK

@@ -149,7 +149,9 @@ class SequentialRecommender(nn.Module):
         hidden_BLD = self.output_norm(hidden_BLD)
         if self.config.similarity == "cosine":
             # Items are of length 1: their product with this is the cosine, over the temperature.
-            hidden_BLD = functional.normalize(hidden_BLD, dim=-1) / self.config.temperature
+            # (functional.normalize is the same, in three nodes more of a graph.)
+            length_BL1 = hidden_BLD.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+            hidden_BLD = hidden_BLD / length_BL1 / self.config.temperature
         return hidden_BLD
 
     def forward(self, history_BL: Tensor, times_BL: Tensor | None = None) -> Tensor:

@@ -79,6 +79,14 @@ def visible(length: int, known_BL: Tensor | None, device: torch.device) -> Tenso
     return ((distance_LL >= 0) & known_BL[:, None, None, :]) | (distance_LL == 0)
 
 
+def visible_to_last(length: int, known_BL: Tensor | None, device: torch.device) -> Tensor:
+    """`visible` of the last query alone, bool [B or 1, 1, 1, L]."""
+    last_L = torch.arange(length, device=device) == length - 1
+    if known_BL is None:
+        return torch.ones_like(last_L)[None, None, None]
+    return (known_BL | last_L)[:, None, None]
+
+
 def rotate(x_BHLE: Tensor, start: int = 0) -> Tensor:
     """Queries or keys turned by their position, from `start`: products then know distances alone.
 

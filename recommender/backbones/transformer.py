@@ -5,7 +5,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recommender.backbones.base import Backbone, BackboneBlock, Part
-from recommender.backbones.positions import DistanceBias, TimeBias, rotate, visible
+from recommender.backbones.positions import (
+    DistanceBias,
+    TimeBias,
+    rotate,
+    visible,
+    visible_to_last,
+)
 from recommender.settings import BlockShape, ModelConfig
 
 
@@ -23,7 +29,8 @@ class Transformer(Backbone):
         times_BL: Tensor | None = None,
         last_only: bool = False,
     ) -> Tensor:
-        visible_B1LL = visible(x_BLD.shape[1], known_BL, x_BLD.device)
+        sees = visible_to_last if last_only and len(self.blocks) == 1 else visible
+        visible_B1LL = sees(x_BLD.shape[1], known_BL, x_BLD.device)
         for index, block in enumerate(self.blocks):
             last = last_only and index == len(self.blocks) - 1
             x_BLD = block(x_BLD, visible_B1LL, times_BL, only_causal=known_BL is None, last=last)
@@ -46,7 +53,7 @@ class Block(BackboneBlock):
         self.mlp_norm = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(
             nn.Linear(dim, shape.inner),
-            nn.GELU(),
+            Gelu(),
             nn.Linear(shape.inner, dim),
         )
         self.dropout = nn.Dropout(config.dropout)
@@ -73,11 +80,18 @@ class Block(BackboneBlock):
             times_BHLL = self.time_bias(times_BL, last_only=last)
             bias = times_BHLL if bias is None else bias + times_BHLL
         query = self._split(self.query(normed_BLD))
-        if self.rotary:
-            query, key = rotate(query, length - query.shape[2]), rotate(key)
+        if self.rotary and last:  # its query is turned by 0 where positions count from it
+            key = rotate(key, 1 - length)
+        elif self.rotary:
+            query, key = rotate(query), rotate(key)
         if bias is not None:
             bias = torch.where(visible_B1LL, bias, -1e9)
-        if bias is None and only_causal and not last:
+        if torch.compiler.is_exporting():
+            # The exporter takes the function below apart into twice as many nodes.
+            score = (query * query.shape[-1] ** -0.5) @ key.mT
+            score = torch.where(visible_B1LL, score, -1e9) if bias is None else score + bias
+            attended = score.softmax(dim=-1) @ value
+        elif bias is None and only_causal and not last:
             # Said so rather than by a mask, flash attention can be used.
             attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         else:
@@ -112,3 +126,12 @@ class Block(BackboneBlock):
 
     def _split(self, x_BLD: Tensor) -> Tensor:
         return x_BLD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class Gelu(nn.GELU):
+    """As torch computes it; exported in the one form that ONNX Runtime makes a single node of."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():
+            return input * 0.5 * (1 + torch.erf(input / 2**0.5))
+        return super().forward(input)
