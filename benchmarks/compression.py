@@ -2,7 +2,7 @@
 
     python -m benchmarks.compression DATA pipelines/configs/movielens-1m.yaml
         [--model FOLDER] [--recipes benchmarks/recipes/*.yaml] [--set training.epochs=2 ...]
-        [--users 500] [--work FOLDER] [--out FOLDER] [--costs-again]
+        [--users 500] [--work FOLDER] [--out FOLDER] [--again]
 
 DATA is a folder with sequences.txt and items.jsonl (benchmarks.sequence_data); nothing of it is
 copied into results. The full model of the config is trained as in a run (or taken from --model,
@@ -14,8 +14,8 @@ quantisation, torch eager and torch.compile.
 What is done is kept in --work: a benchmark that was stopped goes on where it was, within a recipe
 behind its finished steps, and lists of steps that begin alike share them. compression_<data>.json
 has the rows, compression_<data>.svg the Pareto front. Training keeps a machine busy for long, and
-what else runs on it disturbs the times: --costs-again measures size, memory and times of all rows
-once more, one after the other, and nothing else.
+what else runs on it disturbs the times: --again writes all graphs anew and measures every row once
+more, of the models that are kept in --work.
 """
 
 import argparse
@@ -31,7 +31,8 @@ from typing import Any
 import yaml
 
 from benchmarks import machine
-from benchmarks.compression_sides import SIDES, Full, side, side_costs
+from benchmarks.compression_again import Again
+from benchmarks.compression_sides import SIDES, Full, side
 from benchmarks.compression_tables import as_lines, as_markdown, finding
 from benchmarks.quality import make_vectors
 from benchmarks.sequence_data import write_snapshot, write_windows
@@ -40,8 +41,8 @@ from components.step import state_home
 from pipelines.config import RunConfig, load_config
 from recommender.compression.compress import compress
 from recommender.compression.kept import Stage, stage_name
-from recommender.compression.ledger import measured_costs, measured_how
-from recommender.compression.stages import FULL, some_requests
+from recommender.compression.ledger import measured_how
+from recommender.compression.stages import FULL
 from recommender.errors import KuberecError
 from recommender.files import atomic_file, content_fingerprint, fingerprint, read_json
 from recommender.model import load_model
@@ -77,9 +78,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="by default in the state home")
     parser.add_argument("--out", type=Path, default=machine.RESULTS)
     parser.add_argument(
-        "--costs-again",
+        "--again",
         action="store_true",
-        help="of all that is measured: size, memory and times anew, by nothing that is trained",
+        help="nothing is trained: every row that is there is measured anew",
     )
     arguments = parser.parse_args()
     config = load_config(arguments.config, arguments.overrides)
@@ -96,19 +97,17 @@ def main() -> None:
     found = read_json(kept)["figures"] if kept.is_file() else {}
     past = found.get("rows", []) if found.get("subject") == subject else []
     rows = {row["step"]: row for row in past if row["recipe"] == recipes.get(row["step"])}
-    wanted = bench.all(recipes)
+    wanted = bench.all(recipes, arguments.again)
+    if arguments.again:
+        wanted, rows = [each for each in wanted if each[0] in rows], {}
     for each, measure in wanted:
         if each not in rows:
             print(each, file=sys.stderr, flush=True)
             rows[each] = measure() | {"recipe": recipes.get(each)}
         # After each, so that a benchmark that is stopped leaves what it has measured.
         done = [rows[known] for known, _ in wanted if known in rows]
-        told = keep(name, subject, done, arguments.out)
-    if arguments.costs_again:
-        for row in done:
-            print(f"costs of {row['step']}", file=sys.stderr, flush=True)
-            row |= bench.costs(row["step"], row["recipe"])
-        told = keep(name, subject, done, arguments.out)
+        if not arguments.again or len(done) == len(wanted):  # which are half old, half new
+            told = keep(name, subject, done, arguments.out)
     print(as_markdown(done), *as_lines(told["finding"]), sep="\n\n")
 
 
@@ -164,6 +163,9 @@ def full_model(windows: Path, snapshot: Path, config: RunConfig, work: Path) -> 
     return out
 
 
+RowsOf = Callable[[Sequence[Any]], list[dict[str, Any]]]
+
+
 @dataclass(frozen=True)
 class Bench:
     """What is measured, and on what."""
@@ -175,50 +177,54 @@ class Bench:
     work: Path
 
     def all(
-        self, recipes: Mapping[str, Mapping[str, Any]]
+        self, recipes: Mapping[str, Mapping[str, Any]], again: bool
     ) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
-        """Names, and what measures each: the full model first, then sides, then recipes."""
+        """Names, and what measures each: the full model first, then sides, then recipes.
+
+        `again`: of models that are there (benchmarks.compression_again).
+        """
+        rows_of = self.again.rows if again else self.compressed
         return [
-            (FULL, lambda: self.compressed([])[0]),
-            *((name, partial(self.side, name)) for name in SIDES),
-            *((name, partial(self.recipe, name, each)) for name, each in recipes.items()),
+            (FULL, lambda: rows_of([])[0]),
+            *((name, partial(self.side, name, again)) for name in SIDES),
+            *((name, partial(self.recipe, name, each, rows_of)) for name, each in recipes.items()),
         ]
 
-    def recipe(self, name: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    def side(self, name: str, again: bool) -> dict[str, Any]:
+        return side(name, self.full_again if again else self.full, self.work)
+
+    def recipe(self, name: str, recipe: Mapping[str, Any], rows_of: RowsOf) -> dict[str, Any]:
         """The last row, by the recipe's name; the rows before it, without slices, are its way."""
-        rows = self.compressed(recipe["steps"])
+        rows = rows_of(recipe["steps"])
         way = [{key: value for key, value in row.items() if key != "slices"} for row in rows[1:]]
         return rows[-1] | {"step": name, "way": way}
 
-    def side(self, name: str) -> dict[str, Any]:
-        return side(name, self.full, self.work)
-
-    def costs(self, name: str, recipe: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Size, memory and times of a row's ranker, as its finished steps have left it."""
-        if name in SIDES:
-            return side_costs(name, self.full, self.work)
-        steps = CompressionConfig(steps=recipe["steps"] if recipe else []).steps
-        stage = Stage.load(self.stage_folder(steps))
-        full, export = self.full.stage, self.config.export
-        own, whole = (
-            some_requests(self.full.test, each.candidate.model.config, export.max_seen)
-            for each in (stage, full)
-        )
-        return measured_costs(stage.place, full.place, own, whole, export.k)
-
-    def stage_folder(self, steps: Sequence[Any]) -> Path:
-        (folder,) = (self.work / "stages").glob(f"*/{stage_name(steps)}")
-        return folder
-
     @cached_property
     def full(self) -> Full:
-        if not list((self.work / "stages").glob(f"*/{stage_name([])}")):
-            self.compressed([])
-        model = load_model(self.model)
-        stage = Stage.load(self.stage_folder([]), model)
-        test = load_windows(self.windows, Vocabulary.load(self.model / "vocabulary.json"))["test"]
-        return Full(
-            self.model, model.config, stage, test, self.config.export, self.config.evaluation
+        self.compressed([])  # whose graph and gains are kept, if they are not yet
+        (folder,) = (self.work / "stages").glob(f"*/{stage_name([])}")
+        return self._full(Stage.load(folder, load_model(self.model)))
+
+    @cached_property
+    def full_again(self) -> Full:
+        return self._full(self.again.full)
+
+    def _full(self, stage: Stage) -> Full:
+        vocabulary = Vocabulary.load(self.model / "vocabulary.json")
+        test = load_windows(self.windows, vocabulary)["test"]
+        shape = stage.candidate.model.config
+        return Full(self.model, shape, stage, test, self.config.export, self.config.evaluation)
+
+    @cached_property
+    def again(self) -> Again:
+        return Again(
+            self.model,
+            self.windows,
+            self.snapshot,
+            self.work / "stages",
+            self.config.export,
+            self.config.evaluation,
+            self.work / "again",
         )
 
     def compressed(self, steps: Sequence[Any]) -> list[dict[str, Any]]:

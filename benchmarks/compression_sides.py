@@ -55,16 +55,10 @@ def side(name: str, full: Full, scratch: Path) -> dict[str, Any]:
         )
     gains = full.gains[place]
     quality = Judge([], full.evaluation, full.stage.gains).quality(gains, full.stage.gains)
-    costs = side_costs(name, full, scratch)
-    return {"step": name, **quality, **costs, "seconds": 0, "processor_seconds": 0, "epochs": 0}
-
-
-def side_costs(name: str, full: Full, scratch: Path) -> dict[str, Any]:
-    """Its size, memory and times alone."""
     opened = _compiled(full) if name == COMPILED else None
-    requests = some_requests(full.test, full.config, full.export.max_seen)
-    place, k = _place(name, full, scratch), full.export.k
-    return measured_costs(place, full.stage.place, requests, requests, k, opened)
+    requests = some_requests(full.test, full.config, export.max_seen)
+    costs = measured_costs(place, full.stage.place, requests, requests, export.k, opened)
+    return {"step": name, **quality, **costs, "seconds": 0, "processor_seconds": 0, "epochs": 0}
 
 
 def _place(name: str, full: Full, scratch: Path) -> Path:

@@ -1,0 +1,113 @@
+"""Rows of the compression benchmark measured once more: by today's exporter, on a quiet machine.
+
+Trainings keep a machine busy for an hour, and what runs beside a measurement is in its times.
+Nothing is trained here: of the models that finished steps have left, graphs are written and
+quality, size, memory and times measured, one row after the other.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from recommender.compression.candidate import Work
+from recommender.compression.graphs import write_graphs
+from recommender.compression.kept import Stage, stage_name
+from recommender.compression.ledger import measured_costs
+from recommender.compression.quality import Judge, measure_gains
+from recommender.compression.stages import some_requests
+from recommender.evaluation.catalogue import load_catalogue
+from recommender.evaluation.slices import Slice, make_slices
+from recommender.model import SequentialRecommender, load_model
+from recommender.sequences import Split, Vocabulary, item_counts, load_windows
+from recommender.settings import CompressionConfig, EvaluationConfig, ExportConfig
+
+
+@dataclass(frozen=True)
+class Again:
+    """Attributes:
+    model: the full model's folder; windows, snapshot: what it was trained on.
+    stages: the folder of finished steps (recommender.compression.kept), of any code.
+    scratch: where the graphs are written.
+    """
+
+    model: Path
+    windows: Path
+    snapshot: Path
+    stages: Path
+    export: ExportConfig
+    evaluation: EvaluationConfig
+    scratch: Path
+    measured: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the stage's name
+
+    @cached_property
+    def full(self) -> Stage:
+        return self.stage([])
+
+    @cached_property
+    def teacher(self) -> SequentialRecommender:
+        return load_model(self.model)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.load(self.model / "vocabulary.json")
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        return load_windows(self.windows, self.vocabulary)
+
+    @cached_property
+    def slices(self) -> list[Slice]:
+        counts_N1 = item_counts(self.splits["train"].histories, len(self.vocabulary))
+        catalogue = load_catalogue(self.snapshot, self.vocabulary)
+        return make_slices(self.splits["test"], counts_N1, self.evaluation, catalogue)
+
+    def stage(self, steps: Sequence[Any]) -> Stage:
+        """The finished last step of `steps` with graphs and gains of today's code."""
+        (kept,) = self.stages.glob(f"*/{stage_name(steps)}")
+        old = Stage.load(kept, None if steps else self.teacher)
+        folder = self.scratch / stage_name(steps)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        work = Work(self.teacher, self.splits, self.export, folder)
+        place = write_graphs(old.candidate, work, folder).served
+        gains = measure_gains(
+            place,
+            self.splits["test"],
+            old.candidate.model.config,
+            self.export.k,
+            self.export.max_seen,
+            self.evaluation.new_user_events,
+        )
+        return Stage(old.candidate, folder, gains, old.row)
+
+    def rows(self, steps: Sequence[Any]) -> list[dict[str, Any]]:
+        """The ledger's rows of a list of steps."""
+        typed = CompressionConfig(steps=list(steps)).steps
+        for count in range(len(typed) + 1):
+            name = stage_name(typed[:count])
+            if name not in self.measured:
+                self.measured[name] = self.row(typed[:count])
+        return [self.measured[stage_name(typed[:count])] for count in range(len(typed) + 1)]
+
+    def row(self, steps: Sequence[Any]) -> dict[str, Any]:
+        """The row of the last of `steps`; what the step took is what it once took."""
+        stage = self.stage(steps) if steps else self.full
+        before = None
+        if len(steps) > 1:
+            (kept,) = self.stages.glob(f"*/{stage_name(steps[:-1])}")
+            before = Stage.load(kept).gains
+        elif steps:
+            before = self.full.gains
+        test, seen = self.splits["test"], self.export.max_seen
+        own, whole = (
+            some_requests(test, each.candidate.model.config, seen) for each in (stage, self.full)
+        )
+        quality = Judge(self.slices, self.evaluation, self.full.gains).quality(stage.gains, before)
+        costs = measured_costs(stage.place, self.full.place, own, whole, self.export.k)
+        row = {key: value for key, value in stage.row.items() if key != "curve"} | quality | costs
+        if steps:
+            shutil.rmtree(stage.folder)
+        return row
