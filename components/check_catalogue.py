@@ -32,4 +32,4 @@ def check_catalogue(
             ExportConfig.model_validate(export),
             items,
         )
-        progress(1, 1, f"settings of compression and export go with {items:,} items")
+        progress(1, 1, f"compression and export go with {items:,} items")

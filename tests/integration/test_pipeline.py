@@ -207,7 +207,7 @@ def test_a_second_run_reuses_the_work_and_the_server(place, finished):
     before = place.summary()
     done = place.kuberec("run", "slice.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
-    cached = set(re.findall(r"^\s+([\w-]+)\s.*taken from the cache", done.stdout, re.MULTILINE))
+    cached = set(re.findall(r"^ +([\w-]+) .*taken from the cache", done.stdout, re.MULTILINE))
     assert {"ingest", "encode-items", "build-features", "train", "compress"} <= cached
     after = place.summary()
     assert after["version"] == before["version"]

@@ -15,9 +15,7 @@ from recommender.evaluation.slices import Slice
 from recommender.model import save_model
 from recommender.settings import CompressionConfig, EvaluationConfig, ExportConfig
 
-LIMITS = CompressionConfig(
-    steps=[], max_quality_loss=0.05, min_size_ratio=4, min_speedup=2, max_bytes=250
-)
+LIMITS = CompressionConfig(max_quality_loss=0.05, min_size_ratio=4, min_speedup=2, max_bytes=250)
 
 
 def row(step: str, ndcg: float = 0.1, **other: Any) -> dict[str, Any]:
@@ -46,6 +44,12 @@ def test_what_is_within_every_budget_passes():
     assert checks[0].value == pytest.approx(0.04)
     assert checks[0].limit == "<= 5.0%, 95 % interval -6.0% to 14.0%"
     assert lost(FULL) == 0
+
+
+def test_without_steps_no_ratio_is_asked():
+    checks = budget_checks([FULL], LIMITS.model_copy(update={"steps": [], "max_bytes": 1000}))
+    assert [check.name for check in checks] == ["full: NDCG@10 lost", "full: bytes"]
+    assert all(check.passed for check in checks)
 
 
 def test_the_last_row_alone_is_held_to_the_budgets():

@@ -345,12 +345,12 @@ def test_a_pruned_model_teaches_and_is_given_new_items():
     heads, inner = everything(model)
     pruned = narrowed(model, [heads[0][:1], heads[1]], [inner[0][:5], inner[1]])
     assert pruned.config.blocks is not None
-    student = make_student(pruned, DistilStep(layers=1))
+    student = make_student(pruned, DistilStep(layers=1, heads=2, feedforward=1))
     assert student.config.blocks is None
     assert student.eval()(HISTORIES).shape == (3, ITEMS + 1)
     assert fit_item_map(pruned) is not None
     # The block that was not cut is what a student of two blocks starts from.
-    both = make_student(pruned, DistilStep(layers=2))
+    both = make_student(pruned, DistilStep(layers=2, heads=2, feedforward=1))
     kept, taken = (each.backbone.blocks[1].query.weight for each in (pruned, both))
     assert torch.equal(kept, taken)
 
