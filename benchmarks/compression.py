@@ -196,7 +196,7 @@ class Bench:
     def recipe(self, name: str, recipe: Mapping[str, Any], rows_of: RowsOf) -> dict[str, Any]:
         """The last row, by the recipe's name; the rows before it, without slices, are its way."""
         rows = rows_of(recipe["steps"])
-        way = [{key: value for key, value in row.items() if key != "slices"} for row in rows[1:]]
+        way = [without(row, "slices", "curve") for row in rows[1:]]
         return rows[-1] | {"step": name, "way": way}
 
     @cached_property
@@ -242,7 +242,11 @@ class Bench:
             code=source_hash("recommender"),
             keep=True,
         )
-        return [{k: v for k, v in row.items() if k != "curve"} for row in ledger["rows"]]
+        return [without(row, "curve") for row in ledger["rows"]]
+
+
+def without(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in keys}
 
 
 def keep(

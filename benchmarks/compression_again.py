@@ -7,7 +7,7 @@ quality, size, memory and times measured, one row after the other.
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ class Again:
     export: ExportConfig
     evaluation: EvaluationConfig
     scratch: Path
-    measured: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the stage's name
 
     @cached_property
     def full(self) -> Stage:
@@ -66,8 +65,7 @@ class Again:
 
     def stage(self, steps: Sequence[Any]) -> Stage:
         """The finished last step of `steps` with graphs and gains of today's code."""
-        (kept,) = self.stages.glob(f"*/{stage_name(steps)}")
-        old = Stage.load(kept, None if steps else self.teacher)
+        old = self.kept(steps)
         folder = self.scratch / stage_name(steps)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -84,23 +82,22 @@ class Again:
         return Stage(old.candidate, folder, gains, old.row)
 
     def rows(self, steps: Sequence[Any]) -> list[dict[str, Any]]:
-        """The ledger's rows of a list of steps."""
+        """The ledger's rows of a list of steps: the last one new, those on its way as they were."""
         typed = CompressionConfig(steps=list(steps)).steps
-        for count in range(len(typed) + 1):
-            name = stage_name(typed[:count])
-            if name not in self.measured:
-                self.measured[name] = self.row(typed[:count])
-        return [self.measured[stage_name(typed[:count])] for count in range(len(typed) + 1)]
+        way = [self.kept(typed[:count]).row for count in range(len(typed))]
+        return [*way, self.row(typed)]
+
+    def kept(self, steps: Sequence[Any]) -> Stage:
+        """The finished last step of `steps`."""
+        (folder,) = self.stages.glob(f"*/{stage_name(steps)}")
+        return Stage.load(folder, None if steps else self.teacher)
 
     def row(self, steps: Sequence[Any]) -> dict[str, Any]:
         """The row of the last of `steps`; what the step took is what it once took."""
         stage = self.stage(steps) if steps else self.full
         before = None
-        if len(steps) > 1:
-            (kept,) = self.stages.glob(f"*/{stage_name(steps[:-1])}")
-            before = Stage.load(kept).gains
-        elif steps:
-            before = self.full.gains
+        if steps:
+            before = self.full.gains if len(steps) == 1 else self.kept(steps[:-1]).gains
         test, seen = self.splits["test"], self.export.max_seen
         own, whole = (
             some_requests(test, each.candidate.model.config, seen) for each in (stage, self.full)
