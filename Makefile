@@ -76,7 +76,8 @@ TIMED := $(addprefix tests/integration/,test_faults.py test_feature_faults.py te
 	test_rollout_interrupted.py test_items_refresh.py test_materialize_faults.py test_live_follow.py \
 	test_live_faults.py test_tracking_server.py test_training_ranks.py test_embedded.py \
 	test_reproducible_version.py test_half_refresh.py \
-	test_export_version.py test_folder_version.py test_timed_endpoint.py test_rollout_decisions.py) \
+	test_export_version.py test_folder_version.py test_timed_endpoint.py test_rollout_decisions.py \
+	test_broken_compression.py) \
 	$(addprefix tests/unit/,test_prune_steps.py test_compression.py test_compression_ledger.py \
 	test_quantise_step.py test_quantise_items.py test_large_catalogue.py test_onnx_export.py \
 	test_decoder_stages.py)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from recommender.compression.candidate import Work
+from recommender.compression.check import settled_scoring
 from recommender.compression.graphs import write_graphs
 from recommender.compression.kept import Stage, stage_name
-from recommender.compression.ledger import measured_costs
-from recommender.compression.quality import Judge, measure_gains
-from recommender.compression.stages import some_requests
+from recommender.compression.quality import Judge
+from recommender.compression.stages import stage_costs, stage_gains
 from recommender.evaluation.catalogue import load_catalogue
 from recommender.evaluation.slices import Slice, make_slices
 from recommender.model import SequentialRecommender, load_model
@@ -69,16 +69,11 @@ class Again:
         folder = self.scratch / stage_name(steps)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        work = Work(self.teacher, self.splits, self.export, folder)
+        export = settled_scoring(steps, self.export, len(self.vocabulary))
+        work = Work(self.teacher, self.splits, export, folder)
         place = write_graphs(old.candidate, work, folder).served
-        gains = measure_gains(
-            place,
-            self.splits["test"],
-            old.candidate.model.config,
-            self.export.k,
-            self.export.max_seen,
-            self.evaluation.new_user_events,
-        )
+        shape, test = old.candidate.model.config, self.splits["test"]
+        gains = stage_gains(place, shape, test, export, self.evaluation)
         return Stage(old.candidate, folder, gains, old.row)
 
     def rows(self, steps: Sequence[Any]) -> list[dict[str, Any]]:
@@ -98,12 +93,9 @@ class Again:
         before = None
         if steps:
             before = self.full.gains if len(steps) == 1 else self.kept(steps[:-1]).gains
-        test, seen = self.splits["test"], self.export.max_seen
-        own, whole = (
-            some_requests(test, each.candidate.model.config, seen) for each in (stage, self.full)
-        )
+        shape, full = stage.candidate.model.config, self.full if steps else None
         quality = Judge(self.slices, self.evaluation, self.full.gains).quality(stage.gains, before)
-        costs = measured_costs(stage.place, self.full.place, own, whole, self.export.k)
+        costs = stage_costs(stage.place, shape, full, self.splits["test"], self.export)
         row = {key: value for key, value in stage.row.items() if key != "curve"} | quality | costs
         if steps:
             shutil.rmtree(stage.folder)

@@ -29,15 +29,13 @@ def finding(rows: Sequence[Row]) -> dict[str, Any]:
     padding, it is harder.
     """
     full = rows[0]["ndcg@10"]
-    exported = [row["times_faster"] for row in rows if row["step"] == EXPORTED]
+    exported = next((row["times_faster"] for row in rows if row["step"] == EXPORTED), 1.0)
     keeping = [
         row for row in rows[1:] if row["ndcg@10"] >= KEPT * full and row["step"] not in SIDES
     ]
     small = [row for row in keeping if row["times_smaller"] >= SMALLER]
-    over_full, over_exported = (
-        [row["step"] for row in small if row["times_faster"] / base >= FASTER]
-        for base in (1.0, *exported, 1.0)[:2]
-    )
+    over_exported = [row["step"] for row in small if row["times_faster"] >= FASTER * exported]
+    over_full = [row["step"] for row in small if row["times_faster"] >= FASTER]
     return {
         "aim": f"NDCG@10 kept >= {KEPT:.0%} at >= {SMALLER:g}x smaller and >= {FASTER:g}x faster",
         "reached_by": over_exported,

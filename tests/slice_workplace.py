@@ -7,8 +7,11 @@ popular items.
 import collections
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +19,15 @@ import yaml
 from quick_rollouts import quick_rollout
 
 from recommender.files import read_json
+from serving.ports import free_ports
 
 KUBEREC = Path(sys.executable).parent / "kuberec"
 USERS, ITEMS, RUN_TIMEOUT_S = 150, 250, 280
+
+
+def steps_from_cache(screen: str) -> set[str]:
+    """Names of the steps that a run took from its cache, by what it printed."""
+    return set(re.findall(r"^ +([\w-]+) .*taken from the cache", screen, re.MULTILINE))
 
 
 @dataclass
@@ -47,6 +56,20 @@ class Workplace:
     def summary(self) -> dict:
         """Of the latest run that has one."""
         return read_json(sorted(self.folder.glob("runs/*/summary.json"))[-1])
+
+
+@contextmanager
+def workplace(folder: Path) -> Iterator[Workplace]:
+    """With its slice and config; at the end what serves is stopped, and nothing is left of it."""
+    port, admin_port = free_ports(2)
+    write_slice(folder)
+    write_config(folder, port, admin_port)
+    place = Workplace(folder, port)
+    yield place
+    stopped = place.kuberec("stop")
+    assert stopped.returncode == 0, stopped.stderr
+    left = subprocess.run(["pgrep", "-af", str(folder)], capture_output=True, text=True).stdout
+    assert left == ""
 
 
 def write_slice(folder: Path) -> None:

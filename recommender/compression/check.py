@@ -75,83 +75,114 @@ def check_shapes(steps: Sequence[Step], shape: ModelConfig) -> list[ModelConfig]
     Raises:
         KuberecError: as `check_steps`, but of the weights.
     """
+    walk = _Walk(shape)
     shapes = []
-    full = shape
-    sparse = coded = bytes_of_items = rounded = half = False
-    unsure = False  # which widths are left is told by the weights
     for index, step in enumerate(steps):
         with named_step(index, step):
-            match step:
-                case PruneStep():
-                    if sparse:
-                        raise KuberecError(
-                            "cutting columns out breaks the groups of four that sparsify made: "
-                            "put prune before sparsify"
-                        )
-                    cuts_widths = step.heads is not None or step.feedforward is not None
-                    if unsure and cuts_widths:
-                        raise KuberecError(
-                            "which widths the last prune with scope: global leaves is not known "
-                            "before it is done, so that heads and feedforward cannot be cut again: "
-                            "give one of the two scope: layer, or cut once"
-                        )
-                    unsure = unsure or (cuts_widths and step.scope == "global")
-                    shape = pruned_shape(shape, step)
-                case DistilStep():
-                    if unsure and (step.heads is None or step.feedforward is None):
-                        raise KuberecError(
-                            "a student's blocks are alike, and prune with scope: global leaves "
-                            "them unlike: give heads and feedforward"
-                        )
-                    if sparse:
-                        raise KuberecError(
-                            "the student would be without the zeros that sparsify made: put "
-                            "sparsify behind distil"
-                        )
-                    if coded and (step.dim or shape.dim) != shape.dim:
-                        raise KuberecError(
-                            f"dim: the items are codes of {shape.dim} numbers by then, not of "
-                            f"{step.dim}: put quantise-items behind distil"
-                        )
-                    shape, unsure = student_shape(shape, step), False
-                    check_no_larger(shape, full)
-                    if bytes_of_items:
-                        check_items_shape(Int8ItemsStep(), shape.dim)
-                case SparsifyStep():
-                    if unsure:
-                        raise KuberecError(
-                            "the widths that prune with scope: global leaves are not known before "
-                            "it is done, and 2:4 kernels do not read all: give it scope: layer"
-                        )
-                    check_sparsifiable(shape)
-                    sparse = True
-                case QuantiseStep():
-                    require_half(step.precision)
-                    half = step.precision == "float16"
-                    if half and bytes_of_items:
-                        raise KuberecError(_HALF_BYTES)
-                    if rounded:
-                        raise KuberecError(
-                            "nothing was trained since the last quantise, which this one replaces: "
-                            "leave one of the two out"
-                        )
-                case Int8ItemsStep():
-                    if bytes_of_items:
-                        raise KuberecError("the items are bytes by then: leave one of the two out")
-                    bytes_of_items = True
-                    if half:
-                        raise KuberecError(_HALF_BYTES)
-                    check_items_shape(step, shape.dim)
-                case ProductItemsStep():
-                    if coded:
-                        raise KuberecError("the items are codes by then: leave one of the two out")
-                    coded = True
-                    check_items_shape(step, shape.dim)
-            rounded = isinstance(step, QuantiseStep) or (
-                rounded and isinstance(step, Int8ItemsStep)
-            )
-        shapes.append(shape)
+            walk.take(step)
+        shapes.append(walk.shape)
     return shapes
+
+
+class _Walk:
+    """A model's shape and form as far as a list of steps has come; each step says what is wrong."""
+
+    def __init__(self, full: ModelConfig) -> None:
+        self.full = self.shape = full
+        self.sparse = self.coded = self.bytes_of_items = self.half = False
+        self.rounded = False  # by a quantise behind which nothing was trained
+        self.unsure = False  # which widths are left is told by the weights
+
+    def take(self, step: Step) -> None:
+        match step:
+            case PruneStep():
+                self.prune(step)
+            case SparsifyStep():
+                self.sparsify()
+            case DistilStep():
+                self.distil(step)
+            case QuantiseStep():
+                self.quantise(step)
+            case Int8ItemsStep():
+                self.int8_items(step)
+            case ProductItemsStep():
+                self.product_items(step)
+
+    def prune(self, step: PruneStep) -> None:
+        if self.sparse:
+            raise KuberecError(
+                "cutting columns out breaks the groups of four that sparsify made: put prune "
+                "before sparsify"
+            )
+        cuts_widths = step.heads is not None or step.feedforward is not None
+        if self.unsure and cuts_widths:
+            raise KuberecError(
+                "which widths the last prune with scope: global leaves is not known before it is "
+                "done, so that heads and feedforward cannot be cut again: give one of the two "
+                "scope: layer, or cut once"
+            )
+        self.unsure = self.unsure or (cuts_widths and step.scope == "global")
+        self.shape = pruned_shape(self.shape, step)
+        self.rounded = False
+
+    def sparsify(self) -> None:
+        if self.unsure:
+            raise KuberecError(
+                "the widths that prune with scope: global leaves are not known before it is done, "
+                "and 2:4 kernels do not read all: give it scope: layer"
+            )
+        check_sparsifiable(self.shape)
+        self.sparse = True
+        self.rounded = False
+
+    def distil(self, step: DistilStep) -> None:
+        if self.unsure and (step.heads is None or step.feedforward is None):
+            raise KuberecError(
+                "a student's blocks are alike, and prune with scope: global leaves them unlike: "
+                "give heads and feedforward"
+            )
+        if self.sparse:
+            raise KuberecError(
+                "the student would be without the zeros that sparsify made: put sparsify behind "
+                "distil"
+            )
+        if self.coded and (step.dim or self.shape.dim) != self.shape.dim:
+            raise KuberecError(
+                f"dim: the items are codes of {self.shape.dim} numbers by then, not of "
+                f"{step.dim}: put quantise-items behind distil"
+            )
+        self.shape = student_shape(self.shape, step)
+        check_no_larger(self.shape, self.full)
+        if self.bytes_of_items:
+            check_items_shape(Int8ItemsStep(), self.shape.dim)
+        self.unsure = self.rounded = False
+
+    def quantise(self, step: QuantiseStep) -> None:
+        require_half(step.precision)
+        self.half = step.precision == "float16"
+        if self.half and self.bytes_of_items:
+            raise KuberecError(_HALF_BYTES)
+        if self.rounded:
+            raise KuberecError(
+                "nothing was trained since the last quantise, which this one replaces: leave one "
+                "of the two out"
+            )
+        self.rounded = True
+
+    def int8_items(self, step: Int8ItemsStep) -> None:
+        if self.bytes_of_items:
+            raise KuberecError("the items are bytes by then: leave one of the two out")
+        if self.half:
+            raise KuberecError(_HALF_BYTES)
+        check_items_shape(step, self.shape.dim)
+        self.bytes_of_items = True
+
+    def product_items(self, step: ProductItemsStep) -> None:
+        if self.coded:
+            raise KuberecError("the items are codes by then: leave one of the two out")
+        check_items_shape(step, self.shape.dim)
+        self.coded = True
+        self.rounded = False
 
 
 def settled_scoring(steps: Sequence[Step], export: ExportConfig, items: int) -> ExportConfig:
@@ -161,10 +192,10 @@ def settled_scoring(steps: Sequence[Step], export: ExportConfig, items: int) -> 
     """
     if export.scoring != "auto":
         return export
-    from recommender.large_catalogue import LARGE
+    from recommender.large_catalogue import wants_two_stages
 
-    stays_exact = items <= LARGE or any(without_two_stages(step) for step in steps)
-    return export.model_copy(update={"scoring": "exact" if stays_exact else "two-stage"})
+    two_stages = wants_two_stages(export, items) and not any(map(without_two_stages, steps))
+    return export.model_copy(update={"scoring": "two-stage" if two_stages else "exact"})
 
 
 def check_scoring(steps: Sequence[Step], export: ExportConfig) -> None:

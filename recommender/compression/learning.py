@@ -1,5 +1,6 @@
 """A smaller model learns the full model's scores: the training of every compression step."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -7,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recommender.compression.hidden_states import HiddenStates, captured
 from recommender.compression.losses import score_loss
@@ -64,6 +65,16 @@ def learn(
     after_step = keeping_zeros(student, after_step)
     with _threads(config.threads):
         return _Learning(student, teacher, splits, config, progress, after_step, name).run()
+
+
+def with_dropout(model: SequentialRecommender, dropout: float) -> SequentialRecommender:
+    """A copy with another dropout, in its config too."""
+    other = copy.deepcopy(model)
+    other.config = model.config.model_copy(update={"dropout": dropout})
+    for part in other.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = dropout
+    return other
 
 
 class _Learning:

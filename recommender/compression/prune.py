@@ -17,7 +17,7 @@ from recommender.compression.importance import (
     taylor,
     training_batches,
 )
-from recommender.compression.learning import learn
+from recommender.compression.learning import learn, with_dropout
 from recommender.compression.shapes import (
     check_prunable,
     kept_of,
@@ -98,16 +98,6 @@ def narrowed(
     smaller.backbone = make_backbone(smaller.config)
     smaller.backbone.load_state_dict(state)
     return smaller.eval()
-
-
-def with_dropout(model: SequentialRecommender, dropout: float) -> SequentialRecommender:
-    """A copy with another dropout, in its config too."""
-    other = copy.deepcopy(model)
-    other.config = model.config.model_copy(update={"dropout": dropout})
-    for part in other.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = dropout
-    return other
 
 
 def _layers_kept(model: SequentialRecommender, batches: list[Batch], step: PruneStep) -> list[int]:

@@ -9,9 +9,8 @@ import torch
 
 from recommender.compression.candidate import Candidate, Work
 from recommender.compression.catalogue import check_centroids
-from recommender.compression.learning import learn
+from recommender.compression.learning import learn, with_dropout
 from recommender.compression.product_quantiser import fit_codebooks
-from recommender.compression.prune import with_dropout
 from recommender.compression.shapes import check_items_shape
 from recommender.compression.soundness import require_finite
 from recommender.errors import KuberecError

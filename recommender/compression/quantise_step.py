@@ -7,8 +7,7 @@ from recommender.compression.candidate import Candidate, Work
 from recommender.compression.fake_quantise import fake_quantised
 from recommender.compression.graphs import write_graphs
 from recommender.compression.half import require_half
-from recommender.compression.learning import learn
-from recommender.compression.prune import with_dropout
+from recommender.compression.learning import learn, with_dropout
 from recommender.compression.quality import answered_gains
 from recommender.compression.rankers import open_ranker
 from recommender.large_catalogue import wants_two_stages

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recommender.compression.importance import next_item_loss, training_batches
-from recommender.compression.learning import learn
-from recommender.compression.prune import with_dropout
+from recommender.compression.learning import learn, with_dropout
 from recommender.compression.shapes import check_sparsifiable
 from recommender.compression.sparsity import block_linears, two_of_four
 from recommender.model import SequentialRecommender

@@ -23,7 +23,7 @@ from recommender.files import atomic_directory
 from recommender.model import save_model
 from recommender.ranker_inputs import ranker_inputs
 from recommender.sequences import Split
-from recommender.settings import DistilStep, EvaluationConfig, ModelConfig
+from recommender.settings import DistilStep, EvaluationConfig, ExportConfig, ModelConfig
 from recommender.settings.compression import Step
 
 FULL = "full"
@@ -86,12 +86,13 @@ class Stages:
                 "curve": candidate.curve,
             }
             self.work.progress(0, 0, f"{name}: measuring")
-            gains = self._gains(candidate.model.config, place)
+            test, export, shape = self.work.splits["test"], self.work.export, candidate.model.config
+            gains = stage_gains(place, shape, test, export, self.evaluation)
             judge = Judge(self.slices, self.evaluation, before[0].gains if before else gains)
             row: dict[str, Any] = {
                 "step": name,
                 **judge.quality(gains, before[-1].gains if before else None),
-                **self._costs(candidate, place, before[0] if before else None),
+                **stage_costs(place, shape, before[0] if before else None, test, export),
                 **took,
             }
             Stage(candidate, draft, gains, row).save(self.vocabulary)
@@ -110,24 +111,23 @@ class Stages:
             save_model(candidate.model, self.vocabulary, place)
             return place
 
-    def _gains(self, config: ModelConfig, place: Path) -> Gains:
-        export = self.work.export
-        return measure_gains(
-            place,
-            self.work.splits["test"],
-            config,
-            export.k,
-            export.max_seen,
-            self.evaluation.new_user_events,
-        )
 
-    def _costs(self, candidate: Candidate, place: Path, full: Stage | None) -> dict[str, Any]:
-        test, export = self.work.splits["test"], self.work.export
-        own = some_requests(test, candidate.model.config, export.max_seen)
-        if full is None:
-            return measured_costs(place, place, own, own, export.k)
-        whole = some_requests(test, full.candidate.model.config, export.max_seen)
-        return measured_costs(place, full.place, own, whole, export.k)
+def stage_gains(
+    place: Path, shape: ModelConfig, test: Split, export: ExportConfig, evaluation: EvaluationConfig
+) -> Gains:
+    """Of every test user; `shape`: of the model whose ranker is at `place`."""
+    return measure_gains(place, test, shape, export.k, export.max_seen, evaluation.new_user_events)
+
+
+def stage_costs(
+    place: Path, shape: ModelConfig, full: Stage | None, test: Split, export: ExportConfig
+) -> dict[str, Any]:
+    """Size, memory and times, in turns with the full model's; of the full model itself: None."""
+    own = some_requests(test, shape, export.max_seen)
+    if full is None:
+        return measured_costs(place, place, own, own, export.k)
+    whole = some_requests(test, full.candidate.model.config, export.max_seen)
+    return measured_costs(place, full.place, own, whole, export.k)
 
 
 def distilled(steps: Sequence[Step]) -> bool:
